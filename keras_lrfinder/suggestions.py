@@ -1,0 +1,223 @@
+"""From a curve to a learning rate: one small function per rule.
+
+A rule is a plain function `Curve -> lr`. `suggest` runs one and says how
+sure its answer is and why; where there is no honest answer it says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lrfinder.curve import Curve
+from keras_lrfinder.curve import StopReason
+from keras_lrfinder.smoothing import ema
+from keras_lrfinder.smoothing import ema_span
+
+__all__ = ["RULES", "Suggestion", "suggest"]
+
+Rule = Callable[[Curve], float]
+
+_FEWEST_STEPS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """Which learning rate to train with, how sure that is, and why.
+
+    Attributes:
+        lr: Float > 0, or None where the curve gives no honest answer.
+        low: Float, lower end of the range that would do, or None.
+        high: Float, upper end of the range that would do, or None.
+        confidence: `"high"`, `"low"` or `"none"` (no learning rate).
+        rule: String, the rule that was used.
+        reason: String, what was seen, and what to do when there is no
+            learning rate.
+
+    Example:
+    >>> s = Suggestion(0.003, 0.001, 0.009, "high", "default", "seen …")
+    >>> float(s)
+    0.003
+    """
+
+    lr: float | None
+    low: float | None
+    high: float | None
+    confidence: str
+    rule: str
+    reason: str
+
+    def __float__(self) -> float:
+        if self.lr is None:
+            raise ValueError(f"no learning rate to suggest: {self.reason}")
+        return self.lr
+
+    def __str__(self) -> str:
+        if self.lr is None:
+            return f"no learning rate: {self.reason}"
+        return (
+            f"lr={self.lr:.2e} ({self.low:.1e} .. {self.high:.1e}, "
+            f"{self.confidence} confidence): {self.reason}"
+        )
+
+
+def minimum(curve: Curve) -> float:
+    """Returns a tenth of the learning rate of the lowest smoothed loss.
+
+    Gugger (2018): one order of magnitude below the minimum.
+    """
+    lrs, smoothed = _finite(curve)
+    return float(lrs[np.argmin(smoothed)]) / 10.0
+
+
+def steepest(curve: Curve) -> float:
+    """Returns the learning rate where the smoothed loss falls fastest.
+
+    The slope is that over log(LR), `ds / d(log lr)`, by central
+    differences, left of the minimum.
+    """
+    lrs, smoothed = _finite(curve)
+    until = max(int(np.argmin(smoothed)) + 1, 2)
+    slope = np.gradient(smoothed[:until], np.log(lrs[:until]))
+    return float(lrs[np.argmin(slope)])
+
+
+def valley(curve: Curve) -> float:
+    """Returns the middle of the longest descent of the smoothed loss.
+
+    In the spirit of the rule of ESRI and fastai: there the longest
+    decreasing subsequence, here the longest stretch, in log(LR), between a
+    highest point so far and the lowest point after it.
+    """
+    lrs, smoothed = _finite(curve)
+    bottom = int(np.argmin(smoothed))
+    fall = smoothed[: bottom + 1] - smoothed[bottom]
+    below = np.flatnonzero(fall < 0.9 * fall.max())
+    top = int(below[0]) if len(below) else 0
+    return float(math.sqrt(lrs[top] * lrs[bottom]))
+
+
+def slide(curve: Curve) -> float:
+    """Returns the learning rate left of where the slope starts to change.
+
+    In the spirit of Novetta's rule: a window slides from the right end to
+    the left while the slopes at its two ends differ; its left end is the
+    answer. The threshold is relative to the steepest slope, and the window
+    to the number of points, so that the answer has no scale of its own.
+    """
+    lrs, smoothed = _finite(curve)
+    until = max(int(np.argmin(smoothed)) + 1, 2)
+    slope = np.gradient(smoothed[:until], np.log(lrs[:until]))
+    window = max(1, until // 7)
+    threshold = 0.2 * float(np.abs(slope).max())
+    right = until - 1
+    while right > window and (
+        abs(slope[right] - slope[right - window]) > threshold
+    ):
+        right -= 1
+    return float(lrs[max(right - window, 0)])
+
+
+RULES: dict[str, Rule] = {
+    "default": minimum,
+    "minimum": minimum,
+    "steepest": steepest,
+    "valley": valley,
+    "slide": slide,
+}
+
+
+def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
+    """Returns the learning rate to train with, or an honest refusal.
+
+    Args:
+        curve: What a range test measured.
+        rule: A name in `RULES`, or a function `Curve -> lr`.
+
+    Returns:
+        `Suggestion`, whose `lr` is None where the curve has too few points,
+        never fell, or diverged at once.
+
+    Raises:
+        TypeError: `curve` is no `Curve`, `rule` neither name nor function.
+        ValueError: No rule has that name.
+    """
+    if not isinstance(curve, Curve):
+        raise TypeError(f"`curve` must be a Curve. Received: {curve=}")
+    name, function = _rule(rule)
+    refusal = _refusal(curve)
+    if refusal:
+        return Suggestion(None, None, None, "none", name, refusal)
+    lr = min(max(float(function(curve)), curve.lrs[0]), curve.lrs[-1])
+    low = max(lr / 3.0, float(curve.lrs[0]))
+    high = min(lr * 3.0, float(curve.lrs[-1]))
+    if curve.stop_reason is StopReason.COMPLETED and _still_falling(curve):
+        reason = (
+            f"still falling at end_lr={curve.end_lr:g}: a lower bound only; "
+            "raise end_lr"
+        )
+        return Suggestion(lr, low, high, "low", name, reason)
+    reason = f"the loss fell until {_lr_of_minimum(curve):.1e}"
+    return Suggestion(lr, low, high, "high", name, reason)
+
+
+def check_rule(rule: object) -> None:
+    """Raises where `suggest` would not take `rule`."""
+    _rule(rule)
+
+
+def _rule(rule: object) -> tuple[str, Rule]:
+    if callable(rule):
+        return getattr(rule, "__name__", "custom"), rule
+    if not isinstance(rule, str):
+        raise TypeError(
+            "`rule` must be a name or a function Curve -> lr. "
+            f"Received: {rule=}"
+        )
+    if rule not in RULES:
+        raise ValueError(
+            f"`rule` must be one of {', '.join(sorted(RULES))}, or a "
+            f"function Curve -> lr. Received: {rule=}"
+        )
+    return rule, RULES[rule]
+
+
+def _finite(
+    curve: Curve,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    keep = np.isfinite(curve.losses)
+    smoothed = ema(curve.losses[keep], ema_span(curve.steps))
+    return curve.lrs[keep], smoothed
+
+
+def _lr_of_minimum(curve: Curve) -> float:
+    lrs, smoothed = _finite(curve)
+    return float(lrs[np.argmin(smoothed)])
+
+
+def _still_falling(curve: Curve) -> bool:
+    lrs, smoothed = _finite(curve)
+    return int(np.argmin(smoothed)) >= 0.95 * (len(lrs) - 1)
+
+
+def _refusal(curve: Curve) -> str:
+    lrs, smoothed = _finite(curve)
+    if len(lrs) < _FEWEST_STEPS:
+        return (
+            f"only {len(lrs)} finite losses, at least {_FEWEST_STEPS} are "
+            f"needed ({curve.stop_reason}). {curve.stop_reason.remedy}"
+        )
+    losses = curve.losses[np.isfinite(curve.losses)]
+    noise = float(np.median(np.abs(np.diff(losses))))
+    start = float(np.median(losses[: max(len(losses) // 10, 3)]))
+    fall = start - float(smoothed.min())
+    if not fall > max(2.0 * noise, 1e-6 * abs(start)):
+        return (
+            f"the loss never fell between {lrs[0]:.1e} and {lrs[-1]:.1e}: "
+            "raise end_lr, use more steps, or check that the model can learn"
+        )
+    return ""
