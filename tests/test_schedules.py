@@ -1,0 +1,396 @@
+"""One-cycle and triangular learning rates: formula, fits, saved models."""
+
+import doctest
+import json
+import math
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lrfinder import schedules
+from keras_lrfinder.schedules import OneCycle
+from keras_lrfinder.schedules import Triangular
+
+# Float32 carries 6e-8; the worst case met on any backend is 3e-7.
+RTOL = 1e-6
+
+
+def one_cycle_lr(step, total, top, tail, lrs, anneal):
+    """The definition, in float64 and with the textbook cosine."""
+    initial, peak, final = lrs
+    last = total - 1
+    step = min(max(step, 0), last)
+    if step <= top:
+        start, end, a, b = 0, top, initial, peak
+    elif step <= last - tail:
+        start, end, a, b = top, last - tail, peak, initial if tail else final
+    else:
+        start, end, a, b = last - tail, last, initial, final
+    if start == end:
+        return b
+    progress = (step - start) / (end - start)
+    if anneal == "cosine":
+        return b + (a - b) * (1 + math.cos(math.pi * progress)) / 2
+    return a + (b - a) * progress
+
+
+def triangular_lr(step, base, peak, size, scale):
+    """Smith's formula with cycles counted from 1, in float64."""
+    cycle = math.floor(1 + step / (2 * size))
+    x = abs(step / size - 2 * cycle + 1)
+    return base + (peak - base) * max(0, 1 - x) * scale(step, cycle)
+
+
+SCALES = {
+    "triangular": (None, lambda step, cycle: 1.0),
+    "triangular2": (None, lambda step, cycle: 1 / 2 ** (cycle - 1)),
+    "exp_range": (0.97, lambda step, cycle: 0.97**step),
+}
+
+
+def lrs_of(schedule, steps):
+    """The schedule's values, as the optimizer asks: with a variable."""
+    count = keras.Variable(0, dtype="int32", trainable=False)
+    lrs = []
+    for step in steps:
+        count.assign(step)
+        lrs.append(float(schedule(count)))
+    return lrs
+
+
+def unit_gradient_model(learning_rate, **compile_kwargs):
+    """One weight w with gradient 1: plain SGD moves it by minus the LR."""
+    dense = keras.layers.Dense(
+        1, use_bias=False, kernel_initializer="zeros", dtype="float32"
+    )
+    model = keras.Sequential([keras.Input((1,)), dense])
+    model.compile(
+        keras.optimizers.SGD(learning_rate),
+        lambda y_true, y_pred: keras.ops.mean(y_pred),
+        **compile_kwargs,
+    )
+    return model
+
+
+class WeightHistory(keras.callbacks.Callback):
+    """The weight before the first and after every batch, in float64."""
+
+    def on_train_begin(self, logs=None):
+        self.weights = [self.weight()]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.weights.append(self.weight())
+
+    def weight(self):
+        return float(self.model.get_weights()[0][0, 0])
+
+
+def lrs_used(model, batches):
+    """Trains one sample a batch; returns the LR that each step moved by."""
+    history = WeightHistory()
+    ones = np.ones((batches, 1), "float32")
+    model.fit(ones, ones, batch_size=1, verbose=0, callbacks=[history])
+    return -np.diff(history.weights)
+
+
+@pytest.mark.parametrize("anneal", ["cosine", "linear"])
+@pytest.mark.parametrize(
+    ("total", "warmup", "final", "top", "tail"),
+    [
+        (21, 0.3, 0.0, 6, 0),
+        (21, 0.45, 0.1, 9, 2),
+        (12, 0.0, 0.0, 0, 0),
+        (7, 0.0, 0.5, 0, 3),
+        (2, 0.3, 0.0, 0, 0),
+        (3, 0.5, 0.0, 1, 0),
+        (2, 0.1, 0.8, 0, 0),
+    ],
+)
+def test_one_cycle_is_its_formula(total, warmup, final, top, tail, anneal):
+    """Every step, five past the end and one before 0 are the definition's."""
+    schedule = OneCycle(
+        0.3,
+        total,
+        initial_lr=0.01,
+        final_lr=1e-7,
+        warmup_fraction=warmup,
+        final_fraction=final,
+        anneal=anneal,
+    )
+    steps = range(-1, total + 5)
+    expected = [
+        one_cycle_lr(step, total, top, tail, (0.01, 0.3, 1e-7), anneal)
+        for step in steps
+    ]
+
+    np.testing.assert_allclose(lrs_of(schedule, steps), expected, rtol=RTOL)
+
+
+@pytest.mark.parametrize("anneal", ["cosine", "linear"])
+def test_one_cycle_meets_its_knots(anneal):
+    """First, peak, last LR and any later one are the arguments in float32."""
+    schedule = OneCycle(0.3, 101, initial_lr=0.07, final_lr=3e-9, anneal=anneal)
+    expected = np.float32([0.07, 0.3, 3e-9, 3e-9, 3e-9])
+
+    lrs = lrs_of(schedule, [0, 30, 100, 101, 10**9])
+
+    np.testing.assert_array_max_ulp(np.float32(lrs), expected, maxulp=1)
+
+
+@pytest.mark.parametrize("anneal", ["cosine", "linear"])
+@pytest.mark.parametrize("total", [20_000_001, 2**30 - 1])
+def test_one_cycle_counts_beyond_float32(total, anneal):
+    """The last steps of a training of millions of steps are still exact."""
+    schedule = OneCycle(0.3, total, final_lr=0.0, anneal=anneal)
+    top = round(0.3 * (total - 1))
+    steps = [top - 1, top, total - 4, total - 3, total - 2, total - 1]
+    left = [(total - 1 - step) / (total - 1 - top) for step in steps[2:]]
+    if anneal == "cosine":
+        left = [math.sin(math.pi / 2 * part) ** 2 for part in left]
+    expected = [0.3, 0.3] + [0.3 * part for part in left]
+
+    np.testing.assert_allclose(
+        lrs_of(schedule, steps), expected, rtol=RTOL, atol=0
+    )
+
+
+def test_one_cycle_defaults():
+    """A 25th of the peak first, a ten thousandth of that last."""
+    lrs = lrs_of(OneCycle(0.5, 11), [0, 3, 10])
+
+    np.testing.assert_allclose(lrs, [0.02, 0.5, 2e-6], rtol=RTOL)
+
+
+@pytest.mark.parametrize("policy", SCALES)
+@pytest.mark.parametrize("size", [1, 2, 7])
+@pytest.mark.parametrize("base", [0.0, 0.001])
+def test_triangular_is_its_formula(policy, size, base):
+    """Four cycles and more of each policy are Smith's formula."""
+    gamma, scale = SCALES[policy]
+    schedule = Triangular(base, 0.006, size, policy, gamma)
+    steps = range(9 * size)
+    expected = [triangular_lr(n, base, 0.006, size, scale) for n in steps]
+
+    np.testing.assert_allclose(
+        lrs_of(schedule, steps), expected, rtol=RTOL, atol=1e-12
+    )
+
+
+def test_exp_range_does_not_drift():
+    """After 100,000 steps with the paper's gamma the LR is still exact."""
+    schedule = Triangular(0.0, 1.0, 1, "exp_range", 0.99994)
+
+    lr = lrs_of(schedule, [100_001])[0]
+
+    assert lr == pytest.approx(0.99994**100_001, rel=RTOL)
+
+
+def test_triangular_counts_beyond_float32():
+    """Neighbouring steps past 2**24 have the LRs of their cycle's place."""
+    schedule = Triangular(0.0, 1.0, 4)
+    start = 8 * 10_000_000
+
+    lrs = lrs_of(schedule, range(start, start + 8))
+
+    np.testing.assert_allclose(
+        lrs, [0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25], rtol=RTOL, atol=0
+    )
+
+
+@pytest.mark.parametrize("step", [7, 7.0, np.int64(7)])
+def test_any_number_is_a_step(step):
+    """Python and numpy numbers give what the optimizer's variable gives."""
+    schedule = OneCycle(0.3, 21)
+
+    assert float(schedule(step)) == lrs_of(schedule, [7])[0]
+
+
+@pytest.mark.parametrize("floatx", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize(
+    "schedule",
+    [OneCycle(0.3, 10_001), Triangular(0.0, 0.3, 5000)],
+    ids=["one_cycle", "triangular"],
+)
+def test_floatx_costs_no_accuracy(schedule, floatx):
+    """Steps are counted exactly where Keras computes in half precision."""
+    expected = lrs_of(schedule, [2999])
+
+    keras.config.set_floatx(floatx)
+    try:
+        lrs = lrs_of(schedule, [2999])
+    finally:
+        keras.config.set_floatx("float32")
+
+    np.testing.assert_allclose(lrs, expected, rtol=RTOL)
+
+
+SCHEDULES = {
+    "one_cycle": OneCycle(0.3, 8, initial_lr=0.02, final_lr=0.001),
+    "three_phases": OneCycle(
+        0.3, 8, warmup_fraction=0.4, final_fraction=0.2, anneal="linear"
+    ),
+    "triangular": Triangular(0.01, 0.3, 2),
+    "triangular2": Triangular(0.01, 0.3, 2, "triangular2"),
+    "exp_range": Triangular(0.01, 0.3, 2, "exp_range", 0.9),
+}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}],
+    ids=["eager", "graph", "jit"],
+)
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_each_step_trains_with_its_lr(name, how):
+    """Eager, traced or jitted, SGD moves by the LR, also past the end."""
+    if keras.backend.backend() == "torch" and how.get("jit_compile"):
+        pytest.skip("torch.compile: right, but half a minute a model")
+    schedule = SCHEDULES[name]
+    model = unit_gradient_model(schedule, **how)
+
+    used = lrs_used(model, 10)
+
+    np.testing.assert_allclose(used, lrs_of(schedule, range(10)), atol=3e-7)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_config_is_json_and_makes_the_same_schedule(name):
+    """The configuration survives JSON and gives an equal configuration."""
+    schedule = SCHEDULES[name]
+    config = json.loads(json.dumps(schedule.get_config()))
+
+    again = type(schedule).from_config(config)
+
+    assert again.get_config() == schedule.get_config()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_keras_serialises_under_the_package(name):
+    """Keras finds the class by its registered name, without custom_objects."""
+    schedule = SCHEDULES[name]
+    serialized = keras.optimizers.schedules.serialize(schedule)
+
+    again = keras.optimizers.schedules.deserialize(serialized)
+
+    assert serialized["registered_name"].startswith("keras_lrfinder>")
+    assert again.get_config() == schedule.get_config()
+
+
+@pytest.mark.parametrize("name", ["one_cycle", "exp_range"])
+def test_saved_model_goes_on_in_mid_schedule(name, tmp_path):
+    """A model saved after 3 steps trains its 4th with the schedule's LR."""
+    model = unit_gradient_model(SCHEDULES[name])
+    # By name, so that the file can be loaded; the gradient is still 1.
+    model.compile(model.optimizer, "mae")
+    lrs_used(model, 3)
+    model.save(tmp_path / "model.keras")
+
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    used = lrs_used(again, 3)
+
+    expected = lrs_of(SCHEDULES[name], [3, 4, 5])
+    # The prediction is below the target: the gradient is -1.
+    np.testing.assert_allclose(np.abs(used), expected, atol=3e-7)
+
+
+def test_arguments_may_be_numpy_numbers():
+    """Numpy arguments become plain numbers, which a model file can hold."""
+    schedule = OneCycle(np.float32(0.25), np.int64(10))
+
+    config = schedule.get_config()
+
+    assert (type(config["max_lr"]), type(config["total_steps"])) == (float, int)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: OneCycle(-1, 10),
+            "`max_lr` must be positive. Received: max_lr=-1",
+        ),
+        (lambda: OneCycle(math.inf, 10), "`max_lr` must be finite."),
+        (lambda: OneCycle(math.nan, 10), "`max_lr` must be finite."),
+        (lambda: OneCycle(1, 1), "`total_steps` must be between 2 and"),
+        (lambda: OneCycle(1, 2**40), "`total_steps` must be between 2 and"),
+        (
+            lambda: OneCycle(1, 9, initial_lr=2),
+            "`initial_lr` must be between 0 and `max_lr`. Received: "
+            "initial_lr=2, max_lr=1.0",
+        ),
+        (lambda: OneCycle(1, 9, final_lr=-1), "`final_lr` must be between"),
+        (
+            lambda: OneCycle(1, 9, warmup_fraction=1),
+            "`warmup_fraction` must be at least 0 and below 1.",
+        ),
+        (
+            lambda: OneCycle(1, 9, warmup_fraction=0.6, final_fraction=0.4),
+            "their sum must be below 1. Received: warmup_fraction=0.6",
+        ),
+        (
+            lambda: OneCycle(1, 9, anneal="cos"),
+            "`anneal` must be one of 'cosine', 'linear'. Received: "
+            "anneal='cos'",
+        ),
+        (lambda: Triangular(0, 0, 5), "`max_lr` must be positive."),
+        (
+            lambda: Triangular(1, 1, 5),
+            "`base_lr` must be at least 0 and below `max_lr`. Received: "
+            "base_lr=1, max_lr=1",
+        ),
+        (lambda: Triangular(0, 1, 0), "`step_size` must be between 1 and"),
+        (lambda: Triangular(0, 1, 5, "saw"), "`policy` must be one of"),
+        (
+            lambda: Triangular(0, 1, 5, gamma=0.9),
+            "`gamma` must be left out unless policy='exp_range'.",
+        ),
+        (lambda: Triangular(0, 1, 5, "exp_range"), "`gamma` must be given"),
+        (
+            lambda: Triangular(0, 1, 5, "exp_range", 1.5),
+            "`gamma` must be at most 1. Received: gamma=1.5",
+        ),
+        (
+            lambda: Triangular(0, 1, 5, "exp_range", 0),
+            "`gamma` must be positive. Received: gamma=0",
+        ),
+    ],
+)
+def test_value_out_of_range(make, message):
+    """The error names the argument, what must hold, and what came."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: OneCycle("0.1", 10),
+            "`max_lr` must be a number. Received: max_lr='0.1' (of type str)",
+        ),
+        (lambda: OneCycle(None, 10), "`max_lr` must be a number."),
+        (lambda: OneCycle(True, 10), "`max_lr` must be a number."),
+        (
+            lambda: OneCycle(0.1, 10.0),
+            "`total_steps` must be an integer. Received: total_steps=10.0 "
+            "(of type float)",
+        ),
+        (lambda: OneCycle(0.1, None), "`total_steps` must be an integer."),
+        (lambda: Triangular(0, 1, True), "`step_size` must be an integer."),
+        (lambda: Triangular([0], 1, 5), "`base_lr` must be a number."),
+    ],
+)
+def test_argument_of_wrong_type(make, message):
+    """The error names the argument, what it must be, and what came."""
+    with pytest.raises(TypeError, match=re.escape(message)):
+        make()
+
+
+def test_docstring_examples_run():
+    """The examples in the module print what they say."""
+    outcome = doctest.testmod(schedules)
+
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
