@@ -285,7 +285,7 @@ class Triangular(keras.optimizers.schedules.LearningRateSchedule):
     ) -> None:
         super().__init__()
         self.max_lr = _positive("max_lr", max_lr)
-        self.base_lr = _number("base_lr", base_lr)
+        self.base_lr = number("base_lr", base_lr)
         if not 0 <= self.base_lr < self.max_lr:
             raise ValueError(
                 "`base_lr` must be at least 0 and below `max_lr`. Received: "
@@ -331,43 +331,44 @@ class Triangular(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def _number(name: str, value: Any) -> float:
+def number(name: str, value: Any) -> float:
+    """Returns a finite argument as a float, or names what is wrong with it."""
     is_text_or_flag = isinstance(value, (bool, str, bytes))
     if is_text_or_flag or not hasattr(value, "__float__"):
         raise TypeError(
             f"`{name}` must be a number. Received: {name}={value!r} "
             f"(of type {type(value).__name__})"
         )
-    number = float(value)
-    if not math.isfinite(number):
+    result = float(value)
+    if not math.isfinite(result):
         raise ValueError(f"`{name}` must be finite. Received: {name}={value}")
-    return number
+    return result
 
 
 def _positive(name: str, value: Any) -> float:
-    number = _number(name, value)
-    if number <= 0:
+    result = number(name, value)
+    if result <= 0:
         raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
-    return number
+    return result
 
 
 def _up_to_max(name: str, value: Any, max_lr: float) -> float:
-    number = _number(name, value)
-    if not 0 <= number <= max_lr:
+    result = number(name, value)
+    if not 0 <= result <= max_lr:
         raise ValueError(
             f"`{name}` must be between 0 and `max_lr`. Received: "
             f"{name}={value}, max_lr={max_lr}"
         )
-    return number
+    return result
 
 
 def _fraction(name: str, value: Any) -> float:
-    number = _number(name, value)
-    if not 0 <= number < 1:
+    result = number(name, value)
+    if not 0 <= result < 1:
         raise ValueError(
             f"`{name}` must be at least 0 and below 1. Received: {name}={value}"
         )
-    return number
+    return result
 
 
 def _count(name: str, value: Any, least: int) -> int:
@@ -410,7 +411,7 @@ def _gamma(gamma: Any, policy: str) -> float | None:
             "`gamma` must be given with policy='exp_range'. Received: "
             "gamma=None"
         )
-    number = _positive("gamma", gamma)
-    if number > 1:
+    result = _positive("gamma", gamma)
+    if result > 1:
         raise ValueError(f"`gamma` must be at most 1. Received: gamma={gamma}")
-    return number
+    return result
