@@ -109,7 +109,7 @@ def plot_curve(
     _mark_stop(ax, curve)
     _mark_probes(ax, found)
     _mark_rules(ax, curve, rules or ())
-    _legend(ax, shown)
+    _legend(ax, shown, beside_reason=bool(suggestion and not suggestion.lr))
     return ax
 
 
@@ -490,7 +490,7 @@ def _probe_level(probe: Any) -> float:
     return float(np.mean(tail)) if len(tail) else float("nan")
 
 
-def _legend(ax: Axes, shown: View) -> None:
+def _legend(ax: Axes, shown: View, beside_reason: bool = False) -> None:
     handles, _ = ax.get_legend_handles_labels()
     if not handles:
         return
@@ -501,9 +501,10 @@ def _legend(ax: Axes, shown: View) -> None:
         if shown.log
         else (shown.low + shown.high) / 2
     )
-    low = len(left) == 0 or float(left.min()) > middle
+    low = len(left) == 0 or float(left.min()) > middle or beside_reason
     legend = ax.legend(
         loc="lower left" if low else "upper left",
+        ncols=4 if beside_reason else 1,
         fontsize=9.5,
         framealpha=0.9,
         facecolor="white",
