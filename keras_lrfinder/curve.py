@@ -6,25 +6,35 @@ import dataclasses
 import enum
 import json
 import math
-import os
+import reprlib
 from collections.abc import Mapping
+from numbers import Integral
+from numbers import Real
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
+from keras_lrfinder import exact_json
+from keras_lrfinder.exact_json import Path
+from keras_lrfinder.sketch import html_card
+from keras_lrfinder.sketch import svg_curve
+from keras_lrfinder.sketch import text_plot
 from keras_lrfinder.smoothing import ema
 from keras_lrfinder.smoothing import ema_span
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Curve", "StopReason"]
 
 _FORMAT = "keras_lrfinder.Curve"
 _FORMAT_VERSION = 1
-_TEXTS = ("stop_reason", "ramp", "optimizer", "monitor", "environment")
-
-Path = str | os.PathLike[str]
+_OPTIONAL = ("stop_factor", "batch_size")
+_TEXTS = ("ramp", "optimizer", "monitor")
 
 
 class StopReason(enum.Enum):
@@ -92,14 +102,16 @@ class Curve:
         ramp: `"exponential"` or `"linear"`.
         optimizer: String, the optimizer's name in lower case, or `""`.
         hyperparameters: Mapping, the optimizer's own settings that a rule or
-            a reader may need, such as `{"momentum": 0.9}`.
+            a reader may need, such as `{"momentum": 0.9}`. Kept as plain
+            values: lists become tuples, unknown objects their `str`.
         stop_factor: Float or None, as given to the test.
         monitor: String, the name of the loss.
         batch_size: Integer, or None where it is not known.
         environment: Mapping of strings: date, versions, backend.
 
     Raises:
-        TypeError: An array is not made of numbers.
+        TypeError: An array is not made of numbers, or a field not of the
+            type said above.
         ValueError: Arrays of unequal length or of more than one dimension, a
             learning rate that is not positive and finite, an unknown `ramp`.
 
@@ -132,9 +144,10 @@ class Curve:
         losses = _vector("losses", self.losses)
         if not np.all(np.isfinite(lrs) & (lrs > 0)):
             raise ValueError(
-                f"`lrs` must be positive and finite. Received: lrs={self.lrs!r}"
+                "`lrs` must be positive and finite. "
+                f"Received: lrs={reprlib.repr(self.lrs)}"
             )
-        steps = len(lrs) if self.steps is None else int(self.steps)
+        steps = len(lrs) if self.steps is None else _integer("steps", self)
         if self.smoothed is None:
             smoothed = _vector("smoothed", ema(losses, ema_span(max(steps, 1))))
         else:
@@ -145,29 +158,36 @@ class Curve:
                 f"and at most `steps`. Received: {len(lrs)}, {len(losses)} "
                 f"and {len(smoothed)} entries, {steps=}"
             )
+        self._check()
+        values = {
+            "lrs": lrs,
+            "losses": losses,
+            "smoothed": smoothed,
+            "steps": steps,
+            "best_loss": _number("best_loss", self, _lowest(smoothed)),
+            "start_lr": _number("start_lr", self, _at(lrs, 0)),
+            "end_lr": _number("end_lr", self, _at(lrs, -1)),
+            "hyperparameters": _mapping("hyperparameters", self),
+            "environment": _mapping("environment", self),
+        }
+        if self.stop_factor is not None:
+            values["stop_factor"] = _number("stop_factor", self, math.nan)
+        if self.batch_size is not None:
+            values["batch_size"] = _integer("batch_size", self)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def _check(self) -> None:
+        for name in _TEXTS:
+            if not isinstance(getattr(self, name), str):
+                raise _wrong(name, "a string", self)
         if self.ramp not in ("exponential", "linear"):
             raise ValueError(
                 '`ramp` must be "exponential" or "linear". '
                 f"Received: ramp={self.ramp!r}"
             )
         if not isinstance(self.stop_reason, StopReason):
-            raise TypeError(
-                "`stop_reason` must be a StopReason. "
-                f"Received: stop_reason={self.stop_reason!r}"
-            )
-        values = {
-            "lrs": lrs,
-            "losses": losses,
-            "smoothed": smoothed,
-            "steps": steps,
-            "best_loss": _lowest(smoothed, self.best_loss),
-            "start_lr": _end(self.start_lr, lrs, 0),
-            "end_lr": _end(self.end_lr, lrs, -1),
-            "hyperparameters": MappingProxyType(dict(self.hyperparameters)),
-            "environment": MappingProxyType(dict(self.environment)),
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+            raise _wrong("stop_reason", "a StopReason", self)
 
     def __len__(self) -> int:
         return len(self.lrs)
@@ -181,7 +201,9 @@ class Curve:
         )
 
     def __hash__(self) -> int:
-        return hash((self.losses.tobytes(), self.lrs.tobytes()))
+        # What is equal must hash alike: 0.0 and -0.0, and NaNs of any bits.
+        losses = np.where(np.isnan(self.losses), np.nan, self.losses) + 0.0
+        return hash((losses.tobytes(), self.lrs.tobytes()))
 
     def __repr__(self) -> str:
         span = f"{self.lrs[0]:.1e}..{self.lrs[-1]:.1e}" if len(self) else "-"
@@ -212,9 +234,12 @@ class Curve:
         """
         record: dict[str, Any] = {"format": _FORMAT, "version": _FORMAT_VERSION}
         for field in dataclasses.fields(self):
-            record[field.name] = _encode(getattr(self, field.name))
-        text = json.dumps(record, allow_nan=False, ensure_ascii=False)
-        _write(path, text)
+            value = getattr(self, field.name)
+            if isinstance(value, StopReason):
+                value = value.name
+            record[field.name] = exact_json.encode(value)
+        text = json.dumps(record, allow_nan=False)
+        exact_json.write(path, text)
         return text
 
     @classmethod
@@ -225,27 +250,18 @@ class Curve:
             source: The JSON text itself, or the path of a file with it.
 
         Raises:
+            OSError: The file cannot be read.
+            TypeError: `source` is neither text nor path.
             ValueError: The text is damaged, is no curve, or was written in a
                 format that this version does not know.
-            OSError: The file cannot be read.
         """
-        record = _parse(_text_of(source))
-        names = {field.name for field in dataclasses.fields(cls)}
-        fields = set(record) - {"format", "version"}
-        if fields != names:
-            raise ValueError(
-                "not a complete curve: "
-                f"missing {sorted(names - fields)}, "
-                f"unknown {sorted(fields - names)}"
-            )
+        record = exact_json.read(source, _FORMAT, _FORMAT_VERSION)
         try:
-            values = {
-                name: record[name] if name in _TEXTS else _decode(record[name])
-                for name in names
-            }
-            values["stop_reason"] = StopReason[values["stop_reason"]]
+            _check_fields(record, dataclasses.fields(cls))
+            values = exact_json.decode(record)
+            values["stop_reason"] = _reason(values["stop_reason"])
             return cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"not a valid curve: {error}") from error
 
     def to_csv(self, path: Path | None = None) -> str:
@@ -262,8 +278,59 @@ class Curve:
         lines = ["step,lr,loss,smoothed"]
         lines += [f"{i},{a!r},{b!r},{c!r}" for i, (a, b, c) in enumerate(rows)]
         text = "\n".join(lines) + "\n"
-        _write(path, text)
+        exact_json.write(path, text)
         return text
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Returns a pandas DataFrame: `lr`, `loss`, `smoothed` by `step`.
+
+        Raises:
+            ImportError: pandas is not installed; nothing else here needs it.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "`to_pandas` needs pandas: pip install pandas. "
+                "`to_csv` does without"
+            ) from error
+        columns = {"lr": self.lrs, "loss": self.losses}
+        return pd.DataFrame(
+            # Copies: pandas would hand out views of what is read-only.
+            {k: v.copy() for k, v in columns.items()}
+            | {"smoothed": self.smoothed.copy()},
+            index=pd.RangeIndex(len(self), name="step"),
+        )
+
+    def to_text(self, width: int = 72, height: int = 16) -> str:
+        """Returns a plot in plain ASCII, for where there is no display.
+
+        Dots are the raw losses, stars the smoothing spline.
+
+        Args:
+            width: Integer >= 30, the most columns of a line.
+            height: Integer >= 8, the number of lines.
+
+        Raises:
+            ValueError: Too small to hold a plot.
+        """
+        title = f"{self._title()}: {self.stop_reason}"
+        return text_plot(self.lrs, self.losses, width, height, title)
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [
+            ("steps", f"{len(self)} of {self.steps}"),
+            ("best loss, smoothed", f"{self.best_loss:.4g}"),
+        ]
+        if self.batch_size is not None:
+            rows.append(("batch size", self.batch_size))
+        if self.stop_reason is not StopReason.DIVERGED:
+            rows.append(("what to do", self.stop_reason.remedy))
+        svg = svg_curve(self.lrs, self.losses)
+        return html_card(f"{self._title()}: {self.stop_reason}", rows, svg)
+
+    def _title(self) -> str:
+        return "LR range test" + (self.optimizer and f", {self.optimizer}")
 
 
 def _build(values: dict[str, Any]) -> Curve:
@@ -272,10 +339,17 @@ def _build(values: dict[str, Any]) -> Curve:
 
 def _vector(name: str, values: ArrayLike) -> NDArray[np.float64]:
     try:
-        vector = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        array = np.asarray(values)
+        # To float64, numpy makes numbers of text, of None and of bools too.
+        # "V" is what it calls bfloat16.
+        if array.dtype.kind not in "iufOV" or (
+            array.dtype.kind == "O" and not all(map(_is_number, array.flat))
+        ):
+            raise TypeError(f"array of {array.dtype}")
+        vector = np.array(array, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(
-            f"`{name}` must be numbers. Received: {name}={values!r}"
+            f"`{name}` must be numbers. Received: {name}={reprlib.repr(values)}"
         ) from error
     if vector.ndim != 1:
         raise ValueError(
@@ -285,17 +359,68 @@ def _vector(name: str, values: ArrayLike) -> NDArray[np.float64]:
     return vector
 
 
-def _lowest(smoothed: NDArray[np.float64], given: float | None) -> float:
-    if given is not None:
-        return float(given)
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+
+
+def _wrong(name: str, what: str, curve: Curve) -> TypeError:
+    value = getattr(curve, name)
+    return TypeError(f"`{name}` must be {what}. Received: {name}={value!r}")
+
+
+def _integer(name: str, curve: Curve) -> int:
+    value = getattr(curve, name)
+    if not _is_number(value) or not isinstance(value, Integral):
+        raise _wrong(name, "an integer", curve)
+    return int(value)
+
+
+def _number(name: str, curve: Curve, default: float) -> float:
+    value = getattr(curve, name)
+    if value is None:
+        return default
+    if not _is_number(value):
+        raise _wrong(name, "a number", curve)
+    return float(value)
+
+
+def _mapping(name: str, curve: Curve) -> Mapping[str, Any]:
+    value = getattr(curve, name)
+    if not isinstance(value, Mapping):
+        raise _wrong(name, "a mapping", curve)
+    return MappingProxyType(exact_json.plain(value))
+
+
+def _lowest(smoothed: NDArray[np.float64]) -> float:
     finite = smoothed[np.isfinite(smoothed)]
     return float(finite.min()) if len(finite) else math.nan
 
 
-def _end(given: float | None, lrs: NDArray[np.float64], position: int) -> float:
-    if given is not None:
-        return float(given)
+def _at(lrs: NDArray[np.float64], position: int) -> float:
     return float(lrs[position]) if len(lrs) else math.nan
+
+
+def _reason(name: object) -> StopReason:
+    if not isinstance(name, str) or name not in StopReason.__members__:
+        raise ValueError(f"unknown stop_reason {name!r}")
+    return StopReason[name]
+
+
+def _check_fields(
+    record: dict[str, Any], fields: tuple[dataclasses.Field[Any], ...]
+) -> None:
+    names = {field.name for field in fields}
+    if set(record) != names:
+        raise ValueError(
+            f"missing {sorted(names - set(record))}, "
+            f"unknown {sorted(set(record) - names)}"
+        )
+    # The constructor would fill these in; a file has them.
+    empty = [
+        name for name in names.difference(_OPTIONAL) if record[name] is None
+    ]
+    if empty:
+        raise ValueError(f"null in {sorted(empty)}")
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -303,54 +428,8 @@ def _same(a: Any, b: Any) -> bool:
         return np.array_equal(a, b, equal_nan=True)
     if isinstance(a, float) and isinstance(b, float):
         return a == b or (math.isnan(a) and math.isnan(b))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return set(a) == set(b) and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
     return bool(a == b)
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, StopReason):
-        return value.name
-    if isinstance(value, Mapping):
-        return {str(key): _encode(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_encode(item) for item in np.asarray(value).tolist()]
-    if isinstance(value, float) and not math.isfinite(value):
-        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
-    return value
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _decode(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_decode(item) for item in value]
-    if value in ("NaN", "Infinity", "-Infinity"):
-        return float(value)
-    return value
-
-
-def _text_of(source: Path) -> str:
-    if isinstance(source, str) and source.lstrip().startswith("{"):
-        return source
-    with open(source, encoding="utf-8") as file:
-        return file.read()
-
-
-def _parse(text: str) -> dict[str, Any]:
-    try:
-        record = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"damaged curve, not JSON: {error}") from error
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise ValueError("not a curve: the JSON has no curve's format mark")
-    if record.get("version") != _FORMAT_VERSION:
-        raise ValueError(
-            f"curve of format version {record.get('version')!r}; this "
-            f"package reads version {_FORMAT_VERSION}"
-        )
-    return record
-
-
-def _write(path: Path | None, text: str) -> None:
-    if path is not None:
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)

@@ -8,6 +8,7 @@ Keras, and scipy only once a spline is asked for.
 from __future__ import annotations
 
 import math
+import reprlib
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -192,7 +193,8 @@ def _finite_points(lrs: ArrayLike, losses: ArrayLike) -> tuple[Vector, Vector]:
         )
     if not np.all(np.isfinite(lr) & (lr > 0)):
         raise ValueError(
-            f"`lrs` must be positive and finite. Received: lrs={lrs!r}"
+            "`lrs` must be positive and finite. "
+            f"Received: lrs={reprlib.repr(lrs)}"
         )
     keep = np.isfinite(loss)
     order = np.argsort(lr[keep], kind="stable")
