@@ -1,19 +1,78 @@
 """The learning rate range test for Keras, done right."""
 
+from importlib import import_module as _import_module
+from importlib.util import find_spec as _find_spec
+from typing import TYPE_CHECKING
+from typing import Any as _Any
+
 from keras_lrfinder.curve import Curve
 from keras_lrfinder.curve import StopReason
+from keras_lrfinder.plotting import plot_curves
 from keras_lrfinder.range_test import RangeTest
 from keras_lrfinder.suggestions import RULES
 from keras_lrfinder.suggestions import Suggestion
 from keras_lrfinder.suggestions import suggest
+from keras_lrfinder.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from keras_lrfinder.finder import LRFinder
+    from keras_lrfinder.model_state import snapshot
+    from keras_lrfinder.one_call import lr_find
+    from keras_lrfinder.schedules import OneCycle
+    from keras_lrfinder.schedules import Triangular
 
 __all__ = [
     "RULES",
     "Curve",
+    "LRFinder",
+    "OneCycle",
     "RangeTest",
     "StopReason",
     "Suggestion",
+    "Triangular",
+    "lr_find",
+    "plot_curves",
+    "snapshot",
     "suggest",
 ]
+
+# These need Keras, whose import takes seconds and a backend. A curve can be
+# read, analysed and drawn without it, so they are imported when asked for.
+_KERAS_SIDE = {
+    "LRFinder": "finder",
+    "OneCycle": "schedules",
+    "Triangular": "schedules",
+    "lr_find": "one_call",
+    "snapshot": "model_state",
+}
+
+_NO_BACKEND = (
+    "Keras needs a backend, and none is installed. Install one of "
+    "keras_lrfinder[tensorflow], keras_lrfinder[tensorflow-cpu], "
+    "keras_lrfinder[jax] or keras_lrfinder[torch], for example "
+    '`pip install "keras_lrfinder[tensorflow]"`.'
+)
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _KERAS_SIDE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = _import_module(f"keras_lrfinder.{_KERAS_SIDE[name]}")
+    except ModuleNotFoundError as error:
+        if error.name in ("tensorflow", "jax", "torch", "jaxlib"):
+            raise ImportError(f"{_NO_BACKEND} ({error})") from error
+        raise
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if not any(map(_find_spec, ("tensorflow", "jax", "torch"))):
+    import warnings as _warnings
+
+    _warnings.warn(_NO_BACKEND, stacklevel=2)

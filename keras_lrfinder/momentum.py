@@ -36,6 +36,8 @@ class OneCycleMomentum(keras.callbacks.Callback):
       is exact for a constant `beta_1`. While it falls, early steps come out
       too short: by 17 % at worst with 100 steps in all, by 1.5 % with 1,000
       (cosine, default values).
+    - Muon: `momentum` moves; what it leaves to its inner Adam (biases, 1-D
+      weights) keeps `adam_beta_1`.
     - Lion: `beta_1` only weighs the gradient against the momentum for the
       sign; how fast the momentum decays is `beta_2`, which stays.
 

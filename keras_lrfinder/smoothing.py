@@ -174,9 +174,8 @@ def smoothing_spline(
     squashed = _squash(loss, centre, scale)
     knots, values, weights = _merged(position, squashed)
     if len(knots) < _FEWEST_KNOTS:
-        # A quarter, as the difference of two huge losses has no float.
-        knots, values, _ = _merged(position, loss / 4.0)
-        return grid_lrs, np.interp(grid, knots, values) * 4.0
+        knots, values, _ = _merged(position, loss)
+        return grid_lrs, _joined(knots, values, grid)
     smooth = _steady_spline(knots, values, weights, grid)
     smooth = np.clip(smooth, squashed.min(), squashed.max())
     expanded = _expand(smooth, centre, scale)
@@ -246,6 +245,16 @@ def _merged(position: Vector, y: Vector) -> tuple[Vector, Vector, Vector]:
     # Not the counts: the last decade of a linear ramp holds nine tenths of
     # the steps, and would bend all others to its own liking.
     return knots, means, np.sqrt(counts)
+
+
+def _joined(x: Vector, y: Vector, at: Vector) -> Vector:
+    # Not numpy's: the slope between two huge losses has no float.
+    if len(x) == 1:
+        return np.full(len(at), y[0])
+    left = np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2)
+    share = np.clip((at - x[left]) / (x[left + 1] - x[left]), 0.0, 1.0)
+    values: Vector = (1.0 - share) * y[left] + share * y[left + 1]
+    return values
 
 
 def _steady_spline(

@@ -1,0 +1,251 @@
+"""`lr_find`: the whole job in one call."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_lrfinder.conflicts import harm
+from keras_lrfinder.finder import LRFinder
+from keras_lrfinder.fit_data import FitData
+from keras_lrfinder.learning_rate import leaf_optimizers
+from keras_lrfinder.model_state import check_model
+from keras_lrfinder.session import Session
+from keras_lrfinder.sweep import named_optimizers
+
+__all__ = ["lr_find"]
+
+# Mixed precision may skip some updates; data for these.
+_SPARE_BATCHES = 64
+
+
+def lr_find(
+    model: Any,
+    x: Any = None,
+    y: Any = None,
+    *,
+    start_lr: float = 1e-7,
+    end_lr: float = 10.0,
+    steps: int = 100,
+    probe: bool = True,
+    validation: Any = None,
+    verbose: int = 1,
+    **kwargs: Any,
+) -> LRFinder:
+    """Runs a range test and returns the finished `LRFinder`.
+
+    Trains `model` for `steps` updates on as many epochs as these need, then,
+    with `probe`, for some short runs at fixed learning rates that confirm or
+    correct the suggestion. At the end, also after an exception or Ctrl-C
+    (which goes on to the caller), the model, its optimizer and the global
+    random state are bit for bit what they were: a `fit` after `lr_find` does
+    what it would have done without.
+
+    What lies outside the model does not come back: a generator stays
+    consumed (by no more than was trained on), a shuffled `tf.data.Dataset`
+    object goes on in its order.
+
+    Args:
+        model: A compiled `keras.Model`, built or not, fresh or trained.
+        x, y: The training data, anything that `model.fit` takes.
+        start_lr: Float > 0, learning rate of the first step.
+        end_lr: Float > `start_lr`, learning rate of the last step.
+        steps: Integer >= 2, length of the ramp in updates.
+        probe: Whether to run probes after the ramp. Ramp and probes together
+            stay within 300 training steps at the default `steps`.
+        validation: `(x, y)` or `(x, y, sample_weight)`, arrays of a fixed
+            validation sample: its loss after each step is recorded instead
+            of the batch's training loss. Slower, and right where the model
+            overfits within the test. None: the training loss.
+        verbose: 1 shows a progress bar and one line at the end, 0 nothing.
+        **kwargs: The other arguments of `LRFinder` (`ramp`, `stop_factor`,
+            `monitor`, `rule`, `optimizer`, `restore`, `plot_dir`) and of
+            `model.fit` (`batch_size`, `class_weight`, `callbacks`, …).
+            `validation_data` and the part that `validation_split` holds out
+            are not trained on; the probes are judged by them.
+            Callbacks that steer training or write checkpoints are left out.
+
+    Returns:
+        The `LRFinder`, with `curve`, `suggestion`, `probes` and `plot()`.
+
+    Raises:
+        TypeError: `model` is no Keras model; an argument that neither
+            `LRFinder` nor `fit` has; one of the wrong kind.
+        ValueError: The model is not compiled; `epochs` or `initial_epoch`
+            was given (`steps` decides how long the test is); as `LRFinder`.
+
+    Example:
+        ```python
+        finder = lr_find(model, x_train, y_train, batch_size=64)
+        model.optimizer.learning_rate = float(finder.suggestion)
+        model.fit(x_train, y_train, batch_size=64, epochs=10)
+        ```
+    """
+    finder_kwargs, fit_kwargs = _sort_arguments({"x": x, "y": y, **kwargs})
+    _check_compiled(model)
+    finder = LRFinder(
+        start_lr, end_lr, steps=steps, verbose=verbose, **finder_kwargs
+    )
+    monitor = finder_kwargs.get("monitor", "loss")
+    judge = _validation_loss(validation, monitor)
+    callbacks = _harmless(fit_kwargs.pop("callbacks", None), verbose)
+    optimizers = named_optimizers(model, finder_kwargs.get("optimizer"))
+    data = FitData(fit_kwargs)
+    session = Session(model, optimizers)
+    finder.run_in(session, judge, _progress(steps, verbose))
+    try:
+        with _on_loan(model):
+            model.fit(
+                **data.for_fit(_batches(optimizers, steps), _epoch(model)),
+                **fit_kwargs,
+                callbacks=[finder, *callbacks],
+                verbose=0,
+            )
+    finally:
+        finder.restore()
+        session.close(restore=finder_kwargs.get("restore", True))
+        finder.run_in(None)
+    finder.report()
+    return finder
+
+
+def _sort_arguments(
+    kwargs: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tells the arguments of `LRFinder` from those of `fit`."""
+    of_finder = set(inspect.signature(LRFinder.__init__).parameters)
+    of_fit = set(inspect.signature(keras.Model.fit).parameters)
+    for name in ("epochs", "initial_epoch"):
+        if name in kwargs:
+            raise ValueError(
+                f"`{name}` must not be given: `steps` decides how long the "
+                f"range test is. Received: {name}={kwargs[name]!r}"
+            )
+    unknown = sorted(set(kwargs) - of_finder - of_fit)
+    if unknown:
+        raise TypeError(
+            "lr_find() got arguments that neither LRFinder nor fit has: "
+            f"{', '.join(unknown)}"
+        )
+    finder_kwargs = {k: v for k, v in kwargs.items() if k in of_finder}
+    fit_kwargs = {k: v for k, v in kwargs.items() if k not in of_finder}
+    return finder_kwargs, fit_kwargs
+
+
+def _check_compiled(model: Any) -> None:
+    check_model(model)
+    if not model.compiled or model.optimizer is None:
+        raise ValueError(
+            "`model` must be compiled with an optimizer: call "
+            f"`model.compile(…)` first. Received: model={model!r}"
+        )
+
+
+def _harmless(callbacks: Any, verbose: int) -> list[Any]:
+    """Returns the callbacks that may run, and says which may not."""
+    if callbacks is None:
+        return []
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        raise TypeError(
+            "`callbacks` must be a list of callbacks. Received: a CallbackList"
+        )
+    given = keras.tree.flatten(callbacks)
+    kept = [c for c in given if not harm(c) and not _steers(c)]
+    left_out = [type(c).__name__ for c in given if c not in kept]
+    if left_out and verbose:
+        print(f"lr_find leaves out {', '.join(left_out)}")
+    return kept
+
+
+def _steers(callback: Any) -> bool:
+    steering = (
+        keras.callbacks.EarlyStopping,
+        keras.callbacks.LearningRateScheduler,
+        keras.callbacks.ReduceLROnPlateau,
+        LRFinder,
+    )
+    return isinstance(callback, steering)
+
+
+def _batches(optimizers: list[Any], steps: int) -> int:
+    """Returns how many batches `steps` updates can take at most."""
+    leaves = [leaf for o in optimizers for leaf in leaf_optimizers(o)]
+    per_update = max(leaf.gradient_accumulation_steps or 1 for leaf in leaves)
+    scaled = any(hasattr(o, "inner_optimizer") for o in optimizers)
+    return steps * per_update + (_SPARE_BATCHES if scaled else 0)
+
+
+def _validation_loss(
+    validation: Any, monitor: str
+) -> Callable[[Any], float] | None:
+    if validation is None:
+        return None
+    if not isinstance(validation, (tuple, list)) or len(validation) not in (
+        2,
+        3,
+    ):
+        raise TypeError(
+            "`validation` must be (x, y) or (x, y, sample_weight). "
+            f"Received: {type(validation).__name__}"
+        )
+    x, y, *weights = validation
+
+    def loss(model: Any) -> float:
+        # Older Keras goes on with the mean of the calls before.
+        model.reset_metrics()
+        logs = model.test_on_batch(x, y, *weights, return_dict=True)
+        return float(logs[monitor])
+
+    return loss
+
+
+def _epoch(model: Any) -> int:
+    # Where BackupAndRestore has left it, `fit` begins with a later epoch.
+    return getattr(model, "_initial_epoch", None) or 0
+
+
+@contextlib.contextmanager
+def _on_loan(model: Any) -> Iterator[None]:
+    """Gives back what a callback inside `fit` sees too late to copy."""
+    history = vars(model).get("history", None)
+    per_call = getattr(model, "steps_per_execution", 1)
+    several = per_call is not None and per_call > 1
+    train_function = model.train_function
+    stops = {
+        name: getattr(model, name, None)
+        for name in ("stop_training", "stop_evaluating")
+    }
+    if several:
+        # One step per call, so that each has its own learning rate.
+        model.steps_per_execution = 1
+        model.train_function = None
+    try:
+        yield
+    finally:
+        if several:
+            model.steps_per_execution = per_call
+            model.train_function = train_function
+        for name, value in {"history": history, **stops}.items():
+            setattr(model, name, value)
+
+
+def _progress(
+    steps: int, verbose: int
+) -> Callable[[float, float], None] | None:
+    """Returns a bar for the whole ramp, however many epochs it takes."""
+    if not verbose:
+        return None
+    bar = keras.utils.Progbar(steps, stateful_metrics=["loss", "lr"])
+    done = 0
+
+    def watch(lr: float, loss: float) -> None:
+        nonlocal done
+        done += 1
+        bar.update(done, [("lr", lr), ("loss", loss)])
+
+    return watch

@@ -1,0 +1,59 @@
+"""A model on loan: swept, tried out, rewound, and given back as it came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_lrfinder.learning_rate import SweptRate
+from keras_lrfinder.model_state import ModelState
+
+__all__ = ["Session"]
+
+
+class Session:
+    """Holds a model's learning rate and its state, over one run or several.
+
+    Args:
+        model: The Keras model, from `Callback.model` inside a fit.
+        optimizers: The optimizers to sweep.
+    """
+
+    def __init__(self, model: Any, optimizers: list[Any]) -> None:
+        self.rate = SweptRate(model, optimizers)
+        self.state: ModelState | None = None
+        self.is_open = False
+
+    def open(self, model: Any, *, built: bool) -> None:
+        """Copies the state, and makes the learning rate assignable.
+
+        Args:
+            model: The model, as above.
+            built: Whether its weights exist. If not, `copy` is to be called
+                as soon as they do.
+        """
+        if built:
+            self.copy(model)
+        self.rate.hold()
+        self.is_open = True
+
+    def copy(self, model: Any) -> None:
+        """Copies the state, to come back to."""
+        self.state = ModelState(model)
+
+    def rewind(self) -> None:
+        """Puts the state back and keeps the learning rate assignable."""
+        if self.state is not None:
+            self.state.restore(rates=False)
+
+    def close(self, *, restore: bool = True) -> None:
+        """Gives everything back. Calling it again changes nothing.
+
+        Args:
+            restore: Whether the weights and all else come back as well; the
+                learning rate, or schedule object, does in any case.
+        """
+        self.rate.release()
+        if restore and self.state is not None:
+            self.state.restore()
+        self.state = None
+        self.is_open = False
