@@ -156,6 +156,21 @@ def test_one_cycle_counts_beyond_float32(total, anneal):
     )
 
 
+@pytest.mark.parametrize("anneal", ["cosine", "linear"])
+def test_one_cycle_rises_exactly_from_zero(anneal):
+    """The first steps of a long warm-up from 0 are exact, relatively."""
+    schedule = OneCycle(
+        0.3, 1_000_001, initial_lr=0.0, final_lr=0.0, anneal=anneal
+    )
+    done = np.array([1, 2, 3]) / 300_000
+    if anneal == "cosine":
+        done = np.sin(np.pi / 2 * done) ** 2
+
+    lrs = lrs_of(schedule, [1, 2, 3])
+
+    np.testing.assert_allclose(lrs, 0.3 * done, rtol=RTOL, atol=0)
+
+
 def test_one_cycle_defaults():
     """A 25th of the peak first, a ten thousandth of that last."""
     lrs = lrs_of(OneCycle(0.5, 11), [0, 3, 10])
