@@ -115,7 +115,8 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     Keras hands a schedule the number of batches that the *optimizer* has
     seen. An optimizer that has trained before starts in mid-path, so compile
     with a new one; with `gradient_accumulation_steps` each batch counts, not
-    each update. To load a saved model, import `keras_lrfinder` first.
+    each update. To load a saved model in another process, import the class
+    there first: `from keras_lrfinder import OneCycle`.
 
     Args:
         max_lr: Float, positive. LR at the peak, per optimizer step: the LR
@@ -252,7 +253,8 @@ class Triangular(keras.optimizers.schedules.LearningRateSchedule):
     `base_lr` a third or a fourth of `max_lr`.
 
     Keras hands a schedule the number of batches that the *optimizer* has
-    seen; see `OneCycle`. To load a saved model, import `keras_lrfinder` first.
+    seen; see `OneCycle`. To load a saved model in another process, import the
+    class there first: `from keras_lrfinder import Triangular`.
 
     Args:
         base_lr: Float in [0, `max_lr`). Lower bound of the LR.
