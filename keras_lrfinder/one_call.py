@@ -52,7 +52,8 @@ def lr_find(
 
     Args:
         model: A compiled `keras.Model`, built or not, fresh or trained.
-        x, y: The training data, anything that `model.fit` takes.
+        x: The training data, anything that `model.fit` takes.
+        y: The targets, where `x` does not bring them.
         start_lr: Float > 0, learning rate of the first step.
         end_lr: Float > `start_lr`, learning rate of the last step.
         steps: Integer >= 2, length of the ramp in updates.

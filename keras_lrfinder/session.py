@@ -52,8 +52,10 @@ class Session:
             restore: Whether the weights and all else come back as well; the
                 learning rate, or schedule object, does in any case.
         """
+        if restore:
+            self.rewind()
+        # Last: a deferred model was copied when its learning rate was
+        # already that of the ramp.
         self.rate.release()
-        if restore and self.state is not None:
-            self.state.restore()
         self.state = None
         self.is_open = False

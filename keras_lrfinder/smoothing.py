@@ -283,9 +283,9 @@ def _best_width(x: Vector, y: Vector, weights: Vector) -> float:
     misses = [_misses(x, y, weights, float(width)) for width in _WIDTHS]
     means = np.array([np.mean(miss) for miss in misses])
     best = int(np.argmin(means))
-    # The widest that is as good as the best, within the standard error.
+    # The widest that is about as good as the best: half a standard error.
     error = float(np.std(misses[best])) / math.sqrt(max(len(misses[best]), 1))
-    good = np.flatnonzero(means <= means[best] + error)
+    good = np.flatnonzero(means <= means[best] + 0.5 * error)
     return float(_WIDTHS[good[-1]])
 
 

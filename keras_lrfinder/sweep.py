@@ -267,7 +267,10 @@ class Sweep(keras.callbacks.Callback):
         per_update = leaf.gradient_accumulation_steps or 1
         self._per_call = getattr(model, "steps_per_execution", 1) or 1
         self._per_step = math.lcm(per_update, self._per_call) // self._per_call
-        iterations = int(keras.ops.convert_to_numpy(leaf._iterations))
+        # Every batch counts in the private one; the public one, in newer
+        # versions of Keras, counts updates.
+        counter = getattr(leaf, "_iterations", leaf.iterations)
+        iterations = int(keras.ops.convert_to_numpy(counter))
         self._phase = iterations % per_update if self._per_call == 1 else 0
         self._scales_loss = session.rate.scales_loss
         # With one optimizer there is no doubt which one trains.
