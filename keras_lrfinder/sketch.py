@@ -89,8 +89,9 @@ def view(lrs: ArrayLike, losses: ArrayLike) -> View:
         # Smoothed as it is drawn: in the linear loss, the noise of the
         # start would drown what happens decades below it.
         grid, logs = smoothing_spline(x, np.log(y))
-        low, high = np.exp(_margins(*_descent(x, np.log(y), grid, logs)))
-        return View(grid, np.exp(logs), float(low), float(high), True)
+        margins = _margins(*_descent(x, np.log(y), grid, logs))
+        low, high = np.exp(np.clip(margins, -690.0, 690.0)).tolist()
+        return View(grid, np.exp(logs), low, high, True)
     low, high = _margins(low, high)
     return View(grid, smooth, low, high, False)
 
@@ -288,8 +289,8 @@ class _Axes:
         self.log = shown.log
         ends = np.asarray(lrs, dtype=np.float64)
         self.lr_low, self.lr_high = float(ends.min()), float(ends.max())
-        if self.lr_low == self.lr_high:
-            self.lr_low, self.lr_high = self.lr_low / 2, self.lr_high * 2
+        if math.log10(self.lr_high) - math.log10(self.lr_low) < 1e-6:
+            self.lr_low, self.lr_high = self.lr_low / 2, self.lr_low * 2
         self.low, self.high = shown.low, shown.high
         self._width, self._height = width, height
 
