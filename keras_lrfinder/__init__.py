@@ -17,6 +17,7 @@ from keras_lrfinder.version import __version__ as __version__
 if TYPE_CHECKING:
     from keras_lrfinder.finder import LRFinder
     from keras_lrfinder.model_state import snapshot
+    from keras_lrfinder.momentum import OneCycleMomentum
     from keras_lrfinder.one_call import lr_find
     from keras_lrfinder.schedules import OneCycle
     from keras_lrfinder.schedules import Triangular
@@ -26,6 +27,7 @@ __all__ = [
     "Curve",
     "LRFinder",
     "OneCycle",
+    "OneCycleMomentum",
     "RangeTest",
     "StopReason",
     "Suggestion",
@@ -41,6 +43,7 @@ __all__ = [
 _KERAS_SIDE = {
     "LRFinder": "finder",
     "OneCycle": "schedules",
+    "OneCycleMomentum": "momentum",
     "Triangular": "schedules",
     "lr_find": "one_call",
     "snapshot": "model_state",
