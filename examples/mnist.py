@@ -104,7 +104,9 @@ def main(argv=None):
             model, lr, train, test, options.batch_size
         )
         rows[name] = (lr, accuracy)
-    print(f"\n{options.optimizer:<15}{'learning rate':>14}{'test accuracy':>15}")
+    print(
+        f"\n{options.optimizer:<15}{'learning rate':>14}{'test accuracy':>15}"
+    )
     for name, (lr, accuracy) in rows.items():
         print(f"{name:<15}{lr:>14.3g}{accuracy:>15.3f}")
     print(
