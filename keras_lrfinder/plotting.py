@@ -60,7 +60,7 @@ def plot_curve(
     suggestion: Suggestion | None = None,
     *,
     probes: Sequence[Any] = (),
-    rules: Iterable[str | Rule] | None = None,
+    rules: str | Rule | Iterable[str | Rule] | None = None,
     smooth: bool = True,
     raw: bool = True,
     ax: Axes | None = None,
@@ -74,7 +74,8 @@ def plot_curve(
             marks nothing.
         probes: Objects with `lr` and `losses` (the runs at fixed learning
             rates), drawn as points at the loss they reached.
-        rules: Names in `RULES` or functions `Curve -> lr`, to be compared.
+        rules: Names in `RULES` or functions `Curve -> lr`, to be compared;
+            one of them or several.
         smooth: Whether to draw the smoothing spline.
         raw: Whether to draw the raw losses; faint behind the spline.
         ax: Where to draw. None makes a figure of its own, which pyplot does
@@ -108,7 +109,7 @@ def plot_curve(
         _mark_suggestion(ax, suggestion, shown, smooth)
     _mark_stop(ax, curve)
     _mark_probes(ax, found)
-    _mark_rules(ax, curve, rules or ())
+    _mark_rules(ax, curve, _listed(rules))
     _legend(ax, shown, beside_reason=bool(suggestion and not suggestion.lr))
     return ax
 
@@ -281,11 +282,11 @@ def _frame(
         )
     ax.set_ylim(low, high)
     name = f"{curve.optimizer}, " if curve.optimizer else ""
-    ax.set_title(
+    title = (
         f"LR range test, {name}{len(curve)} of {curve.steps} steps: "
-        f"{curve.stop_reason.cause}",
-        parse_math=False,
+        f"{curve.stop_reason.cause}"
     )
+    ax.set_title(textwrap.fill(title, 88), parse_math=False)
     ax.set_xlabel("learning rate")
     ax.set_ylabel(curve.monitor, parse_math=False)
     ax.grid(True, which="major", alpha=0.25, linewidth=0.6)
@@ -333,6 +334,15 @@ def _mark_probes(ax: Axes, probes: list[tuple[float, float]]) -> None:
             label="probes that ended above",
             zorder=6,
         )
+
+
+def _listed(
+    rules: str | Rule | Iterable[str | Rule] | None,
+) -> Iterable[str | Rule]:
+    if rules is None:
+        return ()
+    # A string is iterable as well, letter by letter.
+    return [rules] if isinstance(rules, str) or callable(rules) else rules
 
 
 def _mark_rules(ax: Axes, curve: Curve, rules: Iterable[str | Rule]) -> None:
@@ -453,6 +463,8 @@ def _draw_one(
     colour = _CURVE_COLOURS[i % len(_CURVE_COLOURS)]
     lr = None if suggestion is None else suggestion.lr
     text = f"{name}: none" if lr is None else f"{name}: {lr:.3g}"
+    # A legend leaves out what begins with an underscore.
+    text = f" {text}" if text.startswith("_") else text
     style: dict[str, Any] = {
         "color": colour,
         "marker": _MARKERS[i % len(_MARKERS)],

@@ -115,9 +115,9 @@ class TestFields:
         """Ends, steps, average and best loss need not be given."""
         curve = Curve(lrs=[1e-3, 1e-2], losses=[2.0, 1.0])
 
-        assert (1e-3, 1e-2, 2) == (curve.start_lr, curve.end_lr, curve.steps)
+        assert (curve.start_lr, curve.end_lr, curve.steps) == (1e-3, 1e-2, 2)
         assert ema([2.0, 1.0], 1).tolist() == curve.smoothed.tolist()
-        assert 1.0 == curve.best_loss
+        assert curve.best_loss == 1.0
         assert StopReason.COMPLETED is curve.stop_reason
 
     def test_raw_losses_are_kept_exactly(self):
@@ -139,7 +139,7 @@ class TestFields:
         curve = Curve(lrs=[1.0, 2.0], losses=losses)
         losses[0] = 9.0
 
-        assert 1.0 == curve.losses[0]
+        assert curve.losses[0] == 1.0
 
     def test_fields_cannot_be_set(self):
         """A curve is frozen."""
@@ -166,19 +166,19 @@ class TestFields:
             },
         ).hyperparameters
 
-        assert {
+        assert dict(found) == {
             "beta": 0.5,
             "list": (1, "a", 3),
             "array": (1.5, 2.5),
             "path": "a/b",
             "1": {"2": None},
-        } == dict(found)
+        }
 
     def test_no_step_is_a_curve_too(self):
         """A test interrupted before its first step."""
         curve = Curve(lrs=[], losses=[], steps=10)
 
-        assert 0 == len(curve)
+        assert len(curve) == 0
         assert math.isnan(curve.best_loss)
         assert math.isnan(curve.start_lr)
 
@@ -308,11 +308,11 @@ class TestJSON:
 
         record = json.loads(full().to_json(), parse_constant=refuse)
 
-        assert [2.0, 1.0, "NaN"] == record["losses"]
-        assert ("keras_lrfinder.Curve", 1) == (
+        assert record["losses"] == [2.0, 1.0, "NaN"]
+        assert (
             record["format"],
             record["version"],
-        )
+        ) == ("keras_lrfinder.Curve", 1)
 
     def test_holds_every_field(self):
         """No field is left out of the file."""
@@ -459,8 +459,8 @@ class TestTables:
         lines = full().to_csv().splitlines()
         rows = [line.split(",") for line in lines[1:]]
 
-        assert "step,lr,loss,smoothed" == lines[0]
-        assert ["0", "1", "2"] == [row[0] for row in rows]
+        assert lines[0] == "step,lr,loss,smoothed"
+        assert [row[0] for row in rows] == ["0", "1", "2"]
         np.testing.assert_array_equal(
             np.array([row[1:] for row in rows], dtype=np.float64),
             np.stack([full().lrs, full().losses, full().smoothed], axis=1),
@@ -483,15 +483,15 @@ class TestTables:
 
     def test_csv_of_no_steps_is_its_header(self):
         """An empty curve is an empty table."""
-        assert "step,lr,loss,smoothed\n" == Curve([], []).to_csv()
+        assert Curve([], []).to_csv() == "step,lr,loss,smoothed\n"
 
     def test_pandas(self):
         """A DataFrame of three columns, by step."""
         pytest.importorskip("pandas")
         table = full().to_pandas()
 
-        assert ["lr", "loss", "smoothed"] == list(table.columns)
-        assert "step" == table.index.name
+        assert list(table.columns) == ["lr", "loss", "smoothed"]
+        assert table.index.name == "step"
         np.testing.assert_array_equal(full().losses, table["loss"])
 
     def test_pandas_table_is_the_users_own(self):
@@ -515,21 +515,23 @@ class TestDisplay:
     def test_repr_is_one_short_line(self):
         """Steps, learning rates, best loss and the reason."""
         assert (
-            "Curve(3 of 5 steps, lr 1.0e-03..1.0e-01, best loss 1.5, "
-            "NOT_FINITE)" == repr(full())
+            repr(full())
+            == "Curve(3 of 5 steps, lr 1.0e-03..1.0e-01, best loss 1.5, "
+            "NOT_FINITE)"
         )
 
     def test_repr_of_no_steps(self):
         """An empty curve has a repr as well."""
-        assert "Curve(0 of 0 steps, lr -, best loss nan, COMPLETED)" == repr(
-            Curve([], [])
+        assert (
+            repr(Curve([], []))
+            == "Curve(0 of 0 steps, lr -, best loss nan, COMPLETED)"
         )
 
     def test_text_says_why_it_stopped(self):
         """The first line names the optimizer and the reason."""
         first = full().to_text().splitlines()[0]
 
-        assert "LR range test, sgd: the loss became NaN or infinite" == first
+        assert first == "LR range test, sgd: the loss became NaN or infinite"
 
     def test_html_has_picture_and_facts(self):
         """A card with the reason, the numbers and an inline picture."""

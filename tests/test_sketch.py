@@ -197,7 +197,7 @@ class TestText:
         """A title, cut to the width."""
         first = text_plot(*run(), 40, title="t" * 99).split("\n")[0]
 
-        assert "t" * 40 == first
+        assert first == "t" * 40
 
     def test_nothing_to_show_is_said(self):
         """No finite loss: words instead of a plot."""
@@ -246,7 +246,7 @@ class TestSVG:
         svg = svg_curve(lrs, losses, np.full(50, 1.0))
         line = path_points(parts(svg, "path")[3])
 
-        assert 1 == len(set(line[:, 1].tolist()))
+        assert len(set(line[:, 1].tolist())) == 1
 
     def test_nan_breaks_the_line(self):
         """A gap, not a bridge: the pen is lifted."""
@@ -254,7 +254,7 @@ class TestSVG:
         losses[20] = np.nan
         raw = parts(svg_curve(lrs, losses), "path")[2]
 
-        assert 2 == raw.get("d").count("M")
+        assert raw.get("d").count("M") == 2
 
     def test_mark_and_band(self):
         """A labelled line at the suggestion, a band over its range."""
@@ -271,8 +271,8 @@ class TestSVG:
         points = [(1e-3, 1.0), (1.0, math.nan)]
         circles = parts(svg_curve(*run(), points=points), "circle")
 
-        assert 2 == len(circles)
-        assert "4.0" == circles[1].get("cy")
+        assert len(circles) == 2
+        assert circles[1].get("cy") == "4.0"
 
     def test_text_takes_the_pages_colour(self):
         """Light and dark notebooks: every label is in currentColor."""
@@ -297,7 +297,7 @@ class TestSVG:
 
     def test_nothing_to_show_is_no_picture(self):
         """No finite loss: an empty string."""
-        assert "" == svg_curve([], [])
+        assert svg_curve([], []) == ""
 
     @pytest.mark.filterwarnings("error")
     @settings(max_examples=80, deadline=None)

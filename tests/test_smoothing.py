@@ -54,7 +54,7 @@ class TestEMA:
 
     def test_span_one_is_the_identity(self):
         """A span of one step smooths nothing."""
-        assert [3.0, -1.0, 2.0] == ema([3.0, -1.0, 2.0], 1).tolist()
+        assert ema([3.0, -1.0, 2.0], 1).tolist() == [3.0, -1.0, 2.0]
 
     def test_steps_over_what_is_not_finite(self):
         """NaN and infinities leave the average as it was."""
@@ -111,7 +111,7 @@ class TestSplineTruth:
 
         grid, values = smoothing_spline(lrs, descent(lrs), points=50)
 
-        assert (50, 50) == (len(grid), len(values))
+        assert (len(grid), len(values)) == (50, 50)
         np.testing.assert_allclose(
             1e4 ** (1 / 49), grid[1:] / grid[:-1], rtol=1e-9
         )
@@ -269,14 +269,14 @@ class TestSplineAnything:
 
     def test_nothing_gives_nothing(self):
         """No points, or none finite: two empty arrays."""
-        assert [0, 0] == [len(a) for a in smoothing_spline([], [])]
-        assert [0, 0] == [len(a) for a in smoothing_spline([1.0], [math.nan])]
+        assert [len(a) for a in smoothing_spline([], [])] == [0, 0]
+        assert [len(a) for a in smoothing_spline([1.0], [math.nan])] == [0, 0]
 
     def test_one_lr_gives_its_mean(self):
         """Repeated losses of one LR are averaged."""
         grid, values = smoothing_spline([0.1, 0.1, 0.1], [1.0, 2.0, 6.0])
 
-        assert ([0.1], [3.0]) == (grid.tolist(), values.tolist())
+        assert (grid.tolist(), values.tolist()) == ([0.1], [3.0])
 
     @pytest.mark.parametrize("count", [2, 3, 4])
     def test_few_points_are_joined_by_lines(self, count):
