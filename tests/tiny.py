@@ -1,0 +1,182 @@
+"""Tiny models and data, and how to compare what training made of them."""
+
+import keras
+import numpy as np
+
+ROWS, FEATURES, CLASSES = 22, 4, 3
+BATCH = 4  # six batches an epoch, the last one ragged
+
+
+def data(rows=ROWS):
+    """Inputs and class numbers that a small net can learn, in float32."""
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(rows, FEATURES)).astype("float32")
+    y = (x @ rng.normal(size=(FEATURES, CLASSES))).argmax(axis=1)
+    return x, y.astype("int32")
+
+
+def layers():
+    """Layers with every kind of state: weights, statistics, random seeds."""
+    return [
+        keras.layers.Dense(5, activation="relu"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Dropout(0.3),
+        keras.layers.Dense(CLASSES, activation="softmax"),
+    ]
+
+
+def functional():
+    """A functional model, built by its making."""
+    inputs = outputs = keras.Input((FEATURES,))
+    for layer in layers():
+        outputs = layer(outputs)
+    return keras.Model(inputs, outputs)
+
+
+def sequential():
+    """A Sequential model that knows its input, so built."""
+    return keras.Sequential([keras.Input((FEATURES,)), *layers()])
+
+
+def deferred():
+    """A Sequential model that gets its weights from its first batch."""
+    return keras.Sequential(layers())
+
+
+class Subclass(keras.Model):
+    """A subclassed model, without weights until its first batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = layers()
+
+    def call(self, x, training=None):
+        """Calls one layer after the other."""
+        dense, norm, drop, last = self.parts
+        x = norm(dense(x), training=training)
+        return last(drop(x, training=training))
+
+
+def subclass_built():
+    """A subclassed model that has been called once."""
+    model = Subclass()
+    model(np.zeros((1, FEATURES), "float32"))
+    return model
+
+
+MODELS = {
+    "functional": functional,
+    "sequential": sequential,
+    "subclass": subclass_built,
+    "deferred-sequential": deferred,
+    "deferred-subclass": Subclass,
+}
+
+
+def compiled(model=None, optimizer="sgd", **kwargs):
+    """Compiles `model` (default: functional) with a loss and a metric."""
+    model = functional() if model is None else model
+    kwargs = {
+        "loss": "sparse_categorical_crossentropy",
+        "metrics": ["accuracy"],
+        **kwargs,
+    }
+    model.compile(optimizer, **kwargs)
+    return model
+
+
+def unit_gradient_model(optimizer=0.01, **compile_kwargs):
+    """One weight with gradient 1: plain SGD moves it by minus the LR.
+
+    `optimizer` may be a learning rate, for plain SGD.
+    """
+    dense = keras.layers.Dense(
+        1, use_bias=False, kernel_initializer="zeros", dtype="float32"
+    )
+    model = keras.Sequential([keras.Input((1,)), dense])
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        optimizer = keras.optimizers.SGD(optimizer)
+    model.compile(
+        optimizer,
+        lambda y_true, y_pred: keras.ops.mean(y_pred),
+        **compile_kwargs,
+    )
+    return model
+
+
+def ones(rows):
+    """Data for `unit_gradient_model`."""
+    return np.ones((rows, 1), "float32"), np.zeros((rows, 1), "float32")
+
+
+def fit(model, epochs=2, callbacks=(), **kwargs):
+    """Fits on `data()`, shuffled; returns the History's numbers."""
+    x, y = data()
+    kwargs = {"x": x, "y": y, "batch_size": BATCH, **kwargs}
+    callbacks = list(callbacks)
+    run = model.fit(**kwargs, epochs=epochs, callbacks=callbacks, verbose=0)
+    return run.history
+
+
+def host(value):
+    """A variable or tensor as a NumPy array that nobody else changes."""
+    return np.array(keras.ops.convert_to_numpy(value), copy=True)
+
+
+def state(model):
+    """Every number that training changes in a model, by where it is."""
+    optimizer = getattr(model, "optimizer", None)
+    kinds = {
+        "weights": model.variables,
+        "optimizer": optimizer.variables if optimizer is not None else [],
+        "metrics": model.metrics_variables,
+    }
+    return {
+        f"{kind}[{i}] {v.path}": host(v)
+        for kind, variables in kinds.items()
+        for i, v in enumerate(variables)
+    }
+
+
+def differences(before, after):
+    """The names of what is not bit for bit the same in two `state`s.
+
+    Names alone may differ: on TensorFlow a variable made outside of a
+    training step lacks the scope that it has when made inside.
+    """
+    if len(before) != len(after):
+        return [f"{len(before)} entries became {len(after)}"]
+    return [
+        f"{name}: {a} became {b}"
+        for (name, a), b in zip(before.items(), after.values())
+        if a.dtype != b.dtype or a.tobytes() != b.tobytes()
+    ]
+
+
+class Losses(keras.callbacks.Callback):
+    """Collects one key of the logs of each batch."""
+
+    def __init__(self, key="loss"):
+        super().__init__()
+        self.key = key
+        self.values = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Keeps the value."""
+        self.values.append(logs[self.key])
+
+
+class Raises(keras.callbacks.Callback):
+    """Raises an exception at the end of batch number `at`, from 0."""
+
+    def __init__(self, at, error=None):
+        super().__init__()
+        self.at = at
+        self.error = error or RuntimeError("killed on purpose")
+        self.batches = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Raises in its time."""
+        if self.batches == self.at:
+            raise self.error
+        self.batches += 1
