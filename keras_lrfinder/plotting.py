@@ -53,6 +53,7 @@ _MARKERS = "osD^vP"
 _SIZE = (8.0, 4.5)  # inches
 _DPI = 150
 _CELLS = 1000
+_FEW = 30
 
 
 def plot_curve(
@@ -88,15 +89,17 @@ def plot_curve(
     shown = view(curve.lrs, curve.losses)
     found = [(_probe_level(p), float(p.lr)) for p in probes]
     _frame(ax, curve, shown, found)
-    if raw:
+    if raw and len(shown.lrs):
         lrs, losses = thin_out(curve.lrs, curve.losses, _CELLS)
         style: dict[str, Any] = (
             {"color": _GREY, "linewidth": 0.8, "alpha": 0.7}
             if smooth
             else {"color": _BLUE, "linewidth": 1.0}
         )
+        # Of a single step there is no line to see.
+        style["marker"] = "." if len(curve) <= _FEW else ""
         ax.plot(lrs, losses, label="loss of each batch", zorder=2, **style)
-    if smooth:
+    if smooth and len(shown.lrs):
         ax.plot(
             shown.lrs,
             shown.smooth,
@@ -268,8 +271,13 @@ def _frame(
     if shown.log:
         ax.set_yscale("log")
     if len(curve):
-        lrs = [curve.lrs.min(), curve.lrs.max(), *(lr for _, lr in probes)]
-        margin = max((max(lrs) / min(lrs)) ** 0.02, 1.01)
+        lrs: list[float] = [
+            curve.lrs.min(),
+            curve.lrs.max(),
+            *(lr for _, lr in probes),
+        ]
+        span = max(lrs) / min(lrs)
+        margin = span**0.02 if span > 2.0 else 2.0
         ax.set_xlim(min(lrs) / margin, max(lrs) * margin)
     levels = [level for level, _ in probes if np.isfinite(level)]
     levels = [level for level in levels if level > 0 or not shown.log]
@@ -286,7 +294,7 @@ def _frame(
         f"LR range test, {name}{len(curve)} of {curve.steps} steps: "
         f"{curve.stop_reason.cause}"
     )
-    ax.set_title(textwrap.fill(title, 88), parse_math=False)
+    ax.set_title(textwrap.fill(title, int(14 * _inches(ax))), parse_math=False)
     ax.set_xlabel("learning rate")
     ax.set_ylabel(curve.monitor, parse_math=False)
     ax.grid(True, which="major", alpha=0.25, linewidth=0.6)
@@ -428,7 +436,10 @@ def _write_reason(ax: Axes, reason: str) -> None:
     ax.text(
         0.5,
         0.95,
-        textwrap.fill(f"No learning rate to suggest: {reason}", 66),
+        textwrap.fill(
+            f"No learning rate to suggest: {reason}",
+            min(int(11 * _inches(ax)), 66),
+        ),
         transform=ax.transAxes,
         ha="center",
         va="top",
@@ -517,11 +528,11 @@ def _legend(ax: Axes, shown: View, beside_reason: bool = False) -> None:
     legend = ax.legend(
         loc="lower left" if low else "upper left",
         ncols=4 if beside_reason else 1,
-        fontsize=9.5,
+        fontsize=9.5 if _inches(ax) > 5 else 7.0,
         framealpha=0.9,
-        facecolor="white",
+        facecolor=ax.get_facecolor(),
         edgecolor="none",
-        labelcolor=_INK,
+        labelcolor=_ink(ax),
     )
     legend.set_zorder(10)
     for text in legend.get_texts():
@@ -530,3 +541,9 @@ def _legend(ax: Axes, shown: View, beside_reason: bool = False) -> None:
 
 def _ink(ax: Axes) -> Any:
     return ax.xaxis.label.get_color()
+
+
+def _inches(ax: Axes) -> float:
+    """Returns the width of the axes; constrained layouts change it little."""
+    box = ax.get_position()
+    return max(float(box.width * _figure_of(ax).get_figwidth()), 2.0)

@@ -182,6 +182,8 @@ class TestFields:
         assert math.isnan(curve.best_loss)
         assert math.isnan(curve.start_lr)
 
+    # Up to numpy 1.23 a ragged list is an array of objects, and a warning.
+    @pytest.mark.filterwarnings("ignore:Creating an ndarray from ragged")
     @pytest.mark.parametrize(
         ("changes", "error", "words"),
         [

@@ -63,9 +63,12 @@ def labels(ax):
 
 
 def drawn(ax):
-    """Draws for real, any warning an error."""
+    """Draws for real, any warning about numbers or layout an error."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", RuntimeWarning)
+        warnings.simplefilter("error", UserWarning)
+        # Of an old matplotlib with a new pyparsing, and none of ours.
+        warnings.filterwarnings("ignore", "'.*' deprecated - use")
         ax.figure.canvas.draw()
     return np.asarray(ax.figure.canvas.buffer_rgba())
 
