@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_lrfinder.jax_loop import JaxLoop
 from keras_lrfinder.variables import assigner
 from keras_lrfinder.variables import reader
 
@@ -31,15 +32,21 @@ class BatchLoss:
     the user's own) all metrics are, by `model.reset_metrics()`.
 
     Args:
-        model: The compiled Keras model. On JAX it must come from
-            `Callback.model`, else its state is not the running one.
+        model: The compiled Keras model, in `on_train_begin`.
         monitor: String, the key of `logs` to be read.
+        loop: The running fit's state on JAX, or None to go through the
+            model's variables.
     """
 
-    def __init__(self, model: Any, monitor: str) -> None:
+    def __init__(
+        self, model: Any, monitor: str, loop: JaxLoop | None = None
+    ) -> None:
         self._tracker = _tracker(model, monitor)
+        self._in_loop = loop is not None
         self._assigns: list[Callable[[float], Any]] = []
-        if self._tracker is not None:
+        if loop is not None:
+            self._empty_in_loop(model, loop)
+        elif self._tracker is not None:
             self._assigns = [assigner(v) for v in self._tracker.variables]
 
     def start_batch(self, model: Any) -> None:
@@ -47,10 +54,18 @@ class BatchLoss:
 
         After it, the epoch's History would end as zero.
         """
+        if self._in_loop:
+            return
         if self._tracker is None:
             model.reset_metrics()
         for assign in self._assigns:
             assign(0.0)
+
+    def _empty_in_loop(self, model: Any, loop: JaxLoop) -> None:
+        model.reset_metrics()
+        everything = model.metrics_variables
+        tracker = self._tracker
+        loop.keep(everything if tracker is None else tracker.variables)
 
     def batch_size(self) -> int | None:
         """Returns the rows of the batch just trained, where they are known."""

@@ -97,8 +97,24 @@ class SweptRate:
             self._variables = list(self._originals)
         else:
             self._swap()
-        self._assigns = [assigner(v) for v in self._variables]
+        self.assign_by(assigner)
         self._read = reader(self._variables[0])
+
+    @property
+    def variables(self) -> list[Any]:
+        """The variables that hold the learning rate, while it is held."""
+        return self._variables
+
+    def assign_by(
+        self, assigner_of: Callable[[Any], Callable[[float], Any]]
+    ) -> None:
+        """Uses another way to assign numbers to the variables.
+
+        Args:
+            assigner_of: Function of a variable that returns a function of a
+                number.
+        """
+        self._assigns = [assigner_of(v) for v in self._variables]
 
     def set(self, lr: float) -> None:
         """Sets the learning rate of the next update."""

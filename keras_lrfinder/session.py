@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
+from keras_lrfinder.jax_loop import JaxLoop
 from keras_lrfinder.learning_rate import SweptRate
 from keras_lrfinder.model_state import ModelState
 
@@ -21,6 +24,7 @@ class Session:
     def __init__(self, model: Any, optimizers: list[Any]) -> None:
         self.rate = SweptRate(model, optimizers)
         self.state: ModelState | None = None
+        self.loop: JaxLoop | None = None
         self.is_open = False
 
     def open(self, model: Any, *, built: bool) -> None:
@@ -34,7 +38,17 @@ class Session:
         if built:
             self.copy(model)
         self.rate.hold()
+        if keras.backend.backend() == "jax":
+            self._enter_loop(model)
         self.is_open = True
+
+    def _enter_loop(self, model: Any) -> None:
+        loop = JaxLoop(model)
+        if all(map(loop.reaches, self.rate.variables)):
+            self.loop = loop
+            self.rate.assign_by(loop.assigner)
+        else:
+            loop.remove()
 
     def copy(self, model: Any) -> None:
         """Copies the state, to come back to."""
@@ -52,6 +66,9 @@ class Session:
             restore: Whether the weights and all else come back as well; the
                 learning rate, or schedule object, does in any case.
         """
+        if self.loop is not None:
+            self.loop.remove()
+            self.loop = None
         if restore:
             self.rewind()
         # Last: a deferred model was copied when its learning rate was

@@ -130,7 +130,11 @@ class Sweep(keras.callbacks.Callback):
         if not session.is_open:
             self._open(model, session)
         self._rate = session.rate
-        self._batch_loss = BatchLoss(model, self._monitor)
+        self._batch_loss = BatchLoss(model, self._monitor, session.loop)
+        # On JAX `self.model` copies the whole state out of the running fit.
+        self._apart = session.loop is not None and not (
+            self._many or self._scales_loss or self._validation
+        )
         self._recorder = recorder
         self._lr = recorder.lr
         self._rate.set(self._lr)
@@ -149,7 +153,7 @@ class Sweep(keras.callbacks.Callback):
                 "the hooks are called from another thread: pass the callback "
                 "in a list, `callbacks=[finder]`"
             )
-        model = self.model
+        model = self._running_model()
         if self._new_epoch:
             # LearningRateScheduler and its like set it at epoch ends.
             self._rate.set(self._lr)
@@ -163,7 +167,7 @@ class Sweep(keras.callbacks.Callback):
         recorder = self._recorder
         if recorder is None or recorder.done or self._error:
             return
-        model = self.model
+        model = self._running_model()
         try:
             self._check_rate()
             self._group.append(self._loss(model, logs))
@@ -178,8 +182,7 @@ class Sweep(keras.callbacks.Callback):
             logs["learning_rate"] = self._lr
         if not step_done:
             return
-        loss = sum(self._group) / len(self._group)
-        self._group.clear()
+        loss = self._loss_of_step(model)
         going_on = recorder.record(loss)
         if self._watch is not None:
             self._watch(self._lr, loss)
@@ -221,6 +224,9 @@ class Sweep(keras.callbacks.Callback):
         self._give_back()
         if interrupted:
             self.finish(stopped=True)
+
+    def _running_model(self) -> Any:
+        return self._model if self._apart else self.model
 
     def _open(self, model: Any, session: Session) -> None:
         # Elsewhere Keras has built all that there is to build by now.
@@ -318,8 +324,6 @@ class Sweep(keras.callbacks.Callback):
                 "`monitor` must be a key of the fit's logs, which are "
                 f"{sorted(logs or {})}. Received: monitor={self._monitor!r}"
             )
-        if self._validation is not None:
-            value = self._validation(model)
         try:
             return float(value)
         except (TypeError, ValueError):
@@ -328,7 +332,16 @@ class Sweep(keras.callbacks.Callback):
                 f"monitor={self._monitor!r}, which logs {value!r}"
             ) from None
 
+    def _loss_of_step(self, model: Any) -> float:
+        loss = sum(self._group) / len(self._group)
+        self._group.clear()
+        if self._validation is not None and math.isfinite(loss):
+            return self._validation(model)
+        return loss
+
     def _check_rate(self) -> None:
+        if self._apart and not getattr(self._model, "_jax_state_synced", True):
+            return  # nobody has had a look at the variables
         found = self._rate.read()
         if not math.isclose(found, self._lr, rel_tol=1e-2, abs_tol=1e-37):
             raise RuntimeError(
@@ -360,7 +373,23 @@ def named_optimizers(model: Any, named: Any) -> list[Any]:
                 "model's attribute that holds one, or None for "
                 f"`model.optimizer`. Received: optimizer={named!r}"
             )
+        _find_parts(model, optimizer)
     return found
+
+
+def _find_parts(model: Any, optimizer: Any) -> None:
+    """Makes an optimizer that is several know of which it is made."""
+    if optimizer.built or not hasattr(optimizer, "optimizers"):
+        return
+    # Given a function, Keras learns that weight by weight.
+    if is_built(model):
+        optimizer.build(model.trainable_variables)
+    elif not optimizer.optimizers:
+        raise ValueError(
+            "`model` must be built for the range test of an optimizer that "
+            "is made of several. Call it on one batch first, `model(x[:1])`. "
+            f"Received: optimizer={optimizer!r}"
+        )
 
 
 def _optimizer_names(model: Any) -> str:
