@@ -311,8 +311,9 @@ class _Axes:
         if self.log:
             values = np.log(np.maximum(values, np.finfo(np.float64).tiny))
             low, high = math.log(low), math.log(high)
-        share = (np.clip(values, -_HUGE, _HUGE) - low) / (high - low)
-        place: Vector = (1.0 - np.clip(share, -1.0, 2.0)) * self._height
+        span = high - low
+        near = np.clip(values, low - span, high + span)
+        place: Vector = (high - near) / span * self._height
         return place
 
     def lr_ticks(self, most: int) -> list[float]:
@@ -337,6 +338,8 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
     rough = (high / 2 - low / 2) / max(most, 2) * 2
+    if rough < 1e-300:
+        return []  # no float for a step
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(k * power for k in (1, 2, 5, 10) if k * power >= rough)
     first, last = math.ceil(low / step), math.floor(high / step)

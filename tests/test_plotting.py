@@ -68,7 +68,7 @@ def drawn(ax):
         warnings.simplefilter("error", RuntimeWarning)
         warnings.simplefilter("error", UserWarning)
         # Of an old matplotlib with a new pyparsing, and none of ours.
-        warnings.filterwarnings("ignore", "'.*' .*deprecated, use|'.*' deprecated")
+        warnings.filterwarnings("ignore", "'.*' .*deprecated")
         ax.figure.canvas.draw()
     return np.asarray(ax.figure.canvas.buffer_rgba())
 
