@@ -31,6 +31,13 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     for name, meaning in MARKS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+    # Compiling a tiny model anew takes JAX seconds, running it nothing.
+    cache = getattr(config, "cache", None)
+    if cache is not None:
+        directory = str(cache.mkdir("jax"))
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", directory)
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 def pytest_collection_modifyitems(config, items):
