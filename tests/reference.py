@@ -1,0 +1,133 @@
+"""A training loop that shares nothing with Keras: NumPy, double precision.
+
+`model()` is a small network, and the functions here train its twin, with
+the gradients written out. What a range test records in Keras must be what
+this loop sees, to the last digits of single precision.
+"""
+
+import keras
+import numpy as np
+
+START, END, STEPS = 1e-3, 1.0, 20
+
+# The arguments of every range test here.
+RAMP = {
+    "start_lr": START,
+    "end_lr": END,
+    "steps": STEPS,
+    "stop_factor": None,
+    "verbose": 0,
+}
+
+
+def ramp(steps=STEPS):
+    """Returns the learning rates of the exponential ramp."""
+    return [START * (END / START) ** (i / (steps - 1)) for i in range(steps)]
+
+
+def data(rows=60, seed=0):
+    """Returns a regression problem, `x` and `y`."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 3)).astype("float32")
+    y = np.sin(x.sum(axis=1, keepdims=True)) + 0.5
+    return x, y.astype("float32")
+
+
+def layers(seed=1):
+    """Returns the two layers of the network."""
+    first, second = (
+        keras.initializers.GlorotUniform(seed=seed + i) for i in (0, 1)
+    )
+    return [
+        keras.layers.Dense(4, "tanh", kernel_initializer=first),
+        keras.layers.Dense(1, kernel_initializer=second),
+    ]
+
+
+def model(optimizer=None, seed=1, **compile_kwargs):
+    """Returns the network, compiled for plain SGD on the squared error."""
+    net = keras.Sequential([keras.Input((3,)), *layers(seed)])
+    optimizer = optimizer or keras.optimizers.SGD(0.01)
+    net.compile(optimizer, **{"loss": "mse", **compile_kwargs})
+    return net
+
+
+def two_headed(**compile_kwargs):
+    """Returns two such networks side by side, named `p` and `q`.
+
+    Inputs (`u`, `v`) and outputs are dictionaries. Nothing is shared: the
+    reference is a run for each of `model.parts`.
+    """
+    inputs = {name: keras.Input((3,), name=name) for name in ("u", "v")}
+    parts = {
+        "p": keras.Sequential([keras.Input((3,)), *layers(1)], name="p"),
+        "q": keras.Sequential([keras.Input((3,)), *layers(5)], name="q"),
+    }
+    outputs = {"p": parts["p"](inputs["u"]), "q": parts["q"](inputs["v"])}
+    net = keras.Model(inputs, outputs)
+    net.parts = list(parts.values())
+    losses = {"p": "mse", "q": "mse"}
+    net.compile(keras.optimizers.SGD(0.01), losses, **compile_kwargs)
+    return net
+
+
+def batches(x, y, size, weight=None):
+    """Yields batches in order, again from the start when the data ends."""
+    while True:
+        for i in range(0, len(x), size):
+            part = slice(i, i + size)
+            yield x[part], y[part], None if weight is None else weight[part]
+
+
+def gradients(weights, x, y, sample_weight=None):
+    """Returns the mean squared error, and its slope in every weight."""
+    kernel_1, bias_1, kernel_2, bias_2 = weights
+    hidden = np.tanh(x @ kernel_1 + bias_1)
+    error = hidden @ kernel_2 + bias_2 - y
+    scale = np.ones(len(x)) if sample_weight is None else sample_weight
+    scale = np.reshape(scale, (-1, 1)).astype("float64")
+    back = 2 * scale * error / len(x)
+    hidden_back = (back @ kernel_2.T) * (1 - hidden**2)
+    slopes = [x.T @ hidden_back, hidden_back.sum(0)]
+    slopes += [hidden.T @ back, back.sum(0)]
+    return np.mean(scale * error**2), slopes
+
+
+def train(weights, source, lrs, per_update=1, held=()):
+    """Trains one step for each of `lrs`, and says what it saw.
+
+    Args:
+        weights: What `model.get_weights()` returns.
+        source: Iterator of batches `(x, y, sample_weight)`.
+        lrs: The learning rate of each step.
+        per_update: How many batches one update takes.
+        held: Gradients of batches that await the first update.
+
+    Returns:
+        The loss of each step, before its update, and the weights at the end.
+    """
+    weights = [np.asarray(w, "float64") for w in weights]
+    losses, held = [], list(held)
+    for lr in lrs:
+        seen = []
+        while len(held) < per_update:
+            loss, slopes = gradients(weights, *next(source))
+            seen.append(loss)
+            held.append(slopes)
+        losses.append(np.mean(seen))
+        mean = [np.mean(parts, axis=0) for parts in zip(*held, strict=True)]
+        weights = [w - lr * g for w, g in zip(weights, mean, strict=True)]
+        held = []
+    return losses, weights
+
+
+def assert_measured(curve, losses, rtol=1e-5):
+    """Asserts that a curve has the whole ramp and these losses."""
+    np.testing.assert_allclose(curve.lrs, ramp(len(losses)), rtol=1e-12)
+    np.testing.assert_allclose(curve.losses, losses, rtol=rtol)
+
+
+def assert_same_weights(found, expected, rtol=1e-4):
+    """Asserts that two lists of weights are equal to float error."""
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=1e-6)
