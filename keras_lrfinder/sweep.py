@@ -136,7 +136,7 @@ class Sweep(keras.callbacks.Callback):
             self._many or self._scales_loss or self._validation
         )
         self._recorder = recorder
-        self._lr = recorder.lr
+        self._lr = self._used_lr = recorder.lr
         self._rate.set(self._lr)
         self._new_epoch = False
 
@@ -178,6 +178,7 @@ class Sweep(keras.callbacks.Callback):
             self._error = error
             model.stop_training = True
             return
+        self._used_lr = self._lr
         if logs is not None:
             logs["learning_rate"] = self._lr
         if not step_done:
@@ -193,9 +194,9 @@ class Sweep(keras.callbacks.Callback):
             model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Adds the learning rate to the epoch's logs."""
+        """Adds the learning rate of its last batch to the epoch's logs."""
         if logs is not None and self._recorder is not None:
-            logs["learning_rate"] = self._lr
+            logs["learning_rate"] = self._used_lr
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Cuts a validation after the end short: it would run in full."""
