@@ -33,7 +33,7 @@ __all__ = ["Curve", "StopReason"]
 
 _FORMAT = "keras_lrfinder.Curve"
 _FORMAT_VERSION = 1
-_OPTIONAL = ("stop_factor", "batch_size")
+_OPTIONAL = ("stop_factor", "batch_size", "steps_per_epoch")
 _TEXTS = ("ramp", "optimizer", "monitor")
 
 
@@ -107,6 +107,8 @@ class Curve:
         stop_factor: Float or None, as given to the test.
         monitor: String, the name of the loss.
         batch_size: Integer, or None where it is not known.
+        steps_per_epoch: Integer, after how many steps the data repeats, or
+            None where it is not known.
         environment: Mapping of strings: date, versions, backend.
 
     Raises:
@@ -137,6 +139,7 @@ class Curve:
     stop_factor: float | None = 4.0
     monitor: str = "loss"
     batch_size: int | None = None
+    steps_per_epoch: int | None = None
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -172,8 +175,9 @@ class Curve:
         }
         if self.stop_factor is not None:
             values["stop_factor"] = _number("stop_factor", self, math.nan)
-        if self.batch_size is not None:
-            values["batch_size"] = _integer("batch_size", self)
+        for name in ("batch_size", "steps_per_epoch"):
+            if getattr(self, name) is not None:
+                values[name] = _integer(name, self)
         for name, value in values.items():
             object.__setattr__(self, name, value)
 

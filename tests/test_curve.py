@@ -59,6 +59,7 @@ def curves(draw):
         stop_factor=draw(st.none() | st.floats(min_value=1.1)),
         monitor=draw(st.text()),
         batch_size=draw(st.none() | st.integers(min_value=1)),
+        steps_per_epoch=draw(st.none() | st.integers(min_value=1)),
         environment=draw(st.dictionaries(st.text(), st.text(), max_size=3)),
     )
 
@@ -80,6 +81,7 @@ def full():
         stop_factor=None,
         monitor="dense_loss",
         batch_size=32,
+        steps_per_epoch=157,
         environment={"keras": "3.15.1"},
     )
 
@@ -101,6 +103,7 @@ def other_values():
         "stop_factor": 4.0,
         "monitor": "loss",
         "batch_size": None,
+        "steps_per_epoch": None,
         "environment": {},
     }
 
@@ -209,6 +212,7 @@ class TestFields:
             ({"steps": 5.5}, TypeError, "`steps` must be an integer"),
             ({"steps": True}, TypeError, "`steps` must be an integer"),
             ({"batch_size": "32"}, TypeError, "`batch_size` must be an int"),
+            ({"steps_per_epoch": 1.5}, TypeError, "`steps_per_epoch` must"),
             ({"best_loss": "1"}, TypeError, "`best_loss` must be a number"),
             ({"end_lr": [1.0]}, TypeError, "`end_lr` must be a number"),
             ({"stop_factor": "4"}, TypeError, "`stop_factor` must be a num"),
