@@ -194,9 +194,10 @@ def _watch_build(
 
     def build(variables: Any) -> None:
         before = {id(v) for v in optimizer.variables}
-        original(variables)
         object.__delattr__(optimizer, "build")
+        # A variable made within a trace has no value before the first step.
         with _outside_of_trace():
+            original(variables)
             save([v for v in optimizer.variables if id(v) not in before])
 
     object.__setattr__(optimizer, "build", build)
