@@ -90,7 +90,7 @@ def main(argv=None):
     train, test = load(options.data, options.full)
     train = tuple(array[: options.samples] for array in train)
     model = build(OPTIMIZERS[options.optimizer]())
-    default = float(model.optimizer.learning_rate)
+    default = model.optimizer.get_config()["learning_rate"]
 
     print(f"Range test: one epoch of {len(train[0])} images")
     finder = LRFinder(plot_dir=options.output)
