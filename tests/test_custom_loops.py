@@ -1,0 +1,182 @@
+"""Training loops of the user's own: `RangeTest` asks for nothing of Keras.
+
+Each loop is written as its backend's users write it, and must see what the
+NumPy loop of `reference.py` sees.
+"""
+
+import keras
+import numpy as np
+import pytest
+import reference
+
+from keras_lrfinder import RangeTest
+from keras_lrfinder import StopReason
+from keras_lrfinder import snapshot
+
+SIZE = 8
+
+
+@pytest.fixture
+def xy():
+    return reference.data()
+
+
+@pytest.fixture
+def net():
+    return reference.model()
+
+
+@pytest.fixture
+def losses(net, xy):
+    source = reference.batches(*xy, SIZE)
+    return reference.train(net.get_weights(), source, reference.ramp())[0]
+
+
+@pytest.fixture
+def engine():
+    return RangeTest(
+        reference.START, reference.END, reference.STEPS, stop_factor=None
+    )
+
+
+def squared_error(found, wanted):
+    return keras.ops.mean((found - wanted) ** 2)
+
+
+@pytest.mark.backend("tensorflow")
+@pytest.mark.parametrize(
+    "options",
+    [None, {}, {"jit_compile": True}],
+    ids=["eager", "function", "compiled"],
+)
+def test_a_gradient_tape_loop(options, net, xy, losses, engine):
+    """The rate assigned outside a traced step is used inside of it."""
+    import tensorflow as tf
+
+    optimizer = keras.optimizers.SGD(0.01)
+    optimizer.build(net.trainable_variables)
+
+    def train_step(x, y):
+        with tf.GradientTape() as tape:
+            loss = squared_error(net(x, training=True), y)
+        slopes = tape.gradient(loss, net.trainable_variables)
+        optimizer.apply(slopes, net.trainable_variables)
+        return loss
+
+    if options is not None:
+        train_step = tf.function(train_step, **options)
+    with snapshot(net):
+        for x, y, _ in reference.batches(*xy, SIZE):
+            optimizer.learning_rate = engine.lr
+            x, y = tf.constant(x), tf.constant(y)
+            if not engine.record(train_step(x, y)):
+                break
+    reference.assert_measured(engine.curve, losses)
+
+
+@pytest.mark.backend("jax")
+def test_a_stateless_loop(net, xy, losses, engine):
+    """On JAX the rate is one of the optimizer's variables handed in."""
+    import jax
+
+    optimizer = keras.optimizers.SGD(0.01)
+    optimizer.build(net.trainable_variables)
+
+    def loss_of(trainable, fixed, x, y):
+        found, fixed = net.stateless_call(trainable, fixed, x, training=True)
+        return squared_error(found, y), fixed
+
+    @jax.jit
+    def train_step(state, x, y):
+        trainable, fixed, slots = state
+        (loss, fixed), slopes = jax.value_and_grad(loss_of, has_aux=True)(
+            trainable, fixed, x, y
+        )
+        trainable, slots = optimizer.stateless_apply(slots, slopes, trainable)
+        return loss, (trainable, fixed, slots)
+
+    state = tuple(
+        [v.value for v in variables]
+        for variables in (
+            net.trainable_variables,
+            net.non_trainable_variables,
+            optimizer.variables,
+        )
+    )
+    # By identity: `in` and `index` would compare the numbers.
+    (place,) = [
+        i
+        for i, v in enumerate(optimizer.variables)
+        if v is optimizer.learning_rate
+    ]
+    for x, y, _ in reference.batches(*xy, SIZE):
+        state[2][place] = np.float32(engine.lr)
+        loss, state = train_step(state, x, y)
+        if not engine.record(loss):
+            break
+    reference.assert_measured(engine.curve, losses)
+
+
+@pytest.mark.backend("torch")
+@pytest.mark.parametrize("whose", ["keras", "torch"])
+def test_an_autograd_loop(whose, net, xy, losses, engine):
+    """On PyTorch either kind of optimizer takes the rate."""
+    import torch
+
+    if whose == "torch":
+        optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+    else:
+        optimizer = keras.optimizers.SGD(0.01)
+    variables = net.trainable_variables
+    with snapshot(net):
+        for x, y, _ in reference.batches(*xy, SIZE):
+            net.zero_grad()
+            found = net(torch.tensor(x), training=True)
+            loss = squared_error(found, keras.ops.convert_to_tensor(y))
+            loss.backward()
+            if whose == "torch":
+                optimizer.param_groups[0]["lr"] = engine.lr
+                optimizer.step()
+            else:
+                optimizer.learning_rate = engine.lr
+                with torch.no_grad():
+                    slopes = [v.value.grad for v in variables]
+                    optimizer.apply(slopes, variables)
+            if not engine.record(loss):
+                break
+    reference.assert_measured(engine.curve, losses)
+
+
+def test_a_model_without_keras(xy, losses, engine, net):
+    """A loop in plain NumPy needs no Keras at all."""
+    weights = [np.asarray(w, "float64") for w in net.get_weights()]
+    for batch in reference.batches(*xy, SIZE):
+        loss, slopes = reference.gradients(weights, *batch)
+        pairs = zip(weights, slopes, strict=True)
+        weights = [w - engine.lr * g for w, g in pairs]
+        if not engine.record(loss):
+            break
+    reference.assert_measured(engine.curve, losses)
+
+
+def test_a_loop_that_ends_early_says_why(engine):
+    """A loop whose data run out may say so."""
+    for loss in (3.0, 2.0, 1.0):
+        engine.record(loss)
+    engine.end(StopReason.OUT_OF_DATA)
+    assert engine.curve.stop_reason is StopReason.OUT_OF_DATA
+    np.testing.assert_array_equal(engine.curve.losses, [3.0, 2.0, 1.0])
+
+
+def test_snapshot_brings_back_what_a_loop_has_done(net, xy):
+    """After a loop inside `snapshot` the model is as before."""
+    before = net.get_weights()
+    with snapshot(net):
+        for x, y, _ in reference.batches(*xy, SIZE):
+            net.train_on_batch(x, y)
+            if int(net.optimizer.iterations) == 5:
+                break
+        after = net.get_weights()
+    assert any(np.any(a != b) for a, b in zip(after, before, strict=True))
+    for one, other in zip(net.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
