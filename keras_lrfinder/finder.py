@@ -171,6 +171,15 @@ class LRFinder(Sweep):
             self.curve, self.suggestion, directory, probes=self.probes
         )
 
+    @property
+    def verbose(self) -> int:
+        """Whether the finder speaks."""
+        return self._verbose
+
+    def conclude(self, probes: tuple[Any, ...], suggestion: Suggestion) -> None:
+        """Puts the probes of the last run, and their verdict, on record."""
+        self._probes, self._suggestion = probes, suggestion
+
     def start(self, model: Any) -> RangeTest:
         """Plans the ramp for the fit that begins."""
         _check_strategy(model)
@@ -179,6 +188,7 @@ class LRFinder(Sweep):
         self._suggestion, self._probes = None, ()
         optimizers = named_optimizers(model, self._optimizer)
         self._about = _about(model, optimizers, self._monitor)
+        self._about["steps_per_epoch"] = self._steps_per_epoch()
         self._test = self._new_test(initial_epoch=0)
         return self._test
 
@@ -226,6 +236,13 @@ class LRFinder(Sweep):
             steps = self._steps_of_fit(initial_epoch)
         return RangeTest(steps=steps, **self._ramp, **self._about)  # type: ignore[arg-type]
 
+    def _steps_per_epoch(self) -> int | None:
+        per_epoch = (self.params or {}).get("steps")
+        if per_epoch is None:
+            return None
+        calls = -(-per_epoch // self._per_call)
+        return int(max(calls // self._per_step, 1))
+
     def _steps_of_fit(self, initial_epoch: int) -> int:
         params = self.params or {}
         per_epoch = params.get("steps")
@@ -250,9 +267,13 @@ class LRFinder(Sweep):
 
 def _is_chief() -> bool:
     """Returns whether this is the one process that writes and speaks."""
-    jax = sys.modules.get("jax")
-    if keras.backend.backend() == "jax" and jax is not None:
-        return bool(jax.process_index() == 0)
+    backend = keras.backend.backend()
+    if backend == "jax":
+        return bool(sys.modules["jax"].process_index() == 0)
+    if backend == "torch":
+        group = sys.modules["torch"].distributed
+        if group.is_available() and group.is_initialized():
+            return bool(group.get_rank() == 0)
     return True
 
 

@@ -8,8 +8,14 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import keras
-import numpy as np
+from keras_lrfinder.replay import Arrays
+from keras_lrfinder.replay import Replay
+from keras_lrfinder.replay import copied
+from keras_lrfinder.replay import is_arrays
+from keras_lrfinder.replay import length
+from keras_lrfinder.replay import make_replay
+from keras_lrfinder.replay import sample
+from keras_lrfinder.replay import take
 
 __all__ = ["FitData"]
 
@@ -30,6 +36,8 @@ class FitData:
         self._per_epoch = fit_kwargs.pop("steps_per_epoch", None)
         split = fit_kwargs.pop("validation_split", 0.0)
         self.held_out = fit_kwargs.pop("validation_data", None)
+        self._kept: list[Any] = []
+        self._most_kept = 0
         if split and self.held_out is None:
             self._hold_out(split)
 
@@ -42,11 +50,7 @@ class FitData:
         if isinstance(self._x, types.GeneratorType):
             # One epoch: in a second one Keras would bring the batches that
             # it peeked at once more.
-            return {
-                "x": _first(self._x, batches),
-                "steps_per_epoch": batches,
-                "epochs": 1,
-            }
+            return {"x": self._keep_some(batches), "epochs": 1}
         return {
             "x": self._x,
             "y": self._y,
@@ -54,6 +58,44 @@ class FitData:
             "steps_per_epoch": self._per_epoch,
             "epochs": initial_epoch + batches,
         }
+
+    def keep(self, batches: int) -> None:
+        """Has `for_fit` keep the first batches of a generator, as copies.
+
+        A generator cannot be read again; `replay` reads these.
+        """
+        self._most_kept = batches
+
+    def replay(self, batches: int, batch_size: int | None) -> Replay | None:
+        """Returns some of the data, to be read again and again.
+
+        Args:
+            batches: Integer, how many batches one run trains on.
+            batch_size: As given to `fit`.
+
+        Returns:
+            `Replay`, or None where the data cannot be read twice.
+        """
+        everything = (self._x, self._y, self._weights)
+        if self._kept or isinstance(self._x, types.GeneratorType):
+            source: Any = self._kept
+        elif is_arrays(everything):
+            source = Arrays(everything, batch_size or 32)
+        else:
+            source = self._x
+        reserve = self.held_out is None
+        replay = make_replay(source, batches, reserve=reserve)
+        if replay is not None and not reserve:
+            replay.held_out = sample(self.held_out, batch_size or 32)
+            replay.source = "validation data"
+        return replay
+
+    def _keep_some(self, batches: int) -> Iterator[Any]:
+        # A generator, not an `islice`: Keras knows generators by their type.
+        for batch in itertools.islice(self._x, batches):
+            if len(self._kept) < self._most_kept:
+                self._kept.append(copied(batch))
+            yield batch
 
     def _hold_out(self, split: Any) -> None:
         if not 0 < split < 1:
@@ -74,35 +116,3 @@ class FitData:
         if self._weights is None:
             self.held_out = self.held_out[:2]
         self._x, self._y, self._weights = take(everything, slice(0, kept))
-
-
-def _first(generator: Any, batches: int) -> Iterator[Any]:
-    # A generator, not an `islice`: Keras knows generators by their type.
-    yield from itertools.islice(generator, batches)
-
-
-def is_arrays(structure: Any) -> bool:
-    """Returns whether everything in a nested structure is an array."""
-    leaves = [v for v in keras.tree.flatten(structure) if v is not None]
-    return bool(leaves) and all(
-        hasattr(v, "shape") and hasattr(v, "__getitem__") for v in leaves
-    )
-
-
-def length(structure: Any) -> int:
-    """Returns the number of rows of a nested structure of arrays."""
-    leaves = [v for v in keras.tree.flatten(structure) if v is not None]
-    return int(leaves[0].shape[0])
-
-
-def take(structure: Any, rows: slice | np.ndarray[Any, Any]) -> Any:
-    """Returns some rows of every array of a nested structure."""
-
-    def some(array: Any) -> Any:
-        if array is None:
-            return None
-        if isinstance(rows, slice) or isinstance(array, np.ndarray):
-            return array[rows]
-        return keras.ops.take(array, rows, axis=0)
-
-    return keras.tree.map_structure(some, structure)

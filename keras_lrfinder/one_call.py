@@ -15,6 +15,8 @@ from keras_lrfinder.finder import LRFinder
 from keras_lrfinder.fit_data import FitData
 from keras_lrfinder.learning_rate import leaf_optimizers
 from keras_lrfinder.model_state import check_model
+from keras_lrfinder.probe import PROBE_STEPS
+from keras_lrfinder.probing import Prober
 from keras_lrfinder.session import Session
 from keras_lrfinder.sweep import named_optimizers
 
@@ -22,6 +24,8 @@ __all__ = ["lr_find"]
 
 # Mixed precision may skip some updates; data for these.
 _SPARE_BATCHES = 64
+# Of a generator's batches, kept beside those that the probes train on.
+_MOST_RESERVED = 16
 
 
 def lr_find(
@@ -92,27 +96,90 @@ def lr_find(
     finder = LRFinder(
         start_lr, end_lr, steps=steps, verbose=verbose, **finder_kwargs
     )
-    monitor = finder_kwargs.get("monitor", "loss")
-    judge = _validation_loss(validation, monitor)
     callbacks = _harmless(fit_kwargs.pop("callbacks", None), verbose)
-    optimizers = named_optimizers(model, finder_kwargs.get("optimizer"))
-    data = FitData(fit_kwargs)
-    session = Session(model, optimizers)
-    finder.run_in(session, judge, _progress(steps, verbose))
+    job = _Job(model, finder, finder_kwargs, fit_kwargs, steps, validation)
     try:
         with _on_loan(model):
-            model.fit(
-                **data.for_fit(_batches(optimizers, steps), _epoch(model)),
-                **fit_kwargs,
-                callbacks=[finder, *callbacks],
-                verbose=0,
-            )
+            job.run_ramp(callbacks)
+            if probe:
+                job.run_probes()
     finally:
-        finder.restore()
-        session.close(restore=finder_kwargs.get("restore", True))
-        finder.run_in(None)
+        job.end()
     finder.report()
     return finder
+
+
+class _Job:
+    """Ramp and probes on one model, whose session they share."""
+
+    def __init__(
+        self,
+        model: Any,
+        finder: LRFinder,
+        finder_kwargs: dict[str, Any],
+        fit_kwargs: dict[str, Any],
+        steps: int,
+        validation: Any,
+    ) -> None:
+        self._model = model
+        self._finder = finder
+        self._monitor = finder_kwargs.get("monitor", "loss")
+        self._restore = finder_kwargs.get("restore", True)
+        # Probes correct the package's own rule; another one was asked for
+        # its own answer. And they need the model as it was before the ramp.
+        default = finder_kwargs.get("rule", "default") == "default"
+        self._probes = default and self._restore
+        self._judge = _validation_loss(validation, self._monitor)
+        if validation is not None:
+            fit_kwargs.setdefault("validation_data", validation)
+        self._batch_size = fit_kwargs.get("batch_size")
+        self._data = FitData(fit_kwargs)
+        self._fit_kwargs = fit_kwargs
+        self._steps = steps
+        optimizers = named_optimizers(model, finder_kwargs.get("optimizer"))
+        self._per_update = _batches_per_update(optimizers)
+        self._session = Session(model, optimizers)
+
+    def run_ramp(self, callbacks: list[Any]) -> None:
+        finder, scaled = self._finder, self._session.rate.scales_loss
+        watch = _progress("Ramp", self._steps, finder.verbose)
+        finder.run_in(self._session, self._judge, watch)
+        batches = self._steps * self._per_update
+        batches += _SPARE_BATCHES if scaled else 0
+        if self._probes:
+            self._data.keep(PROBE_STEPS * self._per_update + _MOST_RESERVED)
+        self._model.fit(
+            **self._data.for_fit(batches, _epoch(self._model)),
+            **self._fit_kwargs,
+            callbacks=[finder, *callbacks],
+            verbose=0,
+        )
+
+    def run_probes(self) -> None:
+        finder = self._finder
+        self._session.rewind()
+        if not self._probes or finder.suggestion.lr is None:
+            return
+        batches = PROBE_STEPS * self._per_update
+        replay = self._data.replay(batches, self._batch_size)
+        if replay is None:
+            return
+        given = ("class_weight",)
+        prober = Prober(
+            self._model,
+            self._session,
+            replay,
+            monitor=self._monitor,
+            fit_kwargs={k: self._fit_kwargs.get(k) for k in given},
+            judge=self._judge,
+            watch=lambda: _progress("Probe", PROBE_STEPS, finder.verbose),
+        )
+        finder.conclude(*prober.run(finder.curve, finder.suggestion))
+
+    def end(self) -> None:
+        self._finder.restore()
+        self._session.close(restore=self._restore)
+        self._finder.run_in(None)
 
 
 def _sort_arguments(
@@ -173,12 +240,9 @@ def _steers(callback: Any) -> bool:
     return isinstance(callback, steering)
 
 
-def _batches(optimizers: list[Any], steps: int) -> int:
-    """Returns how many batches `steps` updates can take at most."""
+def _batches_per_update(optimizers: list[Any]) -> int:
     leaves = [leaf for o in optimizers for leaf in leaf_optimizers(o)]
-    per_update = max(leaf.gradient_accumulation_steps or 1 for leaf in leaves)
-    scaled = any(hasattr(o, "inner_optimizer") for o in optimizers)
-    return steps * per_update + (_SPARE_BATCHES if scaled else 0)
+    return max(leaf.gradient_accumulation_steps or 1 for leaf in leaves)
 
 
 def _validation_loss(
@@ -236,17 +300,18 @@ def _on_loan(model: Any) -> Iterator[None]:
 
 
 def _progress(
-    steps: int, verbose: int
-) -> Callable[[float, float], None] | None:
-    """Returns a bar for the whole ramp, however many epochs it takes."""
+    name: str, steps: int, verbose: int
+) -> Callable[[float, float, bool], None] | None:
+    """Returns a progress bar for a run, however many epochs it takes."""
     if not verbose:
         return None
+    print(name)
     bar = keras.utils.Progbar(steps, stateful_metrics=["loss", "lr"])
     done = 0
 
-    def watch(lr: float, loss: float) -> None:
+    def watch(lr: float, loss: float, last: bool) -> None:
         nonlocal done
         done += 1
-        bar.update(done, [("lr", lr), ("loss", loss)])
+        bar.update(done, [("lr", lr), ("loss", loss)], finalize=last)
 
     return watch

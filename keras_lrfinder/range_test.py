@@ -97,6 +97,8 @@ class RangeTest:
             `{"momentum": 0.9}`.
         monitor: String, name of the loss, for pictures and files.
         batch_size: Integer or None, for pictures and files.
+        steps_per_epoch: Integer or None, after how many steps the data
+            repeats. `suggest` gives better answers when it knows.
         environment: Mapping of strings, for files.
 
     Raises:
@@ -124,6 +126,7 @@ class RangeTest:
         hyperparameters: Mapping[str, Any] | None = None,
         monitor: str = "loss",
         batch_size: int | None = None,
+        steps_per_epoch: int | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         _check_stop_factor(stop_factor)
@@ -140,6 +143,7 @@ class RangeTest:
             "hyperparameters": dict(hyperparameters or {}),
             "monitor": monitor,
             "batch_size": batch_size,
+            "steps_per_epoch": steps_per_epoch,
             "environment": dict(environment or {}),
         }
         self._average = RunningEMA(ema_span(steps))

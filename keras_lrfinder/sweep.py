@@ -75,7 +75,7 @@ class Sweep(keras.callbacks.Callback):
         self,
         session: Session | None,
         validation: Callable[[Any], float] | None = None,
-        watch: Callable[[float, float], None] | None = None,
+        watch: Callable[[float, float, bool], None] | None = None,
     ) -> None:
         """Sets what the next run is part of.
 
@@ -86,7 +86,7 @@ class Sweep(keras.callbacks.Callback):
             validation: Function of the model that returns the loss to record
                 instead of the logged one, or None.
             watch: Function that is told the learning rate and the loss of
-                each step, or None.
+                each step, and whether it was the last, or None.
         """
         self._session = session
         self._borrowed = session is not None
@@ -186,7 +186,7 @@ class Sweep(keras.callbacks.Callback):
         loss = self._loss_of_step(model)
         going_on = recorder.record(loss)
         if self._watch is not None:
-            self._watch(self._lr, loss)
+            self._watch(self._lr, loss, not going_on)
         self._lr = recorder.lr
         if going_on:
             self._rate.set(self._lr)
