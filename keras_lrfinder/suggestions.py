@@ -13,16 +13,17 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lrfinder.calibration import calibrated
 from keras_lrfinder.curve import Curve
-from keras_lrfinder.curve import StopReason
+from keras_lrfinder.landmarks import landmarks
 from keras_lrfinder.smoothing import ema
 from keras_lrfinder.smoothing import ema_span
+from keras_lrfinder.verdict import refusal
+from keras_lrfinder.verdict import verdict
 
 __all__ = ["RULES", "Suggestion", "suggest"]
 
 Rule = Callable[[Curve], float]
-
-_FEWEST_STEPS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,15 @@ class Suggestion:
             f"lr={self.lr:.2e} ({self.low:.1e} .. {self.high:.1e}, "
             f"{self.confidence} confidence): {self.reason}"
         )
+
+
+def default(curve: Curve) -> float:
+    """Returns a learning rate well below the edge of stability.
+
+    How far below depends on the optimizer, on the noise, and on how many
+    steps an epoch has: see `keras_lrfinder.calibration`.
+    """
+    return calibrated(curve)
 
 
 def minimum(curve: Curve) -> float:
@@ -123,7 +133,7 @@ def slide(curve: Curve) -> float:
 
 
 RULES: dict[str, Rule] = {
-    "default": minimum,
+    "default": default,
     "minimum": minimum,
     "steepest": steepest,
     "valley": valley,
@@ -149,20 +159,20 @@ def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
     if not isinstance(curve, Curve):
         raise TypeError(f"`curve` must be a Curve. Received: {curve=}")
     name, function = _rule(rule)
-    refusal = _refusal(curve)
-    if refusal:
-        return Suggestion(None, None, None, "none", name, refusal)
-    lr = min(max(float(function(curve)), curve.lrs[0]), curve.lrs[-1])
-    low = max(lr / 3.0, float(curve.lrs[0]))
-    high = min(lr * 3.0, float(curve.lrs[-1]))
-    if curve.stop_reason is StopReason.COMPLETED and _still_falling(curve):
-        reason = (
-            f"still falling at end_lr={curve.end_lr:g}: a lower bound only; "
-            "raise end_lr"
+    seen = landmarks(curve)
+    refused = refusal(curve, seen)
+    if refused or seen is None:
+        return Suggestion(None, None, None, "none", name, refused)
+    lr = float(function(curve))
+    if not (math.isfinite(lr) and lr > 0):
+        return Suggestion(
+            None, None, None, "none", name, f"the rule {name} answered {lr}"
         )
-        return Suggestion(lr, low, high, "low", name, reason)
-    reason = f"the loss fell until {_lr_of_minimum(curve):.1e}"
-    return Suggestion(lr, low, high, "high", name, reason)
+    lr = min(max(lr, float(curve.lrs[0])), float(curve.lrs[-1]))
+    said = verdict(curve, seen, lr)
+    return Suggestion(
+        lr, said.low, said.high, said.confidence, name, said.reason
+    )
 
 
 def check_rule(rule: object) -> None:
@@ -192,32 +202,3 @@ def _finite(
     keep = np.isfinite(curve.losses)
     smoothed = ema(curve.losses[keep], ema_span(curve.steps))
     return curve.lrs[keep], smoothed
-
-
-def _lr_of_minimum(curve: Curve) -> float:
-    lrs, smoothed = _finite(curve)
-    return float(lrs[np.argmin(smoothed)])
-
-
-def _still_falling(curve: Curve) -> bool:
-    lrs, smoothed = _finite(curve)
-    return int(np.argmin(smoothed)) >= 0.95 * (len(lrs) - 1)
-
-
-def _refusal(curve: Curve) -> str:
-    lrs, smoothed = _finite(curve)
-    if len(lrs) < _FEWEST_STEPS:
-        return (
-            f"only {len(lrs)} finite losses, at least {_FEWEST_STEPS} are "
-            f"needed ({curve.stop_reason}). {curve.stop_reason.remedy}"
-        )
-    losses = curve.losses[np.isfinite(curve.losses)]
-    noise = float(np.median(np.abs(np.diff(losses))))
-    start = float(np.median(losses[: max(len(losses) // 10, 3)]))
-    fall = start - float(smoothed.min())
-    if not fall > max(2.0 * noise, 1e-6 * abs(start)):
-        return (
-            f"the loss never fell between {lrs[0]:.1e} and {lrs[-1]:.1e}: "
-            "raise end_lr, use more steps, or check that the model can learn"
-        )
-    return ""

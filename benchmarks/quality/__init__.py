@@ -1,0 +1,1 @@
+"""How well do learning rates suggested from a short test train?"""

@@ -1,0 +1,263 @@
+"""Fit the constants of the default rule and of the probes.
+
+Run: `python -m benchmarks.quality.fit`. Prints the constants for
+`keras_lrfinder/calibration.py` and `keras_lrfinder/probe.py`, and writes
+`constants.json`: those fitted on everything, and for each family of tasks
+those fitted on all other families, by which the score's "left out" rows
+choose.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.quality.cells import SHORT
+from benchmarks.quality.cells import Cell
+from benchmarks.quality.cells import load
+from benchmarks.quality.simulate import curve
+from benchmarks.quality.simulate import probes
+from benchmarks.quality.tally import learnable
+from keras_lrfinder import probe as probing
+from keras_lrfinder.calibration import Calibration
+from keras_lrfinder.calibration import Constants
+from keras_lrfinder.calibration import calibrated
+from keras_lrfinder.calibration import few_batches
+from keras_lrfinder.landmarks import landmarks
+from keras_lrfinder.probe import Reading
+from keras_lrfinder.probe import Shifts
+from keras_lrfinder.suggestions import Suggestion
+
+Vector = NDArray[np.float64]
+
+CONSTANTS = Path(__file__).with_name("constants.json")
+LONG = 2_000
+LONG_WEIGHT = 1.0 / 3.0
+FITTED_RAMPS = (1, 2, 3)
+# AdamW and Lion are left out: how well the constants do for an optimizer
+# that they never saw.
+FITTED_OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop")
+KINDS = ("sgd", "momentum", "adaptive")
+MARGINS = np.array([0.3, 0.9, 0.7])
+# Decades at which regrets are tabulated.
+LOW, STEP, COUNT = -9.0, 0.01, 1_101
+# What the constants are drawn towards, weakly: edges count in full.
+START = np.array([-2.15, -2.72, -2.48, 0.5, 0.23, 0.8, 0.7])
+PRIOR = np.array([0.0, 0.0, 0.0, 0.8, 0.3, 0.75, 0.5])
+PULL = 0.003 * np.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sample:
+    """Everything the fit reads, one row per cell, seed and ramp.
+
+    Attributes:
+        kinds: Position in `KINDS`.
+        families: Name of the family.
+        tables: Regret at every hundredth of a decade.
+        reads: The rule's terms: an offset per kind, edge (SGD, others),
+            batches of an epoch, roughness.
+        edges: log10(LR) of the edge.
+    """
+
+    kinds: NDArray[np.int64]
+    families: NDArray[np.str_]
+    tables: Vector
+    reads: Vector
+    edges: Vector
+
+    def part(self, keep: NDArray[np.bool_]) -> Sample:
+        """Only the rows to keep."""
+        return Sample(
+            *(getattr(self, f.name)[keep] for f in dataclasses.fields(self))
+        )
+
+
+def kind(cell: Cell) -> int:
+    """Which constants a cell's optimizer has."""
+    if cell.optimizer in KINDS:
+        return KINDS.index(cell.optimizer)
+    return KINDS.index("adaptive")
+
+
+def table(cell: Cell) -> Vector:
+    """Regret on the fine grid; a mean of both budgets where there are."""
+    lrs = 10.0 ** (LOW + STEP * np.arange(COUNT))
+    regrets = np.array([cell.regret(lr) for lr in lrs])
+    if not cell.has(LONG):
+        return regrets
+    long = np.array([cell.regret(lr, LONG) for lr in lrs])
+    return (1.0 - LONG_WEIGHT) * regrets + LONG_WEIGHT * long
+
+
+def look_up(tables: Vector, decades: Vector) -> Vector:
+    """The regret of each row at its LR, smoothed a little."""
+    total = np.zeros(len(decades))
+    for shift in (-0.15, 0.0, 0.15):
+        where = np.round((decades + shift - LOW) / STEP).astype(int)
+        where = np.clip(where, 0, COUNT - 1)
+        total += tables[np.arange(len(tables)), where]
+    return total / 3
+
+
+def terms(cell: Cell, seed: int, ramp: int) -> tuple[list[float], float]:
+    """The rule's terms for one curve, and the edge."""
+    measured = curve(cell, seed, ramp)
+    seen = landmarks(measured)
+    which = kind(cell)
+    assert seen is not None
+    sgd = float(which < 2)
+    offsets = [float(which == k) for k in range(3)]
+    return [
+        *offsets,
+        seen.edge * sgd,
+        seen.edge * (1.0 - sgd),
+        -few_batches(measured),
+        -seen.roughness * sgd,
+    ], seen.edge
+
+
+def sample(cells: Sequence[Cell], ramps: Sequence[int]) -> Sample:
+    """Read all cells."""
+    kinds, families, tables, reads, edges = [], [], [], [], []
+    for cell in cells:
+        regrets = table(cell)
+        for ramp in ramps:
+            for seed in range(cell.seeds):
+                read, edge = terms(cell, seed, ramp)
+                kinds.append(kind(cell))
+                families.append(cell.family)
+                tables.append(regrets)
+                reads.append(read)
+                edges.append(edge)
+    return Sample(*map(np.array, (kinds, families, tables, reads, edges)))
+
+
+def search(
+    loss: Callable[[Vector], float],
+    start: Vector,
+    directions: Sequence[Vector],
+) -> Vector:
+    """Pattern search: steps along all directions, halved when none helps."""
+    rng = np.random.default_rng(0)
+    best, lowest, size = start.copy(), loss(start), 0.3
+    while size > 0.01:
+        better = False
+        random = rng.normal(0.0, 0.7, (3 * len(start), len(start)))
+        for direction in (*directions, *random):
+            for sign in (1.0, -1.0):
+                tried = best + sign * size * direction
+                found = loss(tried)
+                if found < lowest - 1e-6:
+                    best, lowest, better = tried, found, True
+        if not better:
+            size /= 2
+    return best
+
+
+def fit_rule(rows: Sample, start: Vector = START) -> Vector:
+    """The constants of the rule, by mean regret."""
+    most = rows.edges - MARGINS[rows.kinds]
+
+    def loss(w: Vector) -> float:
+        decades = np.minimum(rows.reads @ w, most)
+        pull = float(PULL @ (w - PRIOR) ** 2)
+        return float(look_up(rows.tables, decades).mean()) + pull
+
+    axes = np.eye(len(start))
+    slides = []
+    for j in range(3, len(start)):
+        slide = axes[j].copy()
+        for k in range(3):
+            own = rows.kinds == k
+            slide[k] -= rows.reads[own, j].mean() if own.any() else 0.0
+        slides.append(slide)
+    return search(loss, start, [*axes, *slides])
+
+
+def calibration(w: Vector) -> Calibration:
+    """The fitted vector as the package's constants."""
+    sgd, momentum, adaptive, slope, soft, few, rough = np.round(w, 2).tolist()
+    return Calibration(
+        Constants(sgd, slope, few, rough, float(MARGINS[0])),
+        Constants(momentum, slope, few, rough, float(MARGINS[1])),
+        Constants(adaptive, soft, few, 0.0, float(MARGINS[2])),
+    )
+
+
+def read_probes(
+    cells: Sequence[Cell], constants: Calibration, ramp: int = 1
+) -> list[tuple[Cell, float, float, float]]:
+    """Cell, ramp's answer, knee and share memorised, of every test."""
+    found = []
+    for cell in cells:
+        for seed in range(cell.seeds):
+            measured = curve(cell, seed, ramp)
+            lr = calibrated(measured, constants)
+            first = Suggestion(lr, lr, lr, "low", "default", "")
+            runs = probes(cell, seed, ramp, first, "fresh")
+            read = probing.readings(measured, runs)
+            if read is not None:
+                found.append((cell, float(np.log10(lr)), *read))
+    return found
+
+
+def fit_probes(
+    reads: Sequence[tuple[Cell, float, float, float]],
+    tables: dict[str, Vector],
+) -> Reading:
+    """The constants of the probes: all combinations are tried."""
+    shifts = []
+    for k in range(3):
+        own = [r for r in reads if kind(r[0]) == k]
+        regrets = np.array([tables[r[0].name] for r in own])
+        ramp, knee, share = (np.array([r[i] for r in own]) for i in (1, 2, 3))
+        tried = []
+        for shift in np.arange(-1.0, 0.81, 0.1):
+            for caution in np.arange(0.0, 2.01, 0.2):
+                probed = knee + shift - caution * share
+                for trust in (0.2, 0.35, 0.5, 0.65, 0.8):
+                    x = (1 - trust) * probed + trust * ramp
+                    cost = float(look_up(regrets, x).mean())
+                    cost += 0.001 * (shift**2 + 0.3 * caution**2)
+                    tried.append((cost, shift, caution, trust))
+        _, shift, caution, trust = min(tried)
+        shifts.append(
+            Shifts(round(float(shift), 2), round(float(caution), 2), trust)
+        )
+    return Reading(*shifts)
+
+
+def fit(cells: Sequence[Cell]) -> dict[str, dict]:
+    """All constants: on everything (`""`), and without each family."""
+    rows = sample(cells, FITTED_RAMPS)
+    tables = {c.name: table(c) for c in cells}
+    found, start = {}, START
+    for family in ("", *sorted({c.family for c in cells})):
+        start = fit_rule(rows.part(rows.families != family), start)
+        constants = calibration(start)
+        kept = [c for c in cells if c.family != family]
+        reading = fit_probes(read_probes(kept, constants), tables)
+        found[family] = {
+            "calibration": dataclasses.asdict(constants),
+            "reading": dataclasses.asdict(reading),
+        }
+        print(family or "everything", constants, reading, sep="\n  ")
+    return found
+
+
+def main() -> None:
+    """Fit, print and store."""
+    cells = [c for c in load() if c.optimizer in FITTED_OPTIMIZERS]
+    cells = learnable(cells, SHORT)
+    CONSTANTS.write_text(json.dumps(fit(cells), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""This package's rules and probes as contenders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from benchmarks.quality.cells import RAMPS
+from benchmarks.quality.cells import Cell
+from benchmarks.quality.contenders import Contender
+from benchmarks.quality.simulate import curve
+from benchmarks.quality.simulate import probes
+from keras_lrfinder.calibration import CALIBRATION
+from keras_lrfinder.calibration import Calibration
+from keras_lrfinder.calibration import Constants
+from keras_lrfinder.calibration import calibrated
+from keras_lrfinder.probe import PROBE_STEPS
+from keras_lrfinder.probe import READING
+from keras_lrfinder.probe import Reading
+from keras_lrfinder.probe import Shifts
+from keras_lrfinder.probe import decide
+from keras_lrfinder.suggestions import RULES
+from keras_lrfinder.suggestions import Suggestion
+from keras_lrfinder.suggestions import suggest
+
+Fitted = Callable[[Cell], tuple[Calibration, Reading]]
+
+
+def shipped(cell: Cell) -> tuple[Calibration, Reading]:
+    """The package's constants, fitted on this cell too."""
+    return CALIBRATION, READING
+
+
+def left_out(text: str) -> Fitted:
+    """From the text of `constants.json`: those that never saw the family."""
+    stored = json.loads(text)
+
+    def constants(cell: Cell) -> tuple[Calibration, Reading]:
+        found = stored[cell.family]
+        rule, reading = found["calibration"], found["reading"]
+        return (
+            Calibration(**{k: Constants(**v) for k, v in rule.items()}),
+            Reading(**{k: Shifts(**v) for k, v in reading.items()}),
+        )
+
+    return constants
+
+
+def suggested(cell: Cell, seed: int, ramp: int, fitted: Fitted) -> Suggestion:
+    """What `suggest` says, with the rule's constants exchanged."""
+    constants = fitted(cell)[0]
+    return suggest(curve(cell, seed, ramp), lambda c: calibrated(c, constants))
+
+
+def probed(
+    cell: Cell, seed: int, ramp: int, fitted: Fitted, held: str
+) -> tuple[Suggestion, int]:
+    """What ramp and probes say together, and the steps they took."""
+    first = suggested(cell, seed, ramp, fitted)
+    runs = probes(cell, seed, ramp, first, held)
+    measured = curve(cell, seed, ramp)
+    last = decide(measured, first, runs, fitted(cell)[1])
+    return last, len(measured) + sum(len(r.losses) for r in runs)
+
+
+def by_ramp(name: str, ramp: int, fitted: Fitted) -> Contender:
+    """The default rule on one of the recorded ramps."""
+    return Contender(
+        name,
+        lambda cell, seed: suggested(cell, seed, ramp, fitted).lr,
+        lambda cell, seed: RAMPS[ramp][2],
+    )
+
+
+def by_probes(
+    name: str, ramp: int, fitted: Fitted, held: str = "fresh"
+) -> Contender:
+    """The default rule and the probes after it."""
+    return Contender(
+        name,
+        lambda cell, seed: probed(cell, seed, ramp, fitted, held)[0].lr,
+        lambda cell, seed: RAMPS[ramp][2] + 3 * PROBE_STEPS,
+    )
+
+
+def other_rules(ramp: int) -> list[Contender]:
+    """The package's other rules."""
+
+    def contender(rule: str) -> Contender:
+        return Contender(
+            f"keras_lrfinder, {rule}",
+            lambda cell, seed: suggest(curve(cell, seed, ramp), rule).lr,
+            lambda cell, seed: RAMPS[ramp][2],
+        )
+
+    return [contender(rule) for rule in RULES if rule != "default"]

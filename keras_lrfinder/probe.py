@@ -1,0 +1,316 @@
+"""Short runs at fixed learning rates that check what a ramp suggested.
+
+A ramp shows where training becomes unstable. It cannot show what a learning
+rate does when it is kept, nor tell learning from memorising: both take runs
+at one learning rate. This module says which (`next_lr`) and what they mean
+(`decide`). It is pure; the caller trains:
+
+```
+probes = []
+while (lr := next_lr(curve, suggestion, probes)) is not None:
+    # From the restored state, on the same batches each time: PROBE_STEPS
+    # steps at `lr`, ended early by a loss that is not finite.
+    probes.append(Probe(lr, losses, held_out, held_out_before, source))
+suggestion = decide(curve, suggestion, probes)
+```
+
+The first probe runs at the suggestion, the next ones climb: higher while
+that is better, lower once it is not. Two things are read off them:
+
+- `knee`: log10 of the lowest learning rate whose training loss has fallen
+  nearly as far as that of the best. It is what the optimizer can do.
+- `memorised`: the share, 0 to 1, of the best probe's fall that its held-out
+  loss did not follow. A whole training memorises more than a probe.
+
+Both are right for the length of a probe; a whole training wants less. So,
+in decades, with `ramp` for what the ramp suggested:
+
+```
+probed = knee + shift - caution * memorised
+answer = (1 - trust) * probed + trust * ramp
+```
+
+The constants were fitted by `benchmarks/quality/fit.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lrfinder.calibration import kind_of
+from keras_lrfinder.curve import Curve
+from keras_lrfinder.landmarks import landmarks
+from keras_lrfinder.suggestions import Suggestion
+
+__all__ = ["MOST_PROBES", "PROBE_STEPS", "Probe", "decide", "next_lr"]
+
+PROBE_STEPS = 60
+MOST_PROBES = 3
+STEP = 0.75
+_KNEE = 0.05
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Probe:
+    """A short run at one learning rate, from the restored state.
+
+    Attributes:
+        lr: Float > 0, the learning rate of every step.
+        losses: Array of shape `(n,)`, the loss of each step's batch before
+            its update. A run that ended early has fewer.
+        held_out: Float or None, the mean loss after the last step on
+            samples that the probe did not train on: the user's validation
+            data, else training samples kept out of the probes' batches (a
+            fifth, at most 256). NaN or infinite where the run blew up, None
+            where there are no such samples.
+        held_out_before: Float or None, the same before the first step.
+        source: String, what the held-out samples are: `"validation data"`,
+            `"reserved samples"` or `""`.
+    """
+
+    lr: float
+    losses: NDArray[np.float64]
+    held_out: float | None = None
+    held_out_before: float | None = None
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shifts:
+    """How probes are read for one kind of optimizer.
+
+    Attributes:
+        shift: Float, decades from the knee to what a training wants.
+        caution: Float, decades to go down where all is memorised.
+        trust: Float in 0..1, the weight of the ramp's suggestion.
+    """
+
+    shift: float
+    caution: float
+    trust: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """The constants for plain SGD, for momentum 0.9, and for the others."""
+
+    sgd: Shifts = Shifts(0.1, 0.8, 0.65)
+    momentum: Shifts = Shifts(-0.3, 0.8, 0.65)
+    adaptive: Shifts = Shifts(-0.4, 1.2, 0.65)
+
+
+READING = Reading()
+
+
+def next_lr(
+    curve: Curve, suggestion: Suggestion, probes: Sequence[Probe]
+) -> float | None:
+    """Returns the learning rate of the next probe; None: enough is known.
+
+    Args:
+        curve: The ramp that was run.
+        suggestion: What `suggest(curve)` said. Without a learning rate
+            there is nothing to probe.
+        probes: The probes so far, in any order.
+    """
+    if suggestion.lr is None or len(probes) >= MOST_PROBES:
+        return None
+    if not probes:
+        return suggestion.lr
+    levels = _levels(curve, probes)
+    x, held = levels.x, levels.held
+    best = int(np.argmin(held))
+    if len(probes) == 1 and levels.blown[0]:
+        decades = x[0] - STEP
+    elif best == len(x) - 1:
+        decades = x[-1] + STEP
+    elif best == 0:
+        decades = x[0] - STEP
+    else:
+        decades = (x[best - 1] + x[best]) / 2.0
+    return float(10.0**decades)
+
+
+def decide(
+    curve: Curve,
+    suggestion: Suggestion,
+    probes: Sequence[Probe],
+    reading: Reading = READING,
+) -> Suggestion:
+    """Returns the suggestion that ramp and probes support together.
+
+    Args:
+        curve: The ramp that was run.
+        suggestion: What `suggest(curve)` said.
+        probes: All probes, in any order; none returns `suggestion` itself.
+        reading: The constants.
+    """
+    if suggestion.lr is None or not probes:
+        return suggestion
+    levels = _levels(curve, probes)
+    ramp = math.log10(suggestion.lr)
+    if not levels.learnt.any():
+        return _nothing_learnt(suggestion, levels)
+    read = readings(curve, probes)
+    if read is None:
+        return _unchecked(suggestion, levels)
+    knee, memorised = read
+    shifts = _shifts(curve, reading)
+    probed = knee + shifts.shift - shifts.caution * memorised
+    decades = (1.0 - shifts.trust) * probed + shifts.trust * ramp
+    return _checked(curve, suggestion, levels, decades, probed, memorised)
+
+
+def readings(
+    curve: Curve, probes: Sequence[Probe]
+) -> tuple[float, float] | None:
+    """Returns knee and share memorised; None: the probes tell neither."""
+    if not probes:
+        return None
+    levels = _levels(curve, probes)
+    if not (levels.checked and levels.learnt.any() and levels.gained.any()):
+        return None
+    return _knee(levels), _memorised(levels)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Levels:
+    """What the probes reached, by rising learning rate.
+
+    Attributes:
+        x: log10 of the learning rates.
+        train: Mean training loss of the last quarter, at most `first`.
+        held: Held-out loss (training loss where there is none), at most
+            that before.
+        first: Training loss before the first step.
+        before: Held-out loss before the first step.
+        learnt: Whether the probe's loss fell at all.
+        blown: Whether it rose by more than noise, or was not finite.
+        gained: Whether the held-out loss fell at all.
+        checked: Whether there is a held-out loss.
+        source: What the held-out samples are.
+    """
+
+    x: NDArray[np.float64]
+    train: NDArray[np.float64]
+    held: NDArray[np.float64]
+    first: float
+    before: float
+    learnt: NDArray[np.bool_]
+    blown: NDArray[np.bool_]
+    gained: NDArray[np.bool_]
+    checked: bool
+    source: str
+
+
+def _levels(curve: Curve, probes: Sequence[Probe]) -> _Levels:
+    probes = sorted(probes, key=lambda p: p.lr)
+    seen = landmarks(curve)
+    firsts = [float(p.losses[0]) for p in probes if len(p.losses)]
+    first = seen.first if seen else float(np.median(firsts))
+    longest = max(len(p.losses) for p in probes)
+    train = [_tail(p, longest) for p in probes]
+    checked = all(
+        p.held_out is not None and p.held_out_before is not None
+        for p in probes
+    )
+    rise = max(3.0 * seen.noise, 0.1 * seen.scale) if seen else abs(first)
+    capped = np.array([_capped(t, first) for t in train])
+    if checked:
+        held = [_capped(p.held_out, p.held_out_before) for p in probes]
+        before = np.array([p.held_out_before for p in probes])
+    else:
+        held, before = capped.tolist(), np.full(len(probes), first)
+    return _Levels(
+        x=np.log10([p.lr for p in probes]),
+        train=capped,
+        held=np.array(held),
+        first=first,
+        before=float(np.median(before)),
+        learnt=capped < first,
+        blown=~(np.array(train) <= first + rise),
+        gained=np.array(held) < before,
+        checked=checked,
+        source=probes[0].source,
+    )
+
+
+def _tail(probe: Probe, longest: int) -> float:
+    """Returns the mean loss of the last quarter; NaN if it ended early."""
+    losses = np.asarray(probe.losses, dtype=np.float64)
+    if len(losses) < longest:
+        return math.nan
+    return float(losses[-max(longest // 4, 1) :].mean())
+
+
+def _capped(loss: float | None, most: float | None) -> float:
+    assert most is not None
+    if loss is None or not math.isfinite(loss):
+        return float(most)
+    return min(float(loss), float(most))
+
+
+def _shifts(curve: Curve, reading: Reading) -> Shifts:
+    kind, momentum = kind_of(curve)
+    if kind == "adaptive":
+        return reading.adaptive
+    none, full = (
+        dataclasses.astuple(s) for s in (reading.sgd, reading.momentum)
+    )
+    share = min(momentum, 1.0)
+    return Shifts(*(a + share * (b - a) for a, b in zip(none, full)))
+
+
+def _knee(levels: _Levels) -> float:
+    """Returns the lowest log10(LR) that learns nearly as fast as any."""
+    x, train = levels.x, levels.train
+    best = int(np.argmin(train))
+    fall = (levels.first - train) / (levels.first - train[best])
+    i = best
+    while i > 0 and fall[i - 1] >= 1.0 - _KNEE:
+        i -= 1
+    if i == 0:
+        return float(x[0])
+    share = (1.0 - _KNEE - fall[i - 1]) / (fall[i] - fall[i - 1])
+    return float(x[i - 1] + share * (x[i] - x[i - 1]))
+
+
+def _memorised(levels: _Levels) -> float:
+    """Returns the share of the best fall that held-out loss lacks."""
+    best = int(np.argmin(levels.train))
+    train, held = levels.train[best], levels.held[best]
+    fall = levels.before - train
+    if not fall > 0.02 * abs(levels.first):
+        return 0.0
+    return float(np.clip((held - train) / fall, 0.0, 1.0))
+
+
+def _nothing_learnt(suggestion: Suggestion, levels: _Levels) -> Suggestion:
+    lowest = 10.0 ** levels.x[0]
+    return dataclasses.replace(
+        suggestion,
+        lr=min(float(suggestion.lr or lowest), float(lowest)),
+        confidence="low",
+        reason=f"no probe lowered the loss, down to {lowest:.1e}: train "
+        "with care, or look at the model and its data",
+    )
+
+
+def _unchecked(suggestion: Suggestion, levels: _Levels) -> Suggestion:
+    return suggestion
+
+
+def _checked(
+    curve: Curve,
+    suggestion: Suggestion,
+    levels: _Levels,
+    decades: float,
+    probed: float,
+    memorised: float,
+) -> Suggestion:
+    return dataclasses.replace(suggestion, lr=float(10.0**decades))

@@ -1,0 +1,112 @@
+"""How far to trust a learning rate read off a curve, in plain words."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from keras_lrfinder.calibration import kind_of
+from keras_lrfinder.curve import Curve
+from keras_lrfinder.landmarks import Landmarks
+
+__all__ = ["Verdict", "refusal", "verdict"]
+
+_FEWEST_POINTS = 8
+# Up to here, in decades from the first learning rate, a rise without a fall
+# says that the test started too high.
+_AT_ONCE = 1.0
+# How near the last learning rate the lowest loss must lie, in decades, to be
+# called still falling.
+_AT_END = 0.35
+# Decades below and above a suggestion within which a learning rate is good
+# in nine of ten cells of the benchmark; without confidence, twice that.
+_REACH = {"sgd": (0.5, 0.5), "adaptive": (0.5, 0.5)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What is to be said about a suggestion.
+
+    Attributes:
+        confidence: `"high"` or `"low"`.
+        low: Float, lower end of the range that would do.
+        high: Float, upper end.
+        reason: String.
+    """
+
+    confidence: str
+    low: float
+    high: float
+    reason: str
+
+
+def refusal(curve: Curve, seen: Landmarks | None) -> str:
+    """Returns why no learning rate can be suggested, or an empty string."""
+    if seen is None:
+        if not len(curve):
+            return f"no loss was recorded: {curve.stop_reason.cause}"
+        return (
+            f"the loss was not finite at the very first step, at "
+            f"{curve.lrs[0]:.1e}: check the inputs and the model for NaN, "
+            "or start lower"
+        )
+    if seen.points < _FEWEST_POINTS:
+        return (
+            f"only {seen.points} finite losses ({curve.stop_reason.cause}), "
+            f"at least {_FEWEST_POINTS} are needed: {_more_points(seen)}"
+        )
+    if seen.fell:
+        return ""
+    start = float(np.log10(curve.lrs[0]))
+    if not seen.rose:
+        return (
+            f"the loss never fell between {curve.lrs[0]:.1e} and "
+            f"{curve.lrs[-1]:.1e}: raise end_lr, use more steps or larger "
+            "batches, or check that the model can learn"
+        )
+    if seen.edge - start < _AT_ONCE:
+        return (
+            f"diverged at the first steps, near {curve.lrs[0]:.1e}, and "
+            "never fell before: start lower (start_lr / 100), and check "
+            "the scale of inputs and targets"
+        )
+    return ""
+
+
+def _more_points(seen: Landmarks) -> str:
+    if seen.rose:
+        return "start lower, and check the inputs for NaN"
+    return "run more steps"
+
+
+def verdict(curve: Curve, seen: Landmarks, lr: float) -> Verdict:
+    """Returns what is to be said about suggesting `lr`."""
+    last = float(np.log10(curve.lrs[-1]))
+    falling = not seen.rose and seen.bottom > last - _AT_END
+    sure = seen.fell and seen.rose
+    confidence = "high" if sure else "low"
+    low, high = _REACH[kind_of(curve)[0]]
+    if not sure:
+        low, high = 2.0 * low, 2.0 * high
+    if falling:
+        reason = (
+            f"still falling at end_lr={curve.lrs[-1]:g}, so this is a lower "
+            f"bound: at least {lr:.1e}; raise end_lr to know more"
+        )
+    else:
+        reason = _seen(seen)
+    return Verdict(confidence, lr / 10**low, lr * 10**high, reason)
+
+
+def _seen(seen: Landmarks) -> str:
+    edge = f"{10.0**seen.edge:.1e}"
+    fall = f"the loss fell from {seen.first:.3g} to {seen.lowest:.3g}"
+    if seen.fell and seen.rose:
+        return f"{fall}, and training became unstable near {edge}"
+    if seen.fell:
+        return f"{fall} near {10.0**seen.bottom:.1e} and never rose again"
+    return (
+        "the loss did not fall by more than its noise before training "
+        f"became unstable near {edge}, by which this is judged"
+    )
