@@ -12,17 +12,22 @@ from typing import Any
 
 import keras
 
+from keras_lrfinder.applying import apply_learning_rate
 from keras_lrfinder.curve import Curve
 from keras_lrfinder.curve import StopReason
 from keras_lrfinder.learning_rate import leaf_optimizers
 from keras_lrfinder.plotting import plot_curve
 from keras_lrfinder.plotting import save_plots
 from keras_lrfinder.range_test import RangeTest
+from keras_lrfinder.report import html_report
+from keras_lrfinder.report import line
+from keras_lrfinder.report import text_report
 from keras_lrfinder.suggestions import Suggestion
 from keras_lrfinder.suggestions import check_rule
 from keras_lrfinder.suggestions import suggest
 from keras_lrfinder.sweep import Sweep
 from keras_lrfinder.sweep import named_optimizers
+from keras_lrfinder.tensorboard import write_curve
 from keras_lrfinder.version import __version__
 
 __all__ = ["LRFinder"]
@@ -171,6 +176,52 @@ class LRFinder(Sweep):
             self.curve, self.suggestion, directory, probes=self.probes
         )
 
+    def save_tensorboard(self, log_dir: str | os.PathLike[str]) -> Any:
+        """Writes losses, learning rates and the picture for TensorBoard.
+
+        Args:
+            log_dir: What `tensorboard --logdir` is given, or a folder in it.
+
+        Returns:
+            The path of the event file.
+        """
+        return write_curve(self.curve, self.suggestion, log_dir, self.probes)
+
+    def apply(self, model: Any = None) -> float:
+        """Sets the suggested learning rate on the model's optimizer.
+
+        Also where that holds a schedule: a constant one takes its place, and
+        the model can be saved, checkpointed and exported as before. Says
+        what it did, unless `verbose` is 0.
+
+        Args:
+            model: The model to set it on, or None for the one tested. Of
+                its optimizers it is the one that the test swept.
+
+        Returns:
+            The learning rate.
+
+        Raises:
+            ValueError: There is none to suggest; the message is the reason.
+        """
+        lr = float(self.suggestion)
+        model = self.model if model is None else model
+        optimizers = named_optimizers(model, self._optimizer)
+        done = apply_learning_rate(model, optimizers, lr)
+        if self._verbose and _is_chief():
+            print(f"LRFinder: {done}")
+        return lr
+
+    def __str__(self) -> str:
+        if self._test is None:
+            return f"{type(self).__name__}: no range test has been run yet"
+        return text_report(self.curve, self.suggestion, self.probes)
+
+    def _repr_html_(self) -> str:
+        if self._test is None:
+            return str(self)
+        return html_report(self.curve, self.suggestion, self.probes)
+
     @property
     def verbose(self) -> int:
         """Whether the finder speaks."""
@@ -213,14 +264,7 @@ class LRFinder(Sweep):
         if self._plot_dir is not None:
             self.save_plots(self._plot_dir)
         if self._verbose:
-            print(self._line())
-
-    def _line(self) -> str:
-        curve = self.curve
-        return (
-            f"LRFinder: {curve.stop_reason} after {len(curve)} of "
-            f"{curve.steps} steps. {self.suggestion}"
-        )
+            print(line(self.curve, self.suggestion))
 
     def _run(self) -> RangeTest:
         if self._test is None:
