@@ -185,6 +185,37 @@ def test_a_backup_is_neither_loaded_nor_deleted(first, net, xy, tmp_path):
     }
 
 
+class Fails(keras.callbacks.Callback):
+    """Ends a fit by an exception in its third epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise OSError("power cut")
+
+
+@pytest.mark.parametrize("way", ["lr_find", "callback"])
+def test_a_resumed_fit_does_not_shorten_the_test(way, xy, tmp_path):
+    """BackupAndRestore leaves a later first epoch in the model for ever."""
+    net = reference.model()
+    backup = tmp_path / "backup"
+    with pytest.raises(OSError, match="power cut"):
+        fit(net, xy, [CALLBACKS.BackupAndRestore(backup), Fails()])
+    fit(net, xy, [CALLBACKS.BackupAndRestore(backup)])  # resumes
+    source = reference.batches(*xy, 8)
+    count = 20 if way == "lr_find" else 16
+    losses, _ = reference.train(
+        net.get_weights(), source, reference.ramp(count)
+    )
+    if way == "lr_find":
+        mine = lr_find(net, *xy, **FIT | reference.RAMP, probe=False)
+    else:
+        mine = LRFinder(**reference.RAMP | {"steps": None})
+        first = net._initial_epoch or 0
+        net.fit(*xy, **FIT, epochs=first + 2, callbacks=[mine])
+    reference.assert_measured(mine.curve, losses)
+    assert mine.curve.stop_reason is StopReason.COMPLETED
+
+
 @both_orders
 def test_a_log_is_never_emptied(first, net, xy, tmp_path):
     """CSVLogger that would truncate a log of the user's is refused."""

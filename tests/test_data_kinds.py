@@ -237,8 +237,7 @@ def test_a_generator_of_unknown_length_needs_steps(xy):
         net.fit(
             Counted(*xy, limit=5).generator(), callbacks=[finder], verbose=0
         )
-    for one, other in zip(net.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_same_bits(net.get_weights(), before)
 
 
 @pytest.mark.parametrize("way", ["arrays", "pydataset"])
@@ -271,6 +270,46 @@ class DictSequence(Sequence):
             {name: v[part] for name, v in group.items()}
             for group in (self.x, self.y)
         )
+
+
+class Named(keras.Model):
+    """A model of named inputs that has no weights before its first batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = reference.layers()
+
+    def call(self, inputs):
+        value = inputs["left"] + inputs["right"]
+        for layer in self.body:
+            value = layer(value)
+        return value
+
+
+def test_the_callback_builds_a_model_of_named_inputs(xy):
+    """A model without weights gets them from a dictionary as well."""
+    x, y = xy
+    twin = reference.model()  # same seeds, same weights
+    losses = expected(twin, reference.batches(x, y, SIZE))
+    net = Named()
+    net.compile(keras.optimizers.SGD(0.01), loss="mse")
+    finder = LRFinder(**reference.RAMP)
+    net.fit(
+        {"left": 0.25 * x, "right": 0.75 * x},
+        y,
+        batch_size=SIZE,
+        shuffle=False,
+        epochs=3,
+        verbose=0,
+        callbacks=[finder],
+    )
+    assert_measured(finder, losses)
+    assert_same_bits(net.get_weights(), twin.get_weights())
+
+
+def assert_same_bits(found, wanted):
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_sample_weights_count(xy):
