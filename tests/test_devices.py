@@ -63,6 +63,9 @@ def assert_as_on_one_device(seen):
     assert seen["files"] == ["loss.jpg", "smooth_loss.jpg"]
 
 
+# Keras 3.3 reduces no gradients here: each replica trains by itself, on its
+# part of the batch, and the loss of the first one is logged.
+@pytest.mark.keras("3.4")
 @pytest.mark.backend("tensorflow")
 @pytest.mark.parametrize("scenario", ["mirrored", "mirrored_schedule"])
 def test_mirrored_strategy_measures_what_one_device_does(scenario, run):
