@@ -1,8 +1,9 @@
 """From the range test to a trained model: the one-cycle policy.
 
-Run: `python examples/one_cycle.py`. The learning rate that the range test
-finds is the peak of the cycle. The momentum goes the other way, from 0.95
-down to 0.85 and back (Smith 2018, arXiv 1803.09820).
+Run: `python examples/one_cycle.py`. The peak of the cycle is twice the
+learning rate that the range test finds for constant training, but no more
+than the upper end of what would do. The momentum goes the other way, from
+0.95 down to 0.85 and back (Smith 2018, arXiv 1803.09820).
 """
 
 import argparse
@@ -14,6 +15,7 @@ import numpy as np
 from keras_lrfinder import OneCycle
 from keras_lrfinder import OneCycleMomentum
 from keras_lrfinder import lr_find
+from keras_lrfinder.uses import one_cycle_max_lr
 
 SAMPLE = Path(__file__).with_name("data") / "mnist_sample.npz"
 
@@ -65,7 +67,7 @@ def main(argv=None):
 
     model = compile_model(build(), 0.01)
     finder = lr_find(model, x, y, batch_size=options.batch_size)
-    max_lr = float(finder.suggestion)
+    max_lr = one_cycle_max_lr(finder.suggestion)
 
     total_steps = options.epochs * -(-len(x) // options.batch_size)
     schedule = OneCycle(max_lr, total_steps)
