@@ -14,7 +14,7 @@ from keras_lrfinder.learning_rate import leaf_optimizers
 from keras_lrfinder.random_state import RandomState
 from keras_lrfinder.variables import host_copy
 
-__all__ = ["ModelState", "build_model", "is_built", "snapshot"]
+__all__ = ["FitAttributes", "ModelState", "build_model", "is_built", "snapshot"]
 
 
 @contextlib.contextmanager
@@ -104,6 +104,30 @@ def build_model(model: Any, inputs: Any) -> None:
         ) from error
 
 
+class FitAttributes:
+    """What `fit` sets on a model, beside the numbers. Taken when made.
+
+    Args:
+        model: The Keras model.
+    """
+
+    _NAMES = ("history", "stop_training", "stop_evaluating")
+
+    def __init__(self, model: Any) -> None:
+        self._attributes = vars(model)
+        self._values = {
+            name: self._attributes[name]
+            for name in self._NAMES
+            if name in self._attributes
+        }
+
+    def restore(self) -> None:
+        """Puts them back, and takes away those that were not there."""
+        for name in self._NAMES:
+            self._attributes.pop(name, None)
+        self._attributes.update(self._values)
+
+
 class ModelState:
     """A copy of all that training changes in a model. Taken when made.
 
@@ -121,10 +145,7 @@ class ModelState:
             for optimizer in self.optimizers
             for leaf in leaf_optimizers(optimizer)
         ]
-        self._attributes = {
-            name: getattr(model, name, None)
-            for name in ("history", "stop_training", "stop_evaluating")
-        }
+        self._attributes = FitAttributes(model)
         self._modes = _training_modes(model)
         for optimizer in self.optimizers:
             self._build_or_watch(optimizer)
@@ -147,8 +168,7 @@ class ModelState:
         self._model.reset_metrics()
         for variable, value in self._values:
             variable.assign(value)
-        for name, value in self._attributes.items():
-            setattr(self._model, name, value)
+        self._attributes.restore()
         for module, training in self._modes:
             module.training = training
         self._random.restore()

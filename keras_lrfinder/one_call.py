@@ -14,6 +14,7 @@ from keras_lrfinder.conflicts import harm
 from keras_lrfinder.finder import LRFinder
 from keras_lrfinder.fit_data import FitData
 from keras_lrfinder.learning_rate import leaf_optimizers
+from keras_lrfinder.model_state import FitAttributes
 from keras_lrfinder.model_state import check_model
 from keras_lrfinder.probe import PROBE_STEPS
 from keras_lrfinder.probing import Prober
@@ -98,13 +99,13 @@ def lr_find(
     )
     callbacks = _harmless(fit_kwargs.pop("callbacks", None), verbose)
     job = _Job(model, finder, finder_kwargs, fit_kwargs, steps, validation)
-    try:
-        with _on_loan(model):
+    with _on_loan(model):
+        try:
             job.run_ramp(callbacks)
             if probe:
                 job.run_probes()
-    finally:
-        job.end()
+        finally:
+            job.end()
     finder.report()
     return finder
 
@@ -277,14 +278,10 @@ def _epoch(model: Any) -> int:
 @contextlib.contextmanager
 def _on_loan(model: Any) -> Iterator[None]:
     """Gives back what a callback inside `fit` sees too late to copy."""
-    history = vars(model).get("history", None)
+    attributes = FitAttributes(model)
     per_call = getattr(model, "steps_per_execution", 1)
     several = per_call is not None and per_call > 1
     train_function = model.train_function
-    stops = {
-        name: getattr(model, name, None)
-        for name in ("stop_training", "stop_evaluating")
-    }
     if several:
         # One step per call, so that each has its own learning rate.
         model.steps_per_execution = 1
@@ -295,8 +292,7 @@ def _on_loan(model: Any) -> Iterator[None]:
         if several:
             model.steps_per_execution = per_call
             model.train_function = train_function
-        for name, value in {"history": history, **stops}.items():
-            setattr(model, name, value)
+        attributes.restore()
 
 
 def _progress(

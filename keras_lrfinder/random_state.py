@@ -52,9 +52,15 @@ def _keras_generator_state() -> Any:
 
 def _restore_keras_generator(value: Any) -> None:
     generator = _keras_generator()
-    # One that was made during the test stays: a traced function may use it.
-    if generator is not None and value is not None:
-        generator.state.assign(value)
+    if generator is None:
+        return
+    if value is None:
+        # Made during the test. It stays, as a traced function may use it,
+        # and gets the seed that it would get if it were made now.
+        python = random.getstate()
+        value = host_copy(keras.random.SeedGenerator().state)
+        random.setstate(python)
+    generator.state.assign(value)
 
 
 def _torch_state() -> Any:
@@ -89,4 +95,9 @@ def _restore_tensorflow(state: Any) -> None:
     if state is None:
         return
     context = sys.modules["tensorflow.python.eager.context"].context()
+    if context._rng.getstate() == state:
+        return
+    # The seeds of the ops come again, so the ops must not be those that have
+    # drawn with them already: this makes TensorFlow forget them.
+    context._set_global_seed(context._seed)
     context._rng.setstate(state)

@@ -69,6 +69,7 @@ class Sweep(keras.callbacks.Callback):
         self._optimizer = optimizer
         self._restore_at_end = restore
         self._recorder: Recorder | None = None
+        self._undo: Callable[[], None] = _nothing
         self.run_in(None)
 
     def run_in(
@@ -240,6 +241,9 @@ class Sweep(keras.callbacks.Callback):
 
     def _give_back(self) -> None:
         self._recorder = None
+        # A fit that ends before its first step has not built the model.
+        self._undo()
+        self._undo = _nothing
         if self._session is None or self._borrowed:
             return
         # Before the first step nobody knows whether the run is a valid one.
@@ -255,8 +259,12 @@ class Sweep(keras.callbacks.Callback):
         """
         train_function = model.train_function
 
+        def undo() -> None:
+            if model.train_function is first:
+                model.train_function = train_function
+
         def first(iterator: Any) -> Any:
-            model.train_function = train_function
+            undo()
             try:
                 build_model(model, _symbolic_inputs(iterator.element_spec))
                 session.copy(model)
@@ -267,6 +275,7 @@ class Sweep(keras.callbacks.Callback):
             return train_function(iterator)
 
         model.train_function = first
+        self._undo = undo
 
     def _plan_groups(self, model: Any, session: Session) -> None:
         """Sets how many calls of the batch hooks make one step."""
@@ -350,6 +359,10 @@ class Sweep(keras.callbacks.Callback):
                 f"to {found:g} where the test had set {self._lr:g}: leave "
                 "that callback out of this fit"
             )
+
+
+def _nothing() -> None:
+    """Undoes nothing."""
 
 
 def named_optimizers(model: Any, named: Any) -> list[Any]:

@@ -1,0 +1,237 @@
+"""The package as a whole: its names, its layers, what importing it loads."""
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import keras_lrfinder
+
+PACKAGE = pathlib.Path(keras_lrfinder.__file__).parent
+
+PUBLIC = {
+    "RULES",
+    "Curve",
+    "LRFinder",
+    "OneCycle",
+    "RangeTest",
+    "StopReason",
+    "Suggestion",
+    "Triangular",
+    "lr_find",
+    "plot_curves",
+    "snapshot",
+    "suggest",
+}
+
+# Each module may import those above it only.
+LAYERS = [
+    "version",
+    "smoothing",
+    "sketch",
+    "exact_json",
+    "curve",
+    "range_test",
+    "landmarks",
+    "calibration",
+    "verdict",
+    "suggestions",
+    "probe",
+    "plotting",
+    "schedules",
+    "momentum",
+    "variables",
+    "learning_rate",
+    "random_state",
+    "model_state",
+    "batch_loss",
+    "conflicts",
+    "replay",
+    "fit_data",
+    "session",
+    "sweep",
+    "probing",
+    "finder",
+    "one_call",
+]
+PURE = LAYERS[: LAYERS.index("schedules")]
+HEAVY = ("matplotlib", "scipy", "tensorflow", "jax", "torch", "keras")
+
+
+def imports(path):
+    """Every module that a file imports, and whether that is at its top."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node in tree.body
+        elif isinstance(node, ast.ImportFrom):
+            if node.module == "keras_lrfinder":
+                for alias in node.names:
+                    yield f"keras_lrfinder.{alias.name}", node in tree.body
+            else:
+                yield node.module or "", node in tree.body
+
+
+def own_imports(path):
+    """The modules of this package that a file imports."""
+    return {
+        name.split(".")[1]
+        for name, _ in imports(path)
+        if name.startswith("keras_lrfinder.")
+    }
+
+
+def test_public_names_are_those_promised():
+    """No name is lost, and none becomes public by accident."""
+    assert set(keras_lrfinder.__all__) == PUBLIC
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_public_name_can_be_had(name):
+    """Also those that load Keras only when asked for."""
+    assert getattr(keras_lrfinder, name) is not None
+    assert name in dir(keras_lrfinder)
+
+
+def test_unknown_name_is_an_attribute_error():
+    """As with any module."""
+    with pytest.raises(AttributeError, match="lrfind"):
+        _ = keras_lrfinder.lrfind
+
+
+def test_version_is_in_one_place():
+    """The version is that of `version.py` and a plain release number."""
+    from keras_lrfinder.version import __version__
+
+    assert keras_lrfinder.__version__ == __version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+([ab.]\w+)?", __version__)
+
+
+def test_every_module_has_its_layer():
+    """A new module must be given a place in the order."""
+    modules = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__"}
+    assert modules == set(LAYERS)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_module_imports_lower_layers_only(name):
+    """Nothing points up, nothing points round."""
+    allowed = set(LAYERS[: LAYERS.index(name)])
+    assert own_imports(PACKAGE / f"{name}.py") <= allowed
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_module_imports_nothing_heavy_at_its_top(name):
+    """Curves, rules and pictures need neither Keras nor, to load, scipy."""
+    top = {n.split(".")[0] for n, at_top in imports_of(name) if at_top}
+    assert top.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_module_never_needs_keras(name):
+    """Not even inside a function."""
+    assert "keras" not in {n.split(".")[0] for n, _ in imports_of(name)}
+
+
+@pytest.mark.parametrize("name", sorted(set(LAYERS) - set(PURE)))
+def test_keras_side_loads_no_single_backend(name):
+    """Which backend there is, is the user's choice."""
+    top = {n.split(".")[0] for n, at_top in imports_of(name) if at_top}
+    assert top.isdisjoint({"tensorflow", "jax", "torch", "matplotlib"})
+
+
+def imports_of(name):
+    """`imports` of a module of the package."""
+    return imports(PACKAGE / f"{name}.py")
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem
+)
+def test_only_the_keras_side_prints(path):
+    """Layers 0 to 2 never print."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    assert "print" not in calls or path.stem in ("finder", "one_call")
+
+
+def fresh_interpreter(code):
+    """What a new Python prints that runs `code` beside the package."""
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.split()
+
+
+LOADED = f"import sys; print(*[m for m in {HEAVY} if sys.modules.get(m)])"
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    """Neither matplotlib nor scipy, neither Keras nor a backend."""
+    assert fresh_interpreter(f"import keras_lrfinder; {LOADED}") == []
+
+
+def test_check_of_what_is_loaded_can_fail():
+    """The test above would see one that is loaded."""
+    code = f"import keras_lrfinder, scipy; {LOADED}"
+    assert fresh_interpreter(code) == ["scipy"]
+
+
+WITHOUT_BACKEND = """
+import importlib.machinery, importlib.util, sys, warnings
+
+class Hides:
+    names = ("tensorflow", "jax", "jaxlib", "torch")
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+real = importlib.util.find_spec
+importlib.util.find_spec = (
+    lambda name, *rest: None if name in Hides.names else real(name, *rest)
+)
+sys.meta_path.insert(0, Hides())
+warnings.simplefilter("error" if MODE == "warning" else "ignore")
+try:
+    import keras_lrfinder
+    keras_lrfinder.suggest
+    print("imported")
+    keras_lrfinder.LRFinder
+except (ImportError, UserWarning) as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("mode", ["warning", "error"])
+def test_without_a_backend_it_says_what_to_install(mode):
+    """At once as a warning, and as an error where Keras is needed."""
+    said = fresh_interpreter(f"MODE = {mode!r}\n{WITHOUT_BACKEND}")
+    kind = ["UserWarning"] if mode == "warning" else ["imported", "ImportError"]
+    assert said[: len(kind)] == kind
+    for extra in ("tensorflow", "tensorflow-cpu", "jax", "torch"):
+        assert f"keras_lrfinder[{extra}]" in " ".join(said)
+
+
+def test_curve_side_works_without_a_backend():
+    """A saved curve can be read, analysed and drawn without Keras."""
+    code = "MODE = 'error'\n" + WITHOUT_BACKEND.replace(
+        "keras_lrfinder.LRFinder\n",
+        "test = keras_lrfinder.RangeTest(1e-3, 1.0, 30)\n"
+        "    while test.record(1 / (1 + test.lr)): pass\n"
+        "    keras_lrfinder.suggest(test.curve); print('suggested')\n",
+    )
+    assert fresh_interpreter(code) == ["imported", "suggested"]
