@@ -17,6 +17,7 @@ PUBLIC = {
     "Curve",
     "LRFinder",
     "OneCycle",
+    "OneCycleMomentum",
     "RangeTest",
     "StopReason",
     "Suggestion",
@@ -38,13 +39,18 @@ LAYERS = [
     "landmarks",
     "calibration",
     "verdict",
+    "uses",
     "suggestions",
     "probe",
+    "report",
     "plotting",
+    "tensorboard",
     "schedules",
     "momentum",
     "variables",
+    "jax_loop",
     "learning_rate",
+    "applying",
     "random_state",
     "model_state",
     "batch_loss",
@@ -64,7 +70,16 @@ HEAVY = ("matplotlib", "scipy", "tensorflow", "jax", "torch", "keras")
 def imports(path):
     """Every module that a file imports, and whether that is at its top."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If)
+        and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
     for node in ast.walk(tree):
+        if node in for_types:
+            continue
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node in tree.body
