@@ -158,9 +158,9 @@ class _Job:
 
     def run_probes(self) -> None:
         finder = self._finder
-        self._session.rewind()
         if not self._probes or finder.suggestion.lr is None:
             return
+        self._session.rewind()
         batches = PROBE_STEPS * self._per_update
         replay = self._data.replay(batches, self._batch_size)
         if replay is None:

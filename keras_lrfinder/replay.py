@@ -152,9 +152,12 @@ def _of_arrays(source: Arrays, batches: int, reserve: bool) -> Replay | None:
     rows = length(source.values)
     order = _shuffled(rows)
     kept = _reserved(rows) if reserve else 0
-    used = order[kept:][: batches * source.batch_size]
-    if not len(used):
+    if rows == kept:
         return None
+    size = min(source.batch_size, rows - kept)
+    # One epoch without a ragged batch, however few samples there are: the
+    # epoch ends of a fit take longer than its steps.
+    used = np.resize(order[kept:], batches * size)
     x, y, weights = take(source.values, used)
     held_out = None
     if kept:
@@ -162,7 +165,7 @@ def _of_arrays(source: Arrays, batches: int, reserve: bool) -> Replay | None:
             take(source.values, order[:kept]), source.batch_size
         )
     train = {"x": x, "y": y, "sample_weight": weights}
-    return Replay({**train, "batch_size": source.batch_size}, held_out)
+    return Replay({**train, "batch_size": size}, held_out)
 
 
 def _of_batches(
