@@ -106,7 +106,9 @@ class Prober:
             return float(logs[self._monitor])
         except Exception:
             # Custom models need not be able to evaluate. What they lose is
-            # a check, and the suggestion says so.
+            # a check, and the suggestion says so. On JAX what fails there
+            # leaves the model's variables empty.
+            self._session.rewind()
             return None
 
 
