@@ -39,7 +39,7 @@ def leaf_optimizers(optimizer: Any) -> list[Any]:
 
 def all_optimizers(model: Any) -> list[Any]:
     """Returns every optimizer that `model` holds, its own one first."""
-    found = [model.optimizer, *vars(model).values()]
+    found = [getattr(model, "optimizer", None), *vars(model).values()]
     optimizers: dict[int, Any] = {}
     for value in found:
         if isinstance(value, keras.optimizers.Optimizer):
