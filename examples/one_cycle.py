@@ -23,10 +23,9 @@ SAMPLE = Path(__file__).with_name("data") / "mnist_sample.npz"
 def load(samples):
     """Returns `(x_train, y_train), (x_test, y_test)`, pixels in [0, 1]."""
     with np.load(SAMPLE) as data:
-        return [
-            (data[f"x_{part}"][:samples, ..., None] / 255.0, data[f"y_{part}"])
-            for part in ("train", "test")
-        ]
+        train = data["x_train"][:samples], data["y_train"][:samples]
+        test = data["x_test"], data["y_test"]
+    return [(x[..., None] / 255.0, y) for x, y in (train, test)]
 
 
 def build():
@@ -62,7 +61,6 @@ def main(argv=None):
     parser.add_argument("--batch-size", type=int, default=32)
     options = parser.parse_args(argv)
     (x, y), test = load(options.samples)
-    y = y[: options.samples]
     fit = {"batch_size": options.batch_size, "verbose": 2}
 
     model = compile_model(build(), 0.01)

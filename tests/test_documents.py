@@ -1,0 +1,155 @@
+"""The documents keep what they promise."""
+
+import doctest
+import importlib
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+PURE_MODULES = (
+    "curve",
+    "exact_json",
+    "range_test",
+    "sketch",
+    "smoothing",
+    "suggestions",
+    "uses",
+)
+
+
+def blocks(document, language):
+    """Returns the fenced blocks of a Markdown file."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.S | re.M)
+
+
+@pytest.mark.parametrize("name", PURE_MODULES)
+def test_docstring_examples_are_right(name):
+    """What the docstrings of layers 0 and 1 show is what comes out."""
+    module = importlib.import_module(f"keras_lrfinder.{name}")
+
+    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+
+    assert result.failed == 0
+
+
+@pytest.mark.backend("tensorflow")
+def test_readme_runs(tmp_path, monkeypatch, capsys):
+    """All Python of the README runs, from the first line to the last."""
+    monkeypatch.chdir(tmp_path)
+    first, *others = blocks("README.md", "python")
+    rng = np.random.default_rng(0)
+    x_train = rng.normal(size=(512, 8)).astype("float32")
+    y_train = x_train.sum(axis=1, keepdims=True)
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    exec(first, {"model": model, "x_train": x_train, "y_train": y_train})
+    assert "lr" in capsys.readouterr().out
+    names = {}
+
+    for block in others:
+        exec(block, names)
+
+    assert names["finder"].suggestion.lr > 0
+    assert (tmp_path / "plots" / "smooth_loss.jpg").exists()
+    assert (tmp_path / "curve.json").exists()
+
+
+def test_first_screen_has_six_lines_of_code():
+    """The README's first code block is six lines."""
+    lines = blocks("README.md", "python")[0].splitlines()
+
+    assert len(lines) == 6
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document):
+    """Every relative link and picture of a document exists."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    here = (ROOT / document).parent
+
+    missing = [
+        target
+        for target in targets
+        if not re.match(r"https?:|#", target)
+        and not (here / target.partition("#")[0]).exists()
+    ]
+    assert missing == []
+
+
+def test_readme_links_to_headings_that_exist():
+    """Links within the README lead to one of its headings."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    headings = {
+        re.sub(r"[^\w -]", "", line.lower()).strip().replace(" ", "-")
+        for line in re.findall(r"^#+ (.*)$", text, re.M)
+    }
+
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= headings
+
+
+def test_rule_in_ten_lines_works():
+    """The rule that CONTRIBUTING adds halves the fall of a known curve."""
+    names = {}
+    rules = importlib.import_module("keras_lrfinder").RULES
+    before = dict(rules)
+    try:
+        for block in blocks("CONTRIBUTING.md", "python"):
+            exec(block, names)
+        lrs = np.geomspace(1e-4, 1.0, 41)
+        losses = 1 - np.clip(np.log10(lrs) + 3, 0, 2) / 2
+        curve = names["Curve"](lrs=lrs, losses=losses, smoothed=losses)
+
+        found = names["halfway"](curve)
+
+        # The fall is from 1e-3 to 1e-1, its middle at 1e-2.
+        assert found == pytest.approx(1e-2, rel=1e-6)
+        assert names["suggest"](curve, "halfway").rule == "halfway"
+    finally:
+        rules.clear()
+        rules.update(before)
+
+
+def test_example_and_tests_are_one_command_each():
+    """A fresh clone needs one line to run the example, one for the tests."""
+    commands = "".join(blocks("README.md", "sh")).splitlines()
+
+    assert [line.split()[-1] for line in commands] == [
+        "examples/mnist.py",
+        "pytest",
+    ]
+    assert all(line.startswith("python3 -m venv .venv &&") for line in commands)
+
+
+def test_changelog_has_this_version():
+    """The version of the package has its entry."""
+    from keras_lrfinder import __version__
+
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{__version__}]" in text
+
+
+def test_reference_has_every_public_name():
+    """The API pages name everything that the package exports."""
+    import keras_lrfinder
+
+    pages = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "docs" / "api").glob("*.md")
+    )
+    missing = [
+        name
+        for name in keras_lrfinder.__all__
+        if not re.search(rf"\b{name}\b", pages)
+    ]
+    assert missing == []
