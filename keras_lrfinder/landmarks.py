@@ -30,9 +30,9 @@ _NOISE_FACTORS = (5.0, 4.0)
 _SHARES = (1.0, 0.5)
 # ... and from this share of the loss, for losses without any noise.
 _LEAST_RISE = 1e-3
-# A fall counts when the median of so many bins lies so many times the noise
-# below the loss at the start.
-_FALLS = ((3, 3.0), (10, 1.5))
+# A fall counts when the median of so many bins (of two: the higher) lies so
+# many times the noise below the loss at the start.
+_FALLS = ((2, 4.0), (3, 4.0), (10, 2.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Landmarks:
 
     @property
     def roughness(self) -> float:
-        """log10 of noise against loss, at least -3."""
-        return float(np.log10(self.noise / self.scale + 1e-3))
+        """log10 of noise against loss, at least -2."""
+        return float(np.log10(self.noise / self.scale + 0.01))
 
 
 def landmarks(curve: Curve) -> Landmarks | None:
@@ -153,10 +153,9 @@ def _fell(y: Vector, first: float, noise: float, scale: float) -> bool:
     Either a few far below it, or many a little.
     """
     for window, factor in _FALLS:
-        runs = np.lib.stride_tricks.sliding_window_view(
-            y, min(window, len(y))
-        )
-        lowest = float(np.median(runs, axis=1).min())
+        runs = np.lib.stride_tricks.sliding_window_view(y, min(window, len(y)))
+        middle = runs.max(1) if window == 2 else np.median(runs, axis=1)
+        lowest = float(middle.min())
         if first - lowest > max(factor * noise, 1e-6 * scale):
             return True
     return False

@@ -26,8 +26,8 @@ Both are right for the length of a probe; a whole training wants less. So,
 in decades, with `ramp` for what the ramp suggested:
 
 ```
-probed = knee + shift - caution * memorised
-answer = (1 - trust) * probed + trust * ramp
+probed = knee + shift - few * max(0, 2 - log10(epoch))
+answer = (1 - trust) * probed + trust * ramp - caution * min(1, 2 * memorised)
 ```
 
 The constants were fitted by `benchmarks/quality/fit.py`.
@@ -42,6 +42,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lrfinder.calibration import few_batches
 from keras_lrfinder.calibration import kind_of
 from keras_lrfinder.curve import Curve
 from keras_lrfinder.landmarks import landmarks
@@ -53,6 +54,10 @@ PROBE_STEPS = 60
 MOST_PROBES = 3
 STEP = 0.75
 _KNEE = 0.05
+# Ramp and probes agree within so many decades.
+_AGREE = 1.0
+# Half the interval, in decades.
+_SURE, _UNSURE = 0.5, 1.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,12 +91,15 @@ class Shifts:
 
     Attributes:
         shift: Float, decades from the knee to what a training wants.
-        caution: Float, decades to go down where all is memorised.
+        caution: Float, decades to go down where half or more is memorised.
+        few: Float, decades to go down for an epoch of 10 instead of 100
+            steps.
         trust: Float in 0..1, the weight of the ramp's suggestion.
     """
 
     shift: float
     caution: float
+    few: float
     trust: float
 
 
@@ -99,9 +107,9 @@ class Shifts:
 class Reading:
     """The constants for plain SGD, for momentum 0.9, and for the others."""
 
-    sgd: Shifts = Shifts(0.1, 0.8, 0.65)
-    momentum: Shifts = Shifts(-0.3, 0.8, 0.65)
-    adaptive: Shifts = Shifts(-0.4, 1.2, 0.65)
+    sgd: Shifts = Shifts(0.2, 0.0, 1.0, 0.5)
+    momentum: Shifts = Shifts(0.1, 0.2, 0.5, 0.65)
+    adaptive: Shifts = Shifts(-0.1, 0.7, 0.0, 0.5)
 
 
 READING = Reading()
@@ -149,21 +157,28 @@ def decide(
         suggestion: What `suggest(curve)` said.
         probes: All probes, in any order; none returns `suggestion` itself.
         reading: The constants.
+
+    Returns:
+        `Suggestion`. Its `lr` is None where every probe blew up; it is that
+        of the ramp, lowered below what blew up, where there were no
+        held-out samples to judge by.
     """
     if suggestion.lr is None or not probes:
         return suggestion
     levels = _levels(curve, probes)
+    if levels.blown.all():
+        return _refused(suggestion, levels)
     ramp = math.log10(suggestion.lr)
-    if not levels.learnt.any():
-        return _nothing_learnt(suggestion, levels)
     read = readings(curve, probes)
     if read is None:
-        return _unchecked(suggestion, levels)
+        return _unchecked(suggestion, levels, ramp)
     knee, memorised = read
     shifts = _shifts(curve, reading)
-    probed = knee + shifts.shift - shifts.caution * memorised
+    probed = knee + shifts.shift - shifts.few * few_batches(curve)
     decades = (1.0 - shifts.trust) * probed + shifts.trust * ramp
-    return _checked(curve, suggestion, levels, decades, probed, memorised)
+    decades -= shifts.caution * min(1.0, 2.0 * memorised)
+    agree = abs(probed - ramp) <= _AGREE
+    return _checked(suggestion, levels, decades, memorised, agree)
 
 
 def readings(
@@ -176,6 +191,11 @@ def readings(
     if not (levels.checked and levels.learnt.any() and levels.gained.any()):
         return None
     return _knee(levels), _memorised(levels)
+
+
+def most(curve: Curve, probes: Sequence[Probe]) -> float:
+    """Returns log10 of what a suggestion stays below: what blew up."""
+    return _levels(curve, probes).most
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -207,6 +227,13 @@ class _Levels:
     checked: bool
     source: str
 
+    @property
+    def most(self) -> float:
+        """log10 of the highest LR that is safely below what blew up."""
+        if not self.blown.any():
+            return math.inf
+        return float(self.x[self.blown].min()) - STEP / 2.0
+
 
 def _levels(curve: Curve, probes: Sequence[Probe]) -> _Levels:
     probes = sorted(probes, key=lambda p: p.lr)
@@ -216,8 +243,7 @@ def _levels(curve: Curve, probes: Sequence[Probe]) -> _Levels:
     longest = max(len(p.losses) for p in probes)
     train = [_tail(p, longest) for p in probes]
     checked = all(
-        p.held_out is not None and p.held_out_before is not None
-        for p in probes
+        p.held_out is not None and p.held_out_before is not None for p in probes
     )
     rise = max(3.0 * seen.noise, 0.1 * seen.scale) if seen else abs(first)
     capped = np.array([_capped(t, first) for t in train])
@@ -290,27 +316,75 @@ def _memorised(levels: _Levels) -> float:
     return float(np.clip((held - train) / fall, 0.0, 1.0))
 
 
-def _nothing_learnt(suggestion: Suggestion, levels: _Levels) -> Suggestion:
+def _refused(suggestion: Suggestion, levels: _Levels) -> Suggestion:
     lowest = 10.0 ** levels.x[0]
-    return dataclasses.replace(
-        suggestion,
-        lr=min(float(suggestion.lr or lowest), float(lowest)),
-        confidence="low",
-        reason=f"no probe lowered the loss, down to {lowest:.1e}: train "
-        "with care, or look at the model and its data",
+    return Suggestion(
+        lr=None,
+        low=None,
+        high=None,
+        confidence="none",
+        rule=suggestion.rule,
+        reason=f"training blew up at every probe, down to {lowest:.1e}: test "
+        "lower learning rates, and check the scale of inputs and targets",
     )
 
 
-def _unchecked(suggestion: Suggestion, levels: _Levels) -> Suggestion:
-    return suggestion
+def _unchecked(
+    suggestion: Suggestion, levels: _Levels, ramp: float
+) -> Suggestion:
+    if not levels.checked:
+        seen = (
+            "whether it memorises could not be checked: there were no "
+            "held-out samples"
+        )
+    elif levels.learnt.any():
+        seen = (
+            f"the loss on {levels.source} did not improve in {PROBE_STEPS} "
+            "steps, so the probes say nothing"
+        )
+    else:
+        seen = (
+            f"{PROBE_STEPS} steps did not lower the loss, so the probes say "
+            "nothing"
+        )
+    sure = suggestion.confidence == "high" and levels.learnt.any()
+    return _moved(suggestion, levels, ramp, sure and not levels.checked, seen)
 
 
 def _checked(
-    curve: Curve,
     suggestion: Suggestion,
     levels: _Levels,
     decades: float,
-    probed: float,
     memorised: float,
+    agree: bool,
 ) -> Suggestion:
-    return dataclasses.replace(suggestion, lr=float(10.0**decades))
+    seen = (
+        f"{memorised:.0%} of what the best probe learnt was memorised, by "
+        f"{levels.source}"
+    )
+    sure = suggestion.confidence == "high" and agree
+    return _moved(suggestion, levels, decades, sure, seen)
+
+
+def _moved(
+    suggestion: Suggestion,
+    levels: _Levels,
+    decades: float,
+    sure: bool,
+    seen: str,
+) -> Suggestion:
+    """Returns the suggestion at another learning rate, below what blew up."""
+    top = levels.most + STEP / 2.0
+    if levels.blown.any():
+        seen = f"training blew up at {10.0**top:.1e}; {seen}"
+    decades = min(decades, levels.most)
+    reach = _SURE if sure else _UNSURE
+    lrs = ", ".join(f"{10.0**x:.1e}" for x in levels.x)
+    return dataclasses.replace(
+        suggestion,
+        lr=float(10.0**decades),
+        low=float(10.0 ** (decades - reach)),
+        high=float(10.0 ** min(decades + reach, top)),
+        confidence="high" if sure else "low",
+        reason=f"{suggestion.reason}. Probes at {lrs}: {seen}",
+    )

@@ -13,9 +13,9 @@ from keras_lrfinder.landmarks import Landmarks
 __all__ = ["Verdict", "refusal", "verdict"]
 
 _FEWEST_POINTS = 8
-# Up to here, in decades from the first learning rate, a rise without a fall
-# says that the test started too high.
-_AT_ONCE = 1.0
+# In this first part of the range, in decades, a rise without a fall says that
+# the test started too high or that something is wrong.
+_TOO_EARLY = 1.0 / 3.0
 # How near the last learning rate the lowest loss must lie, in decades, to be
 # called still falling.
 _AT_END = 0.35
@@ -65,11 +65,12 @@ def refusal(curve: Curve, seen: Landmarks | None) -> str:
             f"{curve.lrs[-1]:.1e}: raise end_lr, use more steps or larger "
             "batches, or check that the model can learn"
         )
-    if seen.edge - start < _AT_ONCE:
+    planned = float(np.log10(curve.end_lr)) - start
+    if seen.edge - start < max(1.0, _TOO_EARLY * planned):
         return (
-            f"diverged at the first steps, near {curve.lrs[0]:.1e}, and "
-            "never fell before: start lower (start_lr / 100), and check "
-            "the scale of inputs and targets"
+            f"diverged near {10.0**seen.edge:.1e} without having fallen "
+            "before: start lower (start_lr / 100), and check the scale of "
+            "inputs and targets"
         )
     return ""
 
@@ -105,7 +106,10 @@ def _seen(seen: Landmarks) -> str:
     if seen.fell and seen.rose:
         return f"{fall}, and training became unstable near {edge}"
     if seen.fell:
-        return f"{fall} near {10.0**seen.bottom:.1e} and never rose again"
+        return (
+            f"{fall} near {10.0**seen.bottom:.1e} and never rose again; "
+            "raise end_lr to find the edge of stability"
+        )
     return (
         "the loss did not fall by more than its noise before training "
         f"became unstable near {edge}, by which this is judged"

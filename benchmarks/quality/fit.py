@@ -10,6 +10,7 @@ choose.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ FITTED_RAMPS = (1, 2, 3)
 # that they never saw.
 FITTED_OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop")
 KINDS = ("sgd", "momentum", "adaptive")
-MARGINS = np.array([0.3, 0.9, 0.7])
+MARGINS = np.array([0.5, 1.1, 1.0])
 # Decades at which regrets are tabulated.
 LOW, STEP, COUNT = -9.0, 0.01, 1_101
 # What the constants are drawn towards, weakly: edges count in full.
@@ -191,10 +192,35 @@ def calibration(w: Vector) -> Calibration:
     )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Probed:
+    """What the probes of one test said.
+
+    Attributes:
+        kind: Position in `KINDS`.
+        table: Regret at every hundredth of a decade.
+        ramp: log10 of the ramp's answer.
+        knee, memorised: As `probe.readings` says.
+        few: By how many decades an epoch is shorter than 100 steps.
+        most: log10 of what the answer stays below.
+    """
+
+    kind: int
+    table: Vector
+    ramp: float
+    knee: float
+    memorised: float
+    few: float
+    most: float
+
+
 def read_probes(
-    cells: Sequence[Cell], constants: Calibration, ramp: int = 1
-) -> list[tuple[Cell, float, float, float]]:
-    """Cell, ramp's answer, knee and share memorised, of every test."""
+    cells: Sequence[Cell],
+    tables: dict[str, Vector],
+    constants: Calibration,
+    ramp: int = 1,
+) -> list[Probed]:
+    """The readings of every test whose probes say anything."""
     found = []
     for cell in cells:
         for seed in range(cell.seeds):
@@ -204,34 +230,50 @@ def read_probes(
             runs = probes(cell, seed, ramp, first, "fresh")
             read = probing.readings(measured, runs)
             if read is not None:
-                found.append((cell, float(np.log10(lr)), *read))
+                found.append(
+                    Probed(
+                        kind(cell),
+                        tables[cell.name],
+                        float(np.log10(lr)),
+                        *read,
+                        few_batches(measured),
+                        probing.most(measured, runs),
+                    )
+                )
     return found
 
 
-def fit_probes(
-    reads: Sequence[tuple[Cell, float, float, float]],
-    tables: dict[str, Vector],
-) -> Reading:
-    """The constants of the probes: all combinations are tried."""
-    shifts = []
-    for k in range(3):
-        own = [r for r in reads if kind(r[0]) == k]
-        regrets = np.array([tables[r[0].name] for r in own])
-        ramp, knee, share = (np.array([r[i] for r in own]) for i in (1, 2, 3))
-        tried = []
-        for shift in np.arange(-1.0, 0.81, 0.1):
-            for caution in np.arange(0.0, 2.01, 0.2):
-                probed = knee + shift - caution * share
-                for trust in (0.2, 0.35, 0.5, 0.65, 0.8):
-                    x = (1 - trust) * probed + trust * ramp
-                    cost = float(look_up(regrets, x).mean())
-                    cost += 0.001 * (shift**2 + 0.3 * caution**2)
-                    tried.append((cost, shift, caution, trust))
-        _, shift, caution, trust = min(tried)
-        shifts.append(
-            Shifts(round(float(shift), 2), round(float(caution), 2), trust)
-        )
-    return Reading(*shifts)
+def fit_shifts(rows: Sequence[Probed]) -> Shifts:
+    """The constants of one kind of optimizer: all combinations are tried."""
+    names = ("ramp", "knee", "memorised", "few", "most")
+    ramp, knee, memorised, few, most = (
+        np.array([getattr(r, name) for r in rows]) for name in names
+    )
+    tables = np.array([r.table for r in rows])
+    memorised = np.minimum(1.0, 2.0 * memorised)
+    grid = itertools.product(
+        np.arange(-10, 7) / 10,
+        np.arange(0, 11) / 10,
+        np.arange(0, 5) / 4,
+        (0.2, 0.35, 0.5, 0.65, 0.8),
+    )
+    best, lowest = Shifts(0.0, 0.0, 0.0, 1.0), np.inf
+    for shift, caution, less, trust in grid:
+        probed = knee + shift - less * few
+        decades = (1 - trust) * probed + trust * ramp - caution * memorised
+        cost = look_up(tables, np.minimum(decades, most)).mean()
+        cost += 0.001 * (shift**2 + 0.3 * caution**2 + 0.3 * less**2)
+        if cost < lowest:
+            lowest = cost
+            best = Shifts(float(shift), float(caution), float(less), trust)
+    return best
+
+
+def fit_probes(rows: Sequence[Probed]) -> Reading:
+    """The constants of the probes for every kind of optimizer."""
+    return Reading(
+        *(fit_shifts([r for r in rows if r.kind == k]) for k in range(3))
+    )
 
 
 def fit(cells: Sequence[Cell]) -> dict[str, dict]:
@@ -243,7 +285,7 @@ def fit(cells: Sequence[Cell]) -> dict[str, dict]:
         start = fit_rule(rows.part(rows.families != family), start)
         constants = calibration(start)
         kept = [c for c in cells if c.family != family]
-        reading = fit_probes(read_probes(kept, constants), tables)
+        reading = fit_probes(read_probes(kept, tables, constants))
         found[family] = {
             "calibration": dataclasses.asdict(constants),
             "reading": dataclasses.asdict(reading),

@@ -1,0 +1,1 @@
+"""What a range test costs over the training that it does."""
