@@ -74,6 +74,12 @@ def landmarks(curve: Curve) -> Landmarks | None:
     x, y = _finite_start(curve)
     if not len(y):
         return None
+    # Losses near the largest float have differences without one.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _landmarks(curve, x, y)
+
+
+def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
     noise = _noise(y[: max(len(y) * 2 // 5, 5)])
     bins, means = _binned(x, y)
     start = max(len(bins) // 5, 3)

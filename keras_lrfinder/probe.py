@@ -56,6 +56,8 @@ STEP = 0.75
 _KNEE = 0.05
 # Ramp and probes agree within so many decades.
 _AGREE = 1.0
+# Memorising below this share is not worth a word.
+_NOTABLE = 0.1
 # Half the interval, in decades.
 _SURE, _UNSURE = 0.5, 1.0
 
@@ -347,7 +349,7 @@ def _unchecked(
             f"{PROBE_STEPS} steps did not lower the loss, so the probes say "
             "nothing"
         )
-    sure = suggestion.confidence == "high" and levels.learnt.any()
+    sure = suggestion.confidence == "high" and bool(levels.learnt.any())
     return _moved(suggestion, levels, ramp, sure and not levels.checked, seen)
 
 
@@ -358,10 +360,13 @@ def _checked(
     memorised: float,
     agree: bool,
 ) -> Suggestion:
-    seen = (
-        f"{memorised:.0%} of what the best probe learnt was memorised, by "
-        f"{levels.source}"
-    )
+    if memorised < _NOTABLE:
+        seen = f"what they learnt holds on {levels.source}"
+    else:
+        seen = (
+            f"{memorised:.0%} of what the best of them learnt does not hold "
+            f"on {levels.source}: memorised, so lower is better"
+        )
     sure = suggestion.confidence == "high" and agree
     return _moved(suggestion, levels, decades, sure, seen)
 

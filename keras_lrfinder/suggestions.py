@@ -106,8 +106,9 @@ def valley(curve: Curve) -> float:
     lrs, smoothed = _finite(curve)
     bottom = int(np.argmin(smoothed))
     fall = smoothed[: bottom + 1] - smoothed[bottom]
-    below = np.flatnonzero(fall < 0.9 * fall.max())
-    top = int(below[0]) if len(below) else 0
+    # The last point still at the top: noise crosses any level early.
+    above = np.flatnonzero(fall >= 0.9 * fall.max())
+    top = int(above[-1])
     return float(math.sqrt(lrs[top] * lrs[bottom]))
 
 

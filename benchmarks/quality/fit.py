@@ -280,10 +280,9 @@ def fit(cells: Sequence[Cell]) -> dict[str, dict]:
     """All constants: on everything (`""`), and without each family."""
     rows = sample(cells, FITTED_RAMPS)
     tables = {c.name: table(c) for c in cells}
-    found, start = {}, START
+    found = {}
     for family in ("", *sorted({c.family for c in cells})):
-        start = fit_rule(rows.part(rows.families != family), start)
-        constants = calibration(start)
+        constants = calibration(fit_rule(rows.part(rows.families != family)))
         kept = [c for c in cells if c.family != family]
         reading = fit_probes(read_probes(kept, tables, constants))
         found[family] = {

@@ -1,0 +1,204 @@
+"""What probes are asked for, and what is made of them."""
+
+import numpy as np
+import pytest
+
+from keras_lrfinder.curve import Curve
+from keras_lrfinder.probe import MOST_PROBES
+from keras_lrfinder.probe import PROBE_STEPS
+from keras_lrfinder.probe import Probe
+from keras_lrfinder.probe import decide
+from keras_lrfinder.probe import next_lr
+from keras_lrfinder.range_test import RangeTest
+from keras_lrfinder.suggestions import Suggestion
+from keras_lrfinder.suggestions import suggest
+
+FIRST = 2.3
+
+
+def ramp(optimizer="adam", **settings):
+    """A usual curve that starts at a loss of 2.3."""
+    test = RangeTest(1e-7, 10.0, 100, optimizer=optimizer, **settings)
+    while True:
+        x = np.log10(test.lr)
+        loss = FIRST - 1.8 / (1 + np.exp(-3 * (x + 2.5)))
+        if not test.record(loss + np.exp(4 * (x + 0.3))):
+            return test.curve
+
+
+def probe(lr, reached, held_out=None, steps=PROBE_STEPS):
+    """A probe whose loss falls to `reached`, or ends early in a NaN."""
+    losses = np.linspace(FIRST, reached, steps)
+    losses[-(steps // 4) :] = reached
+    before = None if held_out is None else FIRST
+    return Probe(lr, losses, held_out, before, "reserved samples")
+
+
+def blown(lr):
+    """A probe that became NaN in its tenth step."""
+    return Probe(lr, np.r_[np.full(9, FIRST), np.nan], np.nan, FIRST, "it")
+
+
+def climb(curve, suggestion, level):
+    """Run probes until no more are wanted; `level`: LR to held-out loss."""
+    probes = []
+    while (lr := next_lr(curve, suggestion, probes)) is not None:
+        loss = level(lr)
+        probes.append(probe(lr, loss, loss) if np.isfinite(loss) else blown(lr))
+    return probes
+
+
+def test_ramp_and_probes_stay_within_300_steps():
+    """The default cost: a ramp of 100 steps and all probes."""
+    assert 100 + MOST_PROBES * PROBE_STEPS <= 300
+
+
+def test_first_probe_is_the_suggestion():
+    """What would be trained with is what is tried first."""
+    curve = ramp()
+    found = suggest(curve)
+    assert next_lr(curve, found, []) == found.lr
+
+
+def test_probes_climb_while_it_gets_better():
+    """Higher and higher, and no more than allowed."""
+    curve = ramp()
+    probes = climb(curve, suggest(curve), lambda lr: FIRST - lr**0.1)
+    lrs = [p.lr for p in probes]
+    assert len(lrs) == MOST_PROBES
+    assert lrs == sorted(lrs)
+
+
+def test_probes_go_lower_once_higher_is_worse():
+    """The third looks on the other side."""
+    curve = ramp()
+    found = suggest(curve)
+    probes = climb(curve, found, lambda lr: 1.0 + abs(np.log10(lr / found.lr)))
+    assert probes[1].lr > found.lr > probes[2].lr
+
+
+def test_probes_back_off_at_once_when_the_first_blows_up():
+    """No higher one is tried then."""
+    curve = ramp()
+    found = suggest(curve)
+    probes = climb(curve, found, lambda lr: np.nan if lr >= found.lr else 1.5)
+    assert [p.lr < found.lr for p in probes] == [False, True, True]
+    last = decide(curve, found, probes)
+    assert last.lr < last.high < found.lr * 1.01
+    assert "blew up" in last.reason
+
+
+def test_slow_learning_is_no_blow_up():
+    """A first probe that has not moved yet is followed by a higher one."""
+    curve = ramp()
+    found = suggest(curve)
+    first = probe(found.lr, FIRST * 1.01, FIRST)
+    assert next_lr(curve, found, [first]) > found.lr
+
+
+def test_order_of_probes_does_not_matter():
+    """They are read by learning rate."""
+    curve = ramp()
+    found = suggest(curve)
+    probes = climb(curve, found, lambda lr: 1.0 + lr)
+    assert decide(curve, found, probes) == decide(curve, found, probes[::-1])
+
+
+def test_memorising_lowers_the_answer():
+    """The same training losses with a held-out loss that stays high."""
+    curve = ramp()
+    found = suggest(curve)
+    lrs = [found.lr * k for k in (1, 5, 25)]
+    sound = [probe(lr, 1.0, 1.05) for lr in lrs]
+    false = [probe(lr, 1.0, 2.0) for lr in lrs]
+    high, low = (decide(curve, found, p) for p in (sound, false))
+    assert low.lr < high.lr / 3
+    assert "memorised" in low.reason
+    assert "holds on reserved samples" in high.reason
+
+
+def test_agreement_is_sure_and_disagreement_is_not():
+    """Probes that want another decade than the ramp take its confidence."""
+    curve = ramp()
+    found = suggest(curve)
+    near = [probe(found.lr * k, 1.0, 1.0) for k in (1, 5, 25)]
+    far = [
+        probe(found.lr * k, level, level)
+        for k, level in ((1, 2.2), (30, 2.0), (900, 0.5))
+    ]
+    assert decide(curve, found, near).confidence == "high"
+    assert decide(curve, found, far).confidence == "low"
+
+
+def test_without_held_out_samples_the_ramp_stands():
+    """Training losses alone cannot tell memorising; the reason says so."""
+    curve = ramp()
+    found = suggest(curve)
+    last = decide(curve, found, [probe(found.lr, 0.5), probe(1.0, 0.1)])
+    assert last.lr == pytest.approx(found.lr)
+    assert "could not be checked" in last.reason
+
+
+def test_all_blown_up_is_a_refusal():
+    """No number from probes that all failed."""
+    curve = ramp()
+    found = suggest(curve)
+    probes = climb(curve, found, lambda lr: np.nan)
+    last = decide(curve, found, probes)
+    assert last.lr is None
+    assert last.confidence == "none"
+    assert "every probe" in last.reason
+
+
+@pytest.mark.parametrize(
+    ("reached", "held_out", "words"),
+    [(FIRST, FIRST, "did not lower"), (1.0, FIRST, "did not improve")],
+)
+def test_probes_that_say_nothing(reached, held_out, words):
+    """The ramp's answer stays, with low confidence."""
+    curve = ramp()
+    found = suggest(curve)
+    last = decide(curve, found, [probe(found.lr, reached, held_out)])
+    assert last.lr == pytest.approx(found.lr)
+    assert last.confidence == "low"
+    assert words in last.reason
+
+
+def test_nothing_to_probe():
+    """A refused ramp is not probed; no probes change nothing."""
+    curve = ramp()
+    refused = Suggestion(None, None, None, "none", "default", "flat")
+    assert next_lr(curve, refused, []) is None
+    assert decide(curve, refused, []) is refused
+    found = suggest(curve)
+    assert decide(curve, found, []) is found
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1e5])
+def test_scale_changes_nothing(scale):
+    """Neither which probes run nor what is made of them."""
+    plain = ramp()
+    curve = Curve(
+        plain.lrs,
+        plain.losses * scale,
+        steps=plain.steps,
+        stop_reason=plain.stop_reason,
+        optimizer="adam",
+    )
+    found, probes = suggest(curve), []
+    while (lr := next_lr(curve, found, probes)) is not None:
+        p = probe(lr, 1.0 + lr, 1.2 + lr)
+        probes.append(
+            Probe(lr, p.losses * scale, p.held_out * scale, FIRST * scale, "x")
+        )
+    expected = climb(plain, suggest(plain), lambda lr: 1.0 + lr)
+    assert [p.lr for p in probes] == pytest.approx([p.lr for p in expected])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.99])
+def test_optimizers_of_all_kinds(momentum):
+    """SGD with any momentum has an answer near where its probes learn."""
+    curve = ramp("sgd", hyperparameters={"momentum": momentum})
+    found = suggest(curve)
+    probes = climb(curve, found, lambda lr: 1.0)
+    assert found.lr / 10 < decide(curve, found, probes).lr < found.lr * 10

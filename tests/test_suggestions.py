@@ -1,0 +1,331 @@
+"""Rules, refusals and verdicts, on curves whose answer is known."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from keras_lrfinder.calibration import calibrated
+from keras_lrfinder.calibration import constants_of
+from keras_lrfinder.curve import Curve
+from keras_lrfinder.landmarks import landmarks
+from keras_lrfinder.range_test import RangeTest
+from keras_lrfinder.suggestions import RULES
+from keras_lrfinder.suggestions import Suggestion
+from keras_lrfinder.suggestions import suggest
+
+MOMENTUM = {"momentum": 0.9}
+
+
+def usual(x):
+    """A fall from 2.3 to 0.5 around 10^-2.5, unstable beyond 10^-0.3."""
+    return 2.3 - 1.8 / (1 + np.exp(-3 * (x + 2.5))) + np.exp(4 * (x + 0.3))
+
+
+def run(
+    loss=usual,
+    noise=0.0,
+    seed=0,
+    start=1e-7,
+    end=10.0,
+    steps=100,
+    optimizer="adam",
+    **settings,
+):
+    """The curve of a range test on a loss that is a function of log10(LR)."""
+    rng = np.random.default_rng(seed)
+    test = RangeTest(start, end, steps, optimizer=optimizer, **settings)
+    while test.record(loss(np.log10(test.lr)) + noise * rng.normal()):
+        pass
+    return test.curve
+
+
+def factor(a, b):
+    """How many times one learning rate is the other."""
+    return max(a.lr, b.lr) / min(a.lr, b.lr)
+
+
+def test_usual_curve_is_sure():
+    """A clear fall and a clear edge: high confidence, and both are named."""
+    found = suggest(run(noise=0.05))
+    assert found.confidence == "high"
+    assert found.low < found.lr < found.high
+    assert "fell" in found.reason
+    assert "unstable" in found.reason
+
+
+def test_answer_is_below_the_edge():
+    """Training at the answer is stable, for every optimizer."""
+    for optimizer in ("sgd", "adam", "lion"):
+        curve = run(optimizer=optimizer)
+        assert suggest(curve).lr <= 10 ** (landmarks(curve).edge - 0.5)
+
+
+def test_optimizers_differ():
+    """Near the edge for SGD, lower with momentum, far below it for Adam."""
+    plain = suggest(run(optimizer="sgd")).lr
+    heavy = suggest(run(optimizer="sgd", hyperparameters=MOMENTUM)).lr
+    adam = suggest(run(optimizer="adam")).lr
+    assert plain > 2 * heavy > 4 * adam
+
+
+def test_momentum_is_interpolated():
+    """Half of momentum's lengthening of a step has half of the change."""
+    curves = [
+        run(optimizer="sgd", hyperparameters={"momentum": m})
+        for m in (0.0, 1 - 10**-0.5, 0.9)
+    ]
+    none, half, full = (constants_of(c).offset for c in curves)
+    assert half == pytest.approx((none + full) / 2)
+
+
+def test_nameless_optimizer_is_cautious():
+    """Without a name, too low is the cheaper mistake."""
+    assert suggest(run(optimizer="")).lr == suggest(run()).lr
+
+
+def test_few_steps_per_epoch_lower_the_answer():
+    """Little data is memorised: the shorter an epoch, the lower."""
+    lrs = [suggest(run(steps_per_epoch=n)).lr for n in (None, 500, 100, 30, 5)]
+    assert lrs[0] == lrs[1] == lrs[2] > lrs[3] > lrs[4]
+
+
+@given(st.floats(1e-6, 1e6), st.integers(0, 3))
+@settings(max_examples=25, deadline=None)
+def test_scale_changes_nothing(scale, seed):
+    """Multiplying the losses by a constant multiplies nothing."""
+    plain = run(noise=0.05, seed=seed)
+    scaled = Curve(
+        plain.lrs,
+        plain.losses * scale,
+        steps=plain.steps,
+        stop_reason=plain.stop_reason,
+        optimizer="adam",
+    )
+    for rule in RULES:
+        found = suggest(scaled, rule).lr
+        assert found == pytest.approx(suggest(plain, rule).lr), rule
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"steps": 200}, {"steps": 400}, {"start": 1e-9}, {"start": 1e-5}],
+    ids=str,
+)
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_what_was_not_meant_moves_it_little(other, noise):
+    """More steps or another start move the answer by less than 2."""
+    assert (
+        factor(suggest(run(noise=noise)), suggest(run(noise=noise, **other)))
+        < 2
+    )
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        pytest.param(lambda x: usual(x) - 5.0, id="negative"),
+        pytest.param(
+            lambda x: usual(x) if x < 0 else np.nan, id="NaN at the end"
+        ),
+        pytest.param(
+            lambda x: usual(x) + 5.0 * (-6.6 < x < -6.5), id="early spike"
+        ),
+        pytest.param(
+            lambda x: 2.3 - 1.8 / (1 + np.exp(-3 * (x + 2.5))) + 1e6 * (x > 0),
+            id="cliff",
+        ),
+    ],
+)
+def test_odd_curves_have_nearly_the_same_answer(loss):
+    """What happens elsewhere on the curve does not move the answer far."""
+    assert factor(suggest(run(loss)), suggest(run())) < 2.5
+
+
+@pytest.mark.parametrize(
+    ("curve", "words"),
+    [
+        pytest.param(run(lambda x: 2.3), "never fell", id="flat"),
+        pytest.param(
+            run(lambda x: 2.3, noise=0.1), "never fell", id="pure noise"
+        ),
+        pytest.param(
+            run(lambda x: 2.3 * np.exp(3 * (x + 7))), "diverged", id="explodes"
+        ),
+        pytest.param(
+            run(lambda x: 2.3 + 0.6 * (x + 7), noise=0.05),
+            "start lower",
+            id="rises",
+        ),
+        pytest.param(
+            run(lambda x: np.nan), "very first step", id="NaN at once"
+        ),
+        pytest.param(
+            run(lambda x: 2.3 if x < -6.8 else np.nan),
+            "finite losses",
+            id="NaN soon",
+        ),
+        pytest.param(Curve([], []), "no loss", id="empty"),
+    ],
+)
+def test_refusals(curve, words):
+    """No number where there is none, and words that say what to do."""
+    found = suggest(curve)
+    assert found.lr is found.low is found.high is None
+    assert found.confidence == "none"
+    assert words in found.reason
+    with pytest.raises(ValueError, match="no learning rate"):
+        float(found)
+
+
+@pytest.mark.parametrize("steps", [100, 300])
+def test_noise_is_refused_nearly_always(steps):
+    """Of a hundred tests of pure noise, at most two are answered."""
+    answered = sum(
+        suggest(run(lambda x: 2.3, noise=0.1, seed=s, steps=steps)).lr
+        is not None
+        for s in range(100)
+    )
+    assert answered <= 2
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1, 0.3])
+def test_visible_falls_are_never_refused(noise):
+    """A fall of six times the noise and more always has an answer."""
+    for seed in range(30):
+        assert suggest(run(noise=noise, seed=seed)).lr is not None
+
+
+def test_still_falling_is_a_lower_bound():
+    """The end of the range is no edge: low confidence, and what to do."""
+    found = suggest(run(end=1e-3))
+    assert found.confidence == "low"
+    assert "still falling at end_lr=0.001" in found.reason
+    assert "raise end_lr" in found.reason
+    assert found.lr <= 1e-3
+
+
+def test_no_fall_but_an_edge_is_answered_with_caution():
+    """Slow learners fall too little in a short test; the edge is seen."""
+    found = suggest(run(lambda x: 1.1 + np.exp(6 * (x - 0.5)), noise=0.02))
+    assert found.lr is not None
+    assert found.confidence == "low"
+    assert "did not fall" in found.reason
+
+
+def test_low_confidence_is_wider():
+    """What is less sure has the wider interval."""
+    sure, unsure = suggest(run()), suggest(run(end=1e-3))
+    assert unsure.high / unsure.low > 2 * sure.high / sure.low
+
+
+def test_interval_and_numbers_are_plain_floats():
+    """Nothing of numpy leaks out."""
+    found = suggest(run())
+    for value in (found.lr, found.low, found.high, float(found)):
+        assert type(value) is float
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_rules_by_name(rule):
+    """Every rule answers within the range and gives its name."""
+    curve = run(noise=0.05)
+    found = suggest(curve, rule)
+    assert found.rule == rule
+    assert curve.lrs[0] <= found.lr <= curve.lrs[-1]
+
+
+def test_minimum_is_a_tenth_of_the_lowest():
+    """On a parabola in log(LR) without noise, up to the average's lag."""
+    found = suggest(
+        run(lambda x: 1 + (x + 2) ** 2, stop_factor=None), "minimum"
+    )
+    assert 1e-3 <= found.lr <= 3e-3
+
+
+def test_rule_of_ones_own():
+    """A function is a rule; its name is given."""
+
+    def mine(curve):
+        return 0.02
+
+    found = suggest(run(), mine)
+    assert (found.lr, found.rule) == (0.02, "mine")
+
+
+@pytest.mark.parametrize("answer", [np.nan, -1.0, 0.0, np.inf])
+def test_rule_without_an_answer(answer):
+    """A rule that answers no learning rate has none suggested."""
+    found = suggest(run(), lambda curve: answer)
+    assert found.lr is None
+    assert "answered" in found.reason
+
+
+def test_wrong_arguments():
+    """Errors name the argument."""
+    with pytest.raises(TypeError, match="`curve`"):
+        suggest([1.0])
+    with pytest.raises(ValueError, match="`rule` must be one of"):
+        suggest(run(), "steep")
+    with pytest.raises(TypeError, match="`rule`"):
+        suggest(run(), 3)
+
+
+def test_empty_curve_has_no_landmarks():
+    """The rule itself says so instead of failing somewhere inside."""
+    assert landmarks(Curve([], [])) is None
+    with pytest.raises(ValueError, match="without a finite loss"):
+        calibrated(Curve([], []))
+
+
+@given(
+    st.lists(
+        st.floats(allow_nan=True, allow_infinity=True, width=64), max_size=60
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_any_losses_have_a_verdict(losses):
+    """Whatever the losses, there is a number or a reason."""
+    lrs = np.geomspace(1e-7, 10, max(len(losses), 1))[: len(losses)]
+    found = suggest(Curve(lrs, losses, optimizer="adam"))
+    assert isinstance(found, Suggestion)
+    assert found.reason
+    assert (found.lr is None) == (found.confidence == "none")
+    if found.lr is not None:
+        assert 0 < found.low < found.lr < found.high
+
+
+def test_a_million_points_take_less_than_two_seconds():
+    """The default rule is linear in time."""
+    x = np.linspace(-7, 1, 1_000_000)
+    losses = usual(x) + np.random.default_rng(0).normal(0, 0.1, len(x))
+    curve = Curve(10**x, losses, smoothed=losses, optimizer="adam")
+    begin = time.perf_counter()
+    found = suggest(curve)
+    assert time.perf_counter() - begin < 2
+    assert factor(found, suggest(run(stop_factor=None))) < 2
+
+
+def test_suggestion_is_readable():
+    """One line has the number, the interval, the confidence, the reason."""
+    text = str(suggest(run()))
+    assert "lr=" in text
+    assert "high confidence" in text
+    assert "no learning rate" in str(suggest(run(lambda x: 2.3)))
+
+
+def test_rules_import_neither_scipy_nor_keras():
+    """Suggesting from a stored curve is light."""
+    code = (
+        "import sys, keras_lrfinder.probe;"
+        "from keras_lrfinder.suggestions import suggest;"
+        "from keras_lrfinder.curve import Curve;"
+        "suggest(Curve([1e-3, 1e-2], [1.0, 2.0]));"
+        "sys.exit(int('scipy' in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
