@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 
-from keras_lrfinder.calibration import kind_of
 from keras_lrfinder.curve import Curve
 from keras_lrfinder.landmarks import Landmarks
 
@@ -19,9 +18,11 @@ _TOO_EARLY = 1.0 / 3.0
 # How near the last learning rate the lowest loss must lie, in decades, to be
 # called still falling.
 _AT_END = 0.35
+# The optimizers whose constants were measured, and their next of kin.
+_MEASURED = ("sgd", "adam", "adamw", "nadam", "adamax", "rmsprop", "lion")
 # Decades below and above a suggestion within which a learning rate is good
 # in nine of ten cells of the benchmark; without confidence, twice that.
-_REACH = {"sgd": (0.5, 0.5), "adaptive": (0.5, 0.5)}
+_REACH = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,11 +86,10 @@ def verdict(curve: Curve, seen: Landmarks, lr: float) -> Verdict:
     """Returns what is to be said about suggesting `lr`."""
     last = float(np.log10(curve.lrs[-1]))
     falling = not seen.rose and seen.bottom > last - _AT_END
-    sure = seen.fell and seen.rose
+    stranger = _stranger(curve)
+    sure = seen.fell and seen.rose and not stranger
     confidence = "high" if sure else "low"
-    low, high = _REACH[kind_of(curve)[0]]
-    if not sure:
-        low, high = 2.0 * low, 2.0 * high
+    reach = 10.0 ** (_REACH if sure else 2.0 * _REACH)
     if falling:
         reason = (
             f"still falling at end_lr={curve.lrs[-1]:g}, so this is a lower "
@@ -97,7 +97,17 @@ def verdict(curve: Curve, seen: Landmarks, lr: float) -> Verdict:
         )
     else:
         reason = _seen(seen)
-    return Verdict(confidence, lr / 10**low, lr * 10**high, reason)
+    reason += stranger
+    return Verdict(confidence, lr / reach, lr * reach, reason)
+
+
+def _stranger(curve: Curve) -> str:
+    name = curve.optimizer.lower()
+    if not name:
+        return "; name the optimizer for a better answer"
+    if name not in _MEASURED:
+        return f"; how far below that is best for {name} was never measured"
+    return ""
 
 
 def _seen(seen: Landmarks) -> str:

@@ -329,3 +329,14 @@ def test_rules_import_neither_scipy_nor_keras():
         "sys.exit(int('scipy' in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [("", "name the optimizer"), ("adadelta", "never measured")],
+)
+def test_strange_optimizers_are_not_sure(optimizer, words):
+    """What was never measured is not claimed."""
+    found = suggest(run(optimizer=optimizer))
+    assert found.confidence == "low"
+    assert words in found.reason
