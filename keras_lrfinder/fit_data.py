@@ -8,8 +8,10 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+from keras_lrfinder.replay import MOST_BYTES
 from keras_lrfinder.replay import Arrays
 from keras_lrfinder.replay import Replay
+from keras_lrfinder.replay import bytes_of
 from keras_lrfinder.replay import copied
 from keras_lrfinder.replay import is_arrays
 from keras_lrfinder.replay import length
@@ -93,6 +95,8 @@ class FitData:
     def _keep_some(self, batches: int) -> Iterator[Any]:
         # A generator, not an `islice`: Keras knows generators by their type.
         for batch in itertools.islice(self._x, batches):
+            if bytes_of(batch) * self._most_kept > MOST_BYTES:
+                self._most_kept = 0
             if len(self._kept) < self._most_kept:
                 self._kept.append(copied(batch))
             yield batch

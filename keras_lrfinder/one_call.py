@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from keras_lrfinder.model_state import check_model
 from keras_lrfinder.probe import PROBE_STEPS
 from keras_lrfinder.probing import Prober
 from keras_lrfinder.session import Session
+from keras_lrfinder.suggestions import Suggestion
 from keras_lrfinder.sweep import named_optimizers
 
 __all__ = ["lr_find"]
@@ -52,8 +54,9 @@ def lr_find(
     what it would have done without.
 
     What lies outside the model does not come back: a generator stays
-    consumed (by no more than was trained on), a shuffled `tf.data.Dataset`
-    object goes on in its order.
+    consumed (by what a ramp of `steps` needs and no more; where the test ends
+    earlier, by what was trained on and the few batches that Keras reads
+    ahead), a shuffled `tf.data.Dataset` object goes on in its order.
 
     Args:
         model: A compiled `keras.Model`, built or not, fresh or trained.
@@ -98,12 +101,13 @@ def lr_find(
         start_lr, end_lr, steps=steps, verbose=verbose, **finder_kwargs
     )
     callbacks = _harmless(fit_kwargs.pop("callbacks", None), verbose)
-    job = _Job(model, finder, finder_kwargs, fit_kwargs, steps, validation)
+    job = _Job(
+        model, finder, finder_kwargs, fit_kwargs, steps, validation, probe
+    )
     with _on_loan(model):
         try:
             job.run_ramp(callbacks)
-            if probe:
-                job.run_probes()
+            job.run_probes()
         finally:
             job.end()
     finder.report()
@@ -121,6 +125,7 @@ class _Job:
         fit_kwargs: dict[str, Any],
         steps: int,
         validation: Any,
+        probe: bool,
     ) -> None:
         self._model = model
         self._finder = finder
@@ -129,7 +134,7 @@ class _Job:
         # Probes correct the package's own rule; another one was asked for
         # its own answer. And they need the model as it was before the ramp.
         default = finder_kwargs.get("rule", "default") == "default"
-        self._probes = default and self._restore
+        self._probes = bool(probe) and default and self._restore
         self._judge = _validation_loss(validation, self._monitor)
         if validation is not None:
             fit_kwargs.setdefault("validation_data", validation)
@@ -164,6 +169,7 @@ class _Job:
         batches = PROBE_STEPS * self._per_update
         replay = self._data.replay(batches, self._batch_size)
         if replay is None:
+            finder.conclude((), _unprobed(finder.suggestion))
             return
         given = ("class_weight",)
         prober = Prober(
@@ -181,6 +187,14 @@ class _Job:
         self._finder.restore()
         self._session.close(restore=self._restore)
         self._finder.run_in(None)
+
+
+def _unprobed(suggestion: Suggestion) -> Suggestion:
+    why = (
+        "not probed, as the data cannot be read twice or its batches are too "
+        "large to be kept"
+    )
+    return dataclasses.replace(suggestion, reason=f"{suggestion.reason}; {why}")
 
 
 def _sort_arguments(

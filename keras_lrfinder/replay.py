@@ -15,8 +15,10 @@ import keras
 import numpy as np
 
 __all__ = [
+    "MOST_BYTES",
     "Arrays",
     "Replay",
+    "bytes_of",
     "copied",
     "is_arrays",
     "length",
@@ -31,7 +33,7 @@ _MOST_RESERVED = 256
 # Validation data beyond this tells nothing more about a short run.
 _MOST_VALIDATION = 2048
 # Batches are held in memory; more than this is not worth a probe.
-_MOST_BYTES = 2**30
+MOST_BYTES = 2**30
 
 
 @dataclasses.dataclass
@@ -148,6 +150,15 @@ def copied(batch: Any) -> Any:
     )
 
 
+def bytes_of(batch: Any) -> int:
+    """Returns about how much memory a batch takes, at eight bytes a number."""
+    return sum(
+        int(np.prod([d or 1 for d in v.shape])) * 8
+        for v in keras.tree.flatten(batch)
+        if hasattr(v, "shape")
+    )
+
+
 def _of_arrays(source: Arrays, batches: int, reserve: bool) -> Replay | None:
     rows = length(source.values)
     order = _shuffled(rows)
@@ -176,7 +187,7 @@ def _of_batches(
         return None
     kept = _reserved_batches(found[0]) if reserve else 0
     wanted = batches + kept
-    if _bytes(found[0]) * wanted > _MOST_BYTES:
+    if bytes_of(found[0]) * wanted > MOST_BYTES:
         return None
     found = list(itertools.islice(source, wanted))
     kept = min(kept, len(found) // _RESERVED_SHARE)
@@ -190,7 +201,7 @@ def _of_dataset(source: Any, batches: int, reserve: bool) -> Replay | None:
         return None
     kept = _reserved_batches(first) if reserve else 0
     wanted = batches + kept
-    if _bytes(first) * wanted > _MOST_BYTES:
+    if bytes_of(first) * wanted > MOST_BYTES:
         return None
     cached = source.take(wanted).cache()
     found = sum(1 for _ in cached)  # a cache must be read to its end once
@@ -223,14 +234,6 @@ def _reserved(rows: int) -> int:
 def _reserved_batches(batch: Any) -> int:
     rows = length(batch) if is_arrays(batch) else 1
     return max(1, _MOST_RESERVED // max(rows, 1))
-
-
-def _bytes(batch: Any) -> int:
-    return sum(
-        int(np.prod([d or 1 for d in v.shape])) * 8
-        for v in keras.tree.flatten(batch)
-        if hasattr(v, "shape")
-    )
 
 
 def _evaluated(values: Any, batch_size: int) -> dict[str, Any]:

@@ -280,3 +280,26 @@ def test_restore_false_keeps_what_the_ramp_trained(xy):
     finder = find(net, *xy, batch_size=SIZE, restore=False)
     assert finder.probes == ()
     assert any(not np.array_equal(a, b) for a, b in zip(before, values(net)))
+
+
+def test_data_that_cannot_be_read_twice_are_said_not_to_be_probed(xy):
+    """A generator too short for probes leaves the ramp's suggestion."""
+    x, y = xy
+
+    def huge():
+        # Sixty copies of a batch of this size are more than is kept.
+        wide = np.broadcast_to(x[:, :1], (ROWS, 20_000))
+        while True:
+            yield {"x": x, "unused": wide}, y
+
+    inputs = {
+        "x": keras.Input((4,), name="x"),
+        "unused": keras.Input((20_000,), name="unused"),
+    }
+    hidden = keras.layers.Dense(8, activation="relu")(inputs["x"])
+    used = keras.ops.mean(inputs["unused"], axis=1, keepdims=True)
+    net = keras.Model(inputs, keras.layers.Dense(1)(hidden) + 0.0 * used)
+    net.compile("sgd", "mse")
+    finder = find(net, huge(), steps=20, start_lr=1e-4)
+    assert finder.probes == ()
+    assert "not probed" in finder.suggestion.reason
