@@ -13,9 +13,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lrfinder import uses
 from keras_lrfinder.calibration import calibrated
 from keras_lrfinder.curve import Curve
 from keras_lrfinder.landmarks import landmarks
+from keras_lrfinder.sketch import html_card
 from keras_lrfinder.smoothing import ema
 from keras_lrfinder.smoothing import ema_span
 from keras_lrfinder.verdict import refusal
@@ -43,6 +45,8 @@ class Suggestion:
     >>> s = Suggestion(0.003, 0.001, 0.009, "high", "default", "seen …")
     >>> float(s)
     0.003
+    >>> s.one_cycle_max_lr
+    0.006
     """
 
     lr: float | None
@@ -57,6 +61,21 @@ class Suggestion:
             raise ValueError(f"no learning rate to suggest: {self.reason}")
         return self.lr
 
+    @property
+    def constant_lr(self) -> float:
+        """For training with one learning rate: `lr` itself."""
+        return uses.constant(self)
+
+    @property
+    def one_cycle_max_lr(self) -> float:
+        """For `OneCycle`: its peak. See `uses.one_cycle_max_lr`."""
+        return uses.one_cycle_max_lr(self)
+
+    @property
+    def triangular_bounds(self) -> uses.Bounds:
+        """For `Triangular`: `base_lr` and `max_lr`."""
+        return uses.triangular_bounds(self)
+
     def __str__(self) -> str:
         if self.lr is None:
             return f"no learning rate: {self.reason}"
@@ -64,6 +83,13 @@ class Suggestion:
             f"lr={self.lr:.2e} ({self.low:.1e} .. {self.high:.1e}, "
             f"{self.confidence} confidence): {self.reason}"
         )
+
+    def _repr_html_(self) -> str:
+        rows = [("confidence", self.confidence), ("why", self.reason)]
+        if self.lr is None:
+            return html_card("No learning rate", rows)
+        rows.insert(0, ("range", f"{self.low:.1e} .. {self.high:.1e}"))
+        return html_card(f"Learning rate: {self.lr:.2e}", rows)
 
 
 def default(curve: Curve) -> float:

@@ -35,3 +35,16 @@ def test_no_learning_rate_raises_the_reason(use):
     """Without a learning rate the error says why there is none."""
     with pytest.raises(ValueError, match="it never fell"):
         use(NONE)
+
+
+def test_a_suggestion_names_its_numbers_itself():
+    """The same numbers are properties of the suggestion."""
+    assert WIDE.constant_lr == constant(WIDE)
+    assert WIDE.one_cycle_max_lr == one_cycle_max_lr(WIDE)
+    assert WIDE.triangular_bounds == triangular_bounds(WIDE)
+
+
+def test_a_suggestion_shows_itself_in_a_notebook():
+    """Its card has the number, or says that there is none and why."""
+    assert "1.00e-02" in WIDE._repr_html_()
+    assert "it never fell" in NONE._repr_html_()
