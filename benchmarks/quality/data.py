@@ -138,6 +138,48 @@ def friedman(scaled: bool = True) -> Split:
     return split(standardised(x), standardised(y) if scaled else y, 500)
 
 
+def iris() -> Split:
+    """Three kinds of flowers, four columns."""
+    x, y = datasets.load_iris(return_X_y=True)
+    return split(standardised(x), y.astype("int32"), 45)
+
+
+def moons() -> Split:
+    """Two interleaved half circles with noise."""
+    x, y = datasets.make_moons(1_500, noise=0.2, random_state=0)
+    return split(x.astype("float32"), y.astype("int32"), 400)
+
+
+def linear_targets() -> Split:
+    """Linear targets of size 200 with noise of size 20."""
+    x, y = datasets.make_regression(1_500, 20, noise=20.0, random_state=0)
+    return split(x.astype("float32"), y.astype("float32")[:, None], 400)
+
+
+def digits_pictures() -> Split:
+    """The small digits as pictures with one channel."""
+    data = digits()
+    shape = (-1, 8, 8, 1)
+    return data._replace(
+        x=data.x.reshape(shape), x_held=data.x_held.reshape(shape)
+    )
+
+
+def digits_copies() -> Split:
+    """The small digits with the picture itself as the target."""
+    data = digits()
+    return data._replace(y=data.x, y_held=data.x_held)
+
+
+def mnist_rows() -> Split:
+    """MNIST as a sequence of 14 rows."""
+    data = mnist()
+    shape = (-1, 14, 14)
+    return data._replace(
+        x=data.x.reshape(shape), x_held=data.x_held.reshape(shape)
+    )
+
+
 def clusters() -> Split:
     """Overlapping synthetic clusters: four classes, some labels wrong."""
     x, y = datasets.make_classification(

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.quality.cells import LATER
 from benchmarks.quality.cells import SHORT
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.cells import load
@@ -295,7 +296,11 @@ def fit(cells: Sequence[Cell]) -> dict[str, dict]:
 
 def main() -> None:
     """Fit, print and store."""
-    cells = [c for c in load() if c.optimizer in FITTED_OPTIMIZERS]
+    cells = [
+        c
+        for c in load()
+        if c.optimizer in FITTED_OPTIMIZERS and c.family != LATER
+    ]
     cells = learnable(cells, SHORT)
     CONSTANTS.write_text(json.dumps(fit(cells), indent=1) + "\n")
 

@@ -32,6 +32,8 @@ ORACLE_SEEDS = (100, 101, 102)
 TEST_SEEDS = (0, 1, 2)
 ORACLE_PART = 100
 PROBE_STEPS, PROBE_PART = 100, 10
+# Of the training losses so many are kept; the held-out ones all are.
+KEPT_STEPS = 60
 # One part in 4,000 for what is compared closely, one in 250 for the rest.
 BITS = {"probe_losses": 8}
 MOST_STEPS = max(steps for *_, steps in RAMPS)
@@ -88,7 +90,7 @@ def probes(trainer: Trainer, lrs: np.ndarray) -> dict[str, np.ndarray]:
         rows = np.repeat(lrs[:, None], PROBE_STEPS, axis=1)
         runs.append(trainer.run(rows, PROBE_STEPS // PROBE_PART))
     return {
-        "probe_losses": np.array([r.losses for r in runs]),
+        "probe_losses": np.array([r.losses[:, :KEPT_STEPS] for r in runs]),
         "probe_fresh": np.array([r.fresh for r in runs]),
         "probe_held": np.array([r.held for r in runs]),
         "probe_initial": np.array(initial),
