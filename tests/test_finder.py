@@ -89,9 +89,17 @@ def recorded(model, rows, batch, epochs, **kwargs):
     ("rows", "batch", "epochs", "rtol"),
     [
         pytest.param(2000, 4, 1, 1e-4, id="500-steps"),
-        pytest.param(22, 4, 84, 1e-4, id="84-epochs-with-ragged-batch"),
+        pytest.param(22, 4, 20, 1e-4, id="20-epochs-with-ragged-batch"),
         pytest.param(3, 8, 40, 1e-4, id="one-batch-an-epoch"),
-        pytest.param(8000, 4, 1, 1e-3, id="2000-steps"),
+        pytest.param(
+            8000,
+            4,
+            1,
+            1e-3,
+            id="2000-steps",
+            # PyTorch takes a step of Keras's in milliseconds.
+            marks=pytest.mark.backend("tensorflow", "jax"),
+        ),
     ],
 )
 def test_losses_are_those_of_the_batches(rows, batch, epochs, rtol):

@@ -8,6 +8,7 @@ again in between.
 import csv
 import functools
 import gc
+import itertools
 import os
 import random
 import tracemalloc
@@ -39,6 +40,17 @@ RATES = {
     ),
     "callable": lambda: lambda: 0.01,
 }
+
+
+def quick(values, chosen):
+    """`values` as parameters; those not among `chosen` are thorough."""
+    return [
+        pytest.param(
+            *(value if isinstance(value, tuple) else (value,)),
+            marks=[] if value in chosen else pytest.mark.thorough,
+        )
+        for value in values
+    ]
 
 
 def optimizer_of(name, rate="float", **kwargs):
@@ -115,6 +127,7 @@ def model_with_schedule():
 
 
 fitted_with_schedule = fitted(model_with_schedule)
+fitted_plain_model = fitted(plain_model)
 
 
 # Every optimizer, every kind of learning rate.
@@ -134,19 +147,10 @@ def test_every_optimizer_trains_on_as_if_untested(name):
 
 @pytest.mark.parametrize(
     ("name", "rate"),
-    [
-        pytest.param(
-            name,
-            rate,
-            id=f"{name}-{rate}",
-            marks=[]
-            if (name, rate)
-            in [("Adam", "schedule"), ("SGD", "schedule"), ("Adam", "callable")]
-            else pytest.mark.thorough,
-        )
-        for name in OPTIMIZERS
-        for rate in ("schedule", "callable")
-    ],
+    quick(
+        list(itertools.product(OPTIMIZERS, ["schedule", "callable"])),
+        [("Adam", "schedule"), ("SGD", "schedule"), ("Adam", "callable")],
+    ),
 )
 def test_schedules_and_callables_train_on_as_if_untested(name, rate):
     """Nor does one whose learning rate is no number."""
@@ -189,7 +193,18 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize(
+    "option",
+    quick(
+        OPTIONS,
+        [
+            "ema",
+            "ema-overwriting",
+            "accumulation-schedule",
+            "loss-scale-schedule",
+        ],
+    ),
+)
 def test_every_option_of_an_optimizer_trains_on_as_if_untested(option):
     """Averages, accumulators and loss scales come back as well."""
 
@@ -223,8 +238,20 @@ def in_callback(model):
     return finder
 
 
-@pytest.mark.parametrize("how", [find, in_callback])
-@pytest.mark.parametrize("kind", tiny.MODELS)
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    quick(
+        list(itertools.product(tiny.MODELS, [find, in_callback])),
+        [
+            ("functional", in_callback),
+            ("sequential", find),
+            ("subclass", find),
+            ("deferred-sequential", in_callback),
+            ("deferred-subclass", find),
+            ("deferred-subclass", in_callback),
+        ],
+    ),
+)
 def test_every_kind_of_model_trains_on_as_if_untested(kind, how):
     """Functional, Sequential, subclassed; built and not yet built."""
     assert_no_trace(CASES[kind], how)
@@ -246,15 +273,22 @@ def test_deferred_model_with_schedule_trains_on_as_if_untested(how):
     assert_no_trace(make, how)
 
 
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("rate", quick(RATES, ["float", "schedule"]))
 @pytest.mark.parametrize("how", [find, in_callback])
 def test_trained_model_trains_on_as_if_untested(how, rate):
     """A model that was fitted before goes on from where it was."""
+    assert_no_trace(TRAINED[rate], how)
 
-    def make():
-        return tiny.compiled(tiny.functional(), optimizer_of("Adam", rate))
 
-    assert_no_trace(fitted(make), how)
+TRAINED = {
+    "float": fitted_plain_model,
+    "schedule": fitted_with_schedule,
+    "callable": fitted(
+        lambda: tiny.compiled(
+            tiny.functional(), optimizer_of("SGD", "callable")
+        )
+    ),
+}
 
 
 def twice(model):
@@ -263,7 +297,10 @@ def twice(model):
     in_callback(model)
 
 
-@pytest.mark.parametrize("make", [model_with_schedule, fitted_with_schedule])
+@pytest.mark.parametrize(
+    "make",
+    quick([model_with_schedule, fitted_with_schedule], [fitted_with_schedule]),
+)
 def test_second_range_test_leaves_no_trace_either(make):
     """Nothing adds up from one range test to the next."""
     assert_no_trace(make, twice)
@@ -365,7 +402,16 @@ def test_fit_after_every_end_is_as_if_untested(end):
 
 
 @pytest.mark.parametrize(
-    "end", [e for e in ENDS if e not in (diverges, killed_by_data)]
+    "end",
+    quick(
+        [
+            killed_by_callback,
+            killed_by_user,
+            killed_callback,
+            killed_callback_forgotten,
+        ],
+        [killed_by_callback, killed_callback_forgotten],
+    ),
 )
 def test_fit_of_deferred_model_after_every_end_is_as_if_untested(end):
     """So does one that got its weights within the range test."""
@@ -438,7 +484,7 @@ def killed(model, how, callback):
 @pytest.mark.parametrize("how", ["lr_find", "callback"])
 def test_model_comes_back_whichever_step_is_killed(how):
     """Killed at every step in turn, the model is there again each time."""
-    model = fitted_with_schedule()
+    model = fitted_plain_model()
     before, rate = tiny.state(model), own_rate(model)
     for step in range(STEPS):
         killed(model, how, tiny.Raises(step))
@@ -453,7 +499,7 @@ def test_fit_after_a_kill_at_every_step_is_as_if_untested():
         for step in range(STEPS):
             killed(model, "lr_find", tiny.Raises(step))
 
-    assert_no_trace(fitted_with_schedule, kills)
+    assert_no_trace(fitted_plain_model, kills)
 
 
 def test_second_restore_changes_nothing():
@@ -557,7 +603,7 @@ def test_first_fit_is_traced_no_more_often_than_without(rate):
 @pytest.mark.parametrize("stop", [True, False])
 def test_stop_training_comes_back(stop):
     """The flag that ends the range test does not stay set."""
-    model = fitted(plain_model)()
+    model = fitted_plain_model()
     model.stop_training = stop
     find(model)
     assert model.stop_training is stop
@@ -565,7 +611,7 @@ def test_stop_training_comes_back(stop):
 
 def test_history_comes_back():
     """`model.history` is that of the user's last fit, not of the test."""
-    model = fitted(plain_model)()
+    model = fitted_plain_model()
     own, epochs = model.history, dict(model.history.history)
     find(model)
     assert model.history is own
@@ -632,7 +678,7 @@ def test_global_random_state_comes_back(how):
 
 def test_metrics_come_back():
     """What `model.metrics` have counted is there after the test."""
-    model = fitted(plain_model)()
+    model = fitted_plain_model()
     before = [tiny.host(v) for v in model.metrics_variables]
     assert any(value.any() for value in before)
     find(model)
@@ -645,7 +691,7 @@ def test_metrics_come_back():
 
 
 @pytest.mark.parametrize("how", ["lr_find", "callback"])
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("rate", ["float", "schedule"])
 def test_restore_false_keeps_the_weights_alone(rate, how):
     """The trained weights stay; the own learning rate comes back."""
     model = tiny.compiled(None, optimizer_of("Adam", rate))
@@ -825,7 +871,7 @@ class Memory(keras.callbacks.Callback):
 @pytest.mark.parametrize("how", ["lr_find", "callback"])
 def test_state_is_copied_once(how, monkeypatch):
     """Every variable is copied to the host once, and none twice."""
-    model = fitted(plain_model)()
+    model = fitted_plain_model()
     copied = []
     host_copy = model_state.host_copy
 
@@ -865,16 +911,16 @@ def test_copy_is_of_one_size_with_the_model(how):
         tracemalloc.stop()
     during = memory.traced[-1] - base
     assert 0.9 * size < during < 1.3 * size
-    # TensorFlow may take the copy itself for a variable's new memory.
-    if keras.backend.backend() != "tensorflow":
-        assert after < 0.2 * size
+    # TensorFlow and JAX take the copy itself for a variable's new memory
+    # where its address suits them; then it is the model's, and no second one.
+    copies = keras.backend.backend() == "torch"
+    assert after < (0.2 if copies else 1.1) * size
 
 
 @pytest.mark.parametrize("end", [find, in_callback, *ENDS])
 def test_no_copy_of_the_state_remains(end):
     """Whatever the end, the copy is garbage when the test is over."""
-    model = fitted_with_schedule()
-    finder = end(model)
+    finder = end(fitted_model())
     gc.collect()
     left = [o for o in gc.get_objects() if type(o) is ModelState]
     assert left == []
