@@ -3,7 +3,6 @@
 import importlib.util
 import pathlib
 
-import nbformat
 import numpy as np
 import pytest
 from PIL import Image
@@ -118,6 +117,7 @@ def test_notebook_runs(tmp_path, backend, monkeypatch):
     """Every cell of the notebook runs."""
     monkeypatch.setenv("KERAS_BACKEND", backend)
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent))
+    pytest.importorskip("nbclient")
     notebook = load("run_notebook").main(["--output", "executed.ipynb"])
 
     counts = [c.execution_count for c in notebook.cells if "outputs" in c]
@@ -126,6 +126,7 @@ def test_notebook_runs(tmp_path, backend, monkeypatch):
 
 def test_notebook_is_committed_with_its_outputs():
     """A reader on a code host sees results, a picture, and no warnings."""
+    nbformat = pytest.importorskip("nbformat")
     notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
     outputs = [o for c in notebook.cells for o in c.get("outputs", [])]
 
