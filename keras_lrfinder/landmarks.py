@@ -49,6 +49,8 @@ class Landmarks:
         edge: Float, log10(LR) from which on training is unstable; beyond
             the last learning rate where the loss never rose.
         rose: Boolean, whether it did.
+        stayed_high: Boolean, whether it ended the test, or the last losses
+            lie above the first ones by more than noise explains.
         fell: Boolean, whether the loss fell by more than noise explains.
         points: Integer, how many finite losses there are.
     """
@@ -60,6 +62,7 @@ class Landmarks:
     bottom: float
     edge: float
     rose: bool
+    stayed_high: bool
     fell: bool
     points: int
 
@@ -80,7 +83,7 @@ def landmarks(curve: Curve) -> Landmarks | None:
 
 
 def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
-    noise = _noise(y[: max(len(y) * 2 // 5, 5)])
+    noise = _early_noise(y)
     bins, means = _binned(x, y)
     start = max(len(bins) // 5, 3)
     first = float(np.median(means[:start]))
@@ -90,7 +93,8 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
     bottom = after + int(np.argmin(smooth[after:]))
     lowest = float(min(smooth[bottom], first))
     scale = max(abs(first), first - lowest) or 1.0
-    bin_noise = _noise(means[: max(len(means) * 2 // 5, 5)])
+    shown = _comparable(means)
+    bin_noise = _early_noise(means)
     blew_up = curve.stop_reason in (
         StopReason.DIVERGED,
         StopReason.NOT_FINITE,
@@ -107,7 +111,8 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
         bottom=float(bins[min(bottom + 1, len(bins) - 1)]),
         edge=float(np.mean(edges)),
         rose=blew_up or min(edges) < beyond,
-        fell=_fell(means[after:], first, bin_noise, scale),
+        stayed_high=blew_up or _higher(shown, start),
+        fell=_fell(shown, start, after, 1.0 if shown is not means else scale),
         points=len(y),
     )
 
@@ -153,18 +158,42 @@ def _medians(y: Vector, window: int) -> Vector:
     return np.median(runs, axis=1)
 
 
-def _fell(y: Vector, first: float, noise: float, scale: float) -> bool:
+def _comparable(means: Vector) -> Vector:
+    """Returns the logarithms of losses that are all positive, else these.
+
+    Noise is a share of such a loss rather than an amount: it shrinks as a
+    squared error falls, and against the noise at the start even a plain fall
+    would look small; and where there is only noise, its far ends would look
+    like falls.
+    """
+    return np.log(means) if (means > 0.0).all() else means
+
+
+def _fell(y: Vector, start: int, after: int, scale: float) -> bool:
     """Returns whether losses below the first are more than noise.
 
     Either a few far below it, or many a little.
     """
+    first, noise = float(np.median(y[:start])), _early_noise(y)
     for window, factor in _FALLS:
-        runs = np.lib.stride_tricks.sliding_window_view(y, min(window, len(y)))
+        runs = np.lib.stride_tricks.sliding_window_view(
+            y[after:], min(window, len(y) - after)
+        )
         middle = runs.max(1) if window == 2 else np.median(runs, axis=1)
         lowest = float(middle.min())
         if first - lowest > max(factor * noise, 1e-6 * scale):
             return True
     return False
+
+
+def _higher(y: Vector, start: int) -> bool:
+    """Returns whether the last losses are above the first, by twice noise."""
+    rise = float(np.median(y[-10:])) - float(np.median(y[:start]))
+    return rise > 2.0 * _early_noise(y)
+
+
+def _early_noise(y: Vector) -> float:
+    return _noise(y[: max(len(y) * 2 // 5, 5)])
 
 
 def _edge(

@@ -25,6 +25,8 @@ __all__ = ["RangeTest", "ramp_lrs"]
 # How many times the typical jump between two losses the smoothed loss must
 # rise before the rise counts as more than noise.
 _NOISE_FACTOR = 5.0
+# So many losses, where the test is long enough, before any rise counts.
+_SETTLED = 10
 
 
 def ramp_lrs(
@@ -147,7 +149,7 @@ class RangeTest:
             "environment": dict(environment or {}),
         }
         self._average = RunningEMA(ema_span(steps))
-        self._settled = math.ceil(ema_span(steps))
+        self._settled = _steps_to_settle(steps)
         self._losses: list[float] = []
         self._smoothed: list[float] = []
         self._best = math.inf
@@ -262,6 +264,12 @@ class RangeTest:
         if len(losses) < 2:
             return 0.0
         return float(np.median(np.abs(np.diff(losses))))
+
+
+def _steps_to_settle(steps: int) -> int:
+    # Before that the average, and what is known of the noise, rest on too
+    # few losses; in a very short test on as many as it can spare.
+    return max(math.ceil(ema_span(steps)), min(_SETTLED, steps // 3))
 
 
 def _as_float(loss: Any) -> float:

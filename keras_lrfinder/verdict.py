@@ -60,7 +60,8 @@ def refusal(curve: Curve, seen: Landmarks | None) -> str:
     if seen.fell:
         return ""
     start = float(np.log10(curve.lrs[0]))
-    if not seen.rose:
+    if not seen.stayed_high:
+        # What looks like a rise is noise too, where nothing fell.
         return (
             f"the loss never fell between {curve.lrs[0]:.1e} and "
             f"{curve.lrs[-1]:.1e}: raise end_lr, use more steps or larger "

@@ -15,6 +15,7 @@ from keras_lrfinder.calibration import constants_of
 from keras_lrfinder.curve import Curve
 from keras_lrfinder.landmarks import landmarks
 from keras_lrfinder.range_test import RangeTest
+from keras_lrfinder.range_test import ramp_lrs
 from keras_lrfinder.suggestions import RULES
 from keras_lrfinder.suggestions import Suggestion
 from keras_lrfinder.suggestions import suggest
@@ -340,3 +341,32 @@ def test_strange_optimizers_are_not_sure(optimizer, words):
     found = suggest(run(optimizer=optimizer))
     assert found.confidence == "low"
     assert words in found.reason
+
+
+def test_a_plain_fall_in_large_noise_is_not_refused():
+    """A squared error in small batches falls from 6 to 1: a person sees it."""
+    rng = np.random.default_rng(0)
+    lrs = ramp_lrs(1e-6, 10.0, 100)
+    level = 1.0 + 5.0 / (1.0 + (lrs / 3e-2) ** 2)
+    losses = level * rng.chisquare(8, size=100) / 8
+    assert suggest(Curve(lrs=lrs, losses=losses, optimizer="adam")).lr
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng: 1.0 + 0.3 * rng.normal(size=100),
+        lambda rng: np.exp(rng.normal(size=100)),
+        lambda rng: rng.exponential(size=100),
+    ],
+    ids=["gaussian", "log-normal", "exponential"],
+)
+def test_noise_alone_is_refused(draw):
+    """Of a hundred curves of noise hardly any gets a learning rate."""
+    lrs = ramp_lrs(1e-7, 10.0, 100)
+    answered = [
+        seed
+        for seed in range(100)
+        if suggest(Curve(lrs=lrs, losses=draw(np.random.default_rng(seed)))).lr
+    ]
+    assert len(answered) <= 4
