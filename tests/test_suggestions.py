@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -301,14 +300,12 @@ def test_any_losses_have_a_verdict(losses):
         assert 0 < found.low < found.lr < found.high
 
 
-def test_a_million_points_take_less_than_two_seconds():
-    """The default rule is linear in time."""
+def test_a_million_points_give_the_answer_of_a_hundred():
+    """The default rule looks at decades, not at how many points they have."""
     x = np.linspace(-7, 1, 1_000_000)
     losses = usual(x) + np.random.default_rng(0).normal(0, 0.1, len(x))
     curve = Curve(10**x, losses, smoothed=losses, optimizer="adam")
-    begin = time.perf_counter()
     found = suggest(curve)
-    assert time.perf_counter() - begin < 2
     assert factor(found, suggest(run(stop_factor=None))) < 2
 
 
