@@ -11,13 +11,26 @@ import random
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-__all__ = ["Cost", "Rounds", "interleave", "spread", "timed"]
+__all__ = [
+    "Cost",
+    "Rounds",
+    "compare",
+    "interleave",
+    "spread",
+    "timed",
+    "typical_step",
+    "whole_run",
+]
 
 Spread = dict[str, float]
+Comparison = dict[str, Any]
+_FEWEST = 5
 
 
 @dataclass(frozen=True)
@@ -57,8 +70,38 @@ def timed(action: Callable[[], object]) -> Cost:
     return Cost.now().since(start)
 
 
+def typical_step(times: Sequence[Cost], skip: int = 10) -> Cost:
+    """Returns the median time from one moment to the next.
+
+    Where other programs want the processor too, some steps are interrupted
+    and most are not: the median is one of the latter.
+
+    Args:
+        times: Both clocks, once every step.
+        skip: Integer, how many steps at the start do not count.
+    """
+    kept = times[min(skip, len(times) // 3) :]
+    both = [(moment.wall, moment.cpu) for moment in kept]
+    wall, cpu = np.median(np.diff(both, axis=0), axis=0)
+    return Cost(float(wall), float(cpu))
+
+
+def whole_run(times: Sequence[Cost], end: Cost, skip: int = 10) -> Cost:
+    """Returns the mean time from one moment to the next, until `end`.
+
+    Args:
+        times: Both clocks, at the start of every step.
+        end: Both clocks, when all was done.
+        skip: Integer, how many steps at the start do not count.
+    """
+    kept = times[min(skip, len(times) // 3) :]
+    return end.since(kept[0]) / len(kept)
+
+
 def interleave(
-    contenders: Mapping[str, Callable[[], Cost]], rounds: int
+    contenders: Mapping[str, Callable[[], Cost]],
+    rounds: int,
+    seconds: float = 20.0,
 ) -> Rounds:
     """Runs every contender once a round, in a new order each time.
 
@@ -68,11 +111,16 @@ def interleave(
         contenders: Mapping from names to functions that run and return what
             it took.
         rounds: Integer, how many rounds count.
+        seconds: Float, after how long no further round begins, once five
+            have been counted.
     """
     order = random.Random(7)
     names = list(contenders)
     found: Rounds = {name: [] for name in names}
+    start = time.perf_counter()
     for number in range(rounds + 1):
+        if number > _FEWEST and time.perf_counter() - start > seconds:
+            break
         order.shuffle(names)
         for name in names:
             cost = contenders[name]()
@@ -87,7 +135,7 @@ def spread(values: object) -> Spread:
     return {"median": median, "low": low, "high": high}
 
 
-def compare(rounds: Rounds, name: str, base: str, unit: float) -> dict:
+def compare(rounds: Rounds, name: str, base: str, unit: float) -> Comparison:
     """Compares a contender with another one, round by round.
 
     Args:
@@ -98,9 +146,10 @@ def compare(rounds: Rounds, name: str, base: str, unit: float) -> dict:
 
     Returns:
         For the wall clock and the main thread's processor time: the spread
-        of the differences, in `unit`, and of the ratios.
+        of the differences, in `unit`, of the ratios, and of the contender
+        itself; and both for the fastest run of each, whatever the round.
     """
-    found: dict[str, dict[str, Spread]] = {}
+    found: dict[str, Any] = {}
     for clock in ("wall", "cpu"):
         ours = np.array([getattr(cost, clock) for cost in rounds[name]])
         theirs = np.array([getattr(cost, clock) for cost in rounds[base]])
@@ -108,5 +157,11 @@ def compare(rounds: Rounds, name: str, base: str, unit: float) -> dict:
             "added": spread((ours - theirs) / unit),
             "ratio": spread(ours / theirs),
             "itself": spread(ours / unit),
+            "fastest": {
+                "added": (ours.min() - theirs.min()) / unit,
+                "ratio": ours.min() / theirs.min(),
+                "itself": ours.min() / unit,
+            },
+            "rounds": len(ours),
         }
     return found

@@ -1,0 +1,95 @@
+"""How much memory the finder takes, beside a model of some 500 MB of state.
+
+Each run has a process of its own, whose highest resident set is the figure:
+nothing that looks on takes memory in it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import subprocess
+import sys
+from typing import Any
+
+__all__ = ["measure_memory"]
+
+# 42 million weights, in float32, with both moments of Adam: 503 MB.
+WIDTH, DEPTH = 2048, 10
+BATCH, STEPS = 8, 6
+RUNS = ("fit", "lr_find", "lr_find with probes")
+_MB = 1e6
+
+
+def measure_memory(quick: bool = False) -> dict[str, Any]:
+    """Runs each kind of run in a process of its own; megabytes.
+
+    Args:
+        quick: Whether to measure a model of an eighth of the size.
+    """
+    depth = DEPTH // 8 if quick else DEPTH
+    found: dict[str, Any] = {run: _in_process(run, depth) for run in RUNS}
+    base = found["fit"]
+    for run in RUNS[1:]:
+        for key in ("peak", "after"):
+            over = found[run][key] - base[key]
+            found[run][f"{key} over fit, states"] = over / base["state"]
+    return found
+
+
+def _in_process(run: str, depth: int) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, run, str(depth)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _run(run: str, depth: int) -> dict[str, float]:
+    import keras
+    import numpy as np
+
+    from benchmarks.cost.keras_models import heavy
+    from keras_lrfinder import lr_find
+
+    model = heavy(WIDTH, depth)
+    x = np.random.default_rng(1).random((BATCH * STEPS, WIDTH), np.float32)
+    given = {
+        "x": x,
+        "y": np.arange(BATCH * STEPS, dtype="int32"),
+        "batch_size": BATCH,
+        "verbose": 0,
+    }
+    if run == "fit":
+        model.fit(**given)
+    else:
+        probe = "probes" in run
+        lr_find(model, **given, steps=STEPS, end_lr=1e-4, probe=probe)
+        # So that the peak of plain training is in it in any case.
+        model.fit(**given)
+    del given
+    gc.collect()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    after = _now()
+    variables = {
+        id(v): v for v in (*model.variables, *model.optimizer.variables)
+    }
+    state = sum(
+        keras.ops.convert_to_numpy(v).nbytes for v in variables.values()
+    )
+    return {"state": state / _MB, "peak": peak / _MB, "after": after / _MB}
+
+
+def _now() -> int:
+    with open("/proc/self/statm") as file:
+        pages = int(file.read().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    print(json.dumps(_run(sys.argv[1], int(sys.argv[2]))))
