@@ -57,8 +57,8 @@ def ramp_lrs(
         TypeError, ValueError: An argument is not as said above.
 
     Example:
-    >>> ramp_lrs(1e-4, 1.0, 5).tolist()
-    [0.0001, 0.001, 0.01, 0.1, 1.0]
+    >>> [f"{lr:.6g}" for lr in ramp_lrs(1e-4, 1.0, 5)]
+    ['0.0001', '0.001', '0.01', '0.1', '1']
     """
     _check_range(start_lr, end_lr)
     _check_steps(steps)
@@ -213,6 +213,10 @@ class RangeTest:
         elif len(self._losses) == len(self._lrs):
             self._reason = StopReason.COMPLETED
         return self._reason is None
+
+    def note_batch_size(self, rows: int | None) -> None:
+        """Puts on record how many samples a batch has."""
+        self._about["batch_size"] = rows
 
     def end(self, reason: StopReason) -> None:
         """Ends the test before its last step, for a reason of your own.
