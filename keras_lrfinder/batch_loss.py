@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_lrfinder.jax_loop import JaxLoop
-from keras_lrfinder.variables import assigner
+from keras_lrfinder.variables import emptier
 from keras_lrfinder.variables import reader
 
 __all__ = ["BatchLoss"]
@@ -43,11 +43,11 @@ class BatchLoss:
     ) -> None:
         self._tracker = _tracker(model, monitor)
         self._in_loop = loop is not None
-        self._assigns: list[Callable[[float], Any]] = []
+        self._empty: Callable[[], None] | None = None
         if loop is not None:
             self._empty_in_loop(model, loop)
         elif self._tracker is not None:
-            self._assigns = [assigner(v) for v in self._tracker.variables]
+            self._empty = emptier(self._tracker.variables)
 
     def start_batch(self, model: Any) -> None:
         """Empties the mean. To be called before each batch, not after it.
@@ -58,8 +58,8 @@ class BatchLoss:
             return
         if self._tracker is None:
             model.reset_metrics()
-        for assign in self._assigns:
-            assign(0.0)
+        elif self._empty is not None:
+            self._empty()
 
     def _empty_in_loop(self, model: Any, loop: JaxLoop) -> None:
         model.reset_metrics()

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-__all__ = ["check_company", "harm", "runs_in_threads"]
+__all__ = ["check_company", "harm", "may_be_overruled"]
 
 
 def harm(callback: Any, *, after: bool = True) -> str:
@@ -57,10 +57,24 @@ def check_company(finder: Any, kind: type) -> None:
             )
 
 
-def runs_in_threads(finder: Any) -> bool:
-    """Returns whether Keras may call this callback's hooks from threads."""
+def may_be_overruled(finder: Any) -> bool:
+    """Returns whether somebody may set the learning rate between two steps.
+
+    Keras's own callbacks do so at the ends of epochs only, those excepted
+    that run a user's function.
+
+    Args:
+        finder: The callback that asks, as for `check_company`.
+    """
     company = _callback_list(finder)
-    return bool(getattr(company, "_async_train", False))
+    if company is None:
+        return True
+    return any(
+        not type(other).__module__.startswith("keras.")
+        or isinstance(other, keras.callbacks.LambdaCallback)
+        for other in company.callbacks
+        if other is not finder
+    )
 
 
 def _callback_list(finder: Any) -> Any:

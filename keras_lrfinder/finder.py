@@ -250,6 +250,10 @@ class LRFinder(Sweep):
         if fresh and epoch > 0 and self._steps is None and not self._checked:
             self._test = self._recorder = self._new_test(initial_epoch=epoch)
 
+    def note_batch_size(self, rows: int | None) -> None:
+        """Puts the size of the first batch on record."""
+        self._run().note_batch_size(rows)
+
     def finish(self, stopped: bool) -> None:
         """Makes the curve, the suggestion and the pictures."""
         test = self._run()

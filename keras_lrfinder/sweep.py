@@ -18,6 +18,7 @@ import keras
 
 from keras_lrfinder.batch_loss import BatchLoss
 from keras_lrfinder.conflicts import check_company
+from keras_lrfinder.conflicts import may_be_overruled
 from keras_lrfinder.learning_rate import all_optimizers
 from keras_lrfinder.model_state import build_model
 from keras_lrfinder.model_state import is_built
@@ -69,6 +70,7 @@ class Sweep(keras.callbacks.Callback):
         self._optimizer = optimizer
         self._restore_at_end = restore
         self._recorder: Recorder | None = None
+        self._watched = True
         self._undo: Callable[[], None] = _nothing
         self.run_in(None)
 
@@ -105,12 +107,21 @@ class Sweep(keras.callbacks.Callback):
             stopped: Whether somebody else asked the fit to stop.
         """
 
+    def note_batch_size(self, rows: int | None) -> None:
+        """Called after the first step.
+
+        Args:
+            rows: Integer, how many samples its batch had, None where nobody
+                knows.
+        """
+
     # Keras calls the hooks below.
 
     def set_params(self, params: Any) -> None:
         """Keras calls this before any callback touches the model."""
         super().set_params(params)
         check_company(self, Sweep)
+        self._watched = may_be_overruled(self)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Takes the snapshot and sets the first learning rate."""
@@ -170,7 +181,8 @@ class Sweep(keras.callbacks.Callback):
             return
         model = self._running_model()
         try:
-            self._check_rate()
+            if self._watched:
+                self._check_rate()
             self._group.append(self._loss(model, logs))
             step_done = self._step_done()
         except (RuntimeError, TypeError, ValueError) as error:
@@ -298,12 +310,19 @@ class Sweep(keras.callbacks.Callback):
         if len(self._group) < self._per_step - self._phase:
             return False
         self._phase = 0
-        if self._many and not self._checked:
-            self._check_updates()
-        self._checked = True
+        if not self._checked:
+            self._first_step_done()
         if not (self._restore_at_end or self._borrowed) and self._session:
             self._session.state = None
         return not self._scales_loss or self._updated()
+
+    def _first_step_done(self) -> None:
+        if self._many:
+            self._check_updates()
+        self._checked = True
+        _ = self.model  # on JAX this brings the tracker's variables up to date
+        if self._per_call == 1:
+            self.note_batch_size(self._batch_loss.batch_size())
 
     def _updated(self) -> bool:
         updates = self._rate.updates()

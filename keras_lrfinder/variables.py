@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-__all__ = ["assigner", "host_copy", "reader"]
+__all__ = ["assigner", "emptier", "host_copy", "reader"]
 
 
 def assigner(variable: Any) -> Callable[[float], Any]:
@@ -25,13 +25,34 @@ def assigner(variable: Any) -> Callable[[float], Any]:
     import tensorflow as tf
 
     handle, dtype = value.handle, value.dtype
+    assign, constant = tf.raw_ops.AssignVariableOp, tf.constant
+    return lambda number: assign(resource=handle, value=constant(number, dtype))
 
-    def assign(number: float) -> None:
-        tf.raw_ops.AssignVariableOp(
-            resource=handle, value=tf.constant(number, dtype)
-        )
 
-    return assign
+def emptier(variables: list[Any]) -> Callable[[], None]:
+    """Returns a function that sets scalar variables to zero.
+
+    Args:
+        variables: `keras.Variable`s of shape `()`.
+    """
+    values = [_plain_tensorflow(variable) for variable in variables]
+    if any(value is None for value in values):
+
+        def assign_zeros() -> None:
+            for variable in variables:
+                variable.assign(0.0)
+
+        return assign_zeros
+    import tensorflow as tf
+
+    assign = tf.raw_ops.AssignVariableOp
+    pairs = [(v.handle, tf.constant(0, v.dtype)) for v in values]
+
+    def assign_ready_zeros() -> None:
+        for handle, zero in pairs:
+            assign(resource=handle, value=zero)
+
+    return assign_ready_zeros
 
 
 def reader(variable: Any) -> Callable[[], float]:

@@ -388,7 +388,9 @@ def test_a_bare_callback_is_as_good_as_a_list(net, xy, losses):
 def test_a_list_of_the_users_own_making_works(net, xy, losses):
     """A ready-made CallbackList with the range test in it is fine."""
     mine = finder()
-    company = CALLBACKS.CallbackList([mine], model=net, epochs=3, steps=8)
+    company = CALLBACKS.CallbackList(
+        [mine], add_history=True, model=net, epochs=3, steps=8
+    )
     before = net.get_weights()
     net.fit(*xy, **FIT, epochs=3, callbacks=company)
     reference.assert_measured(mine.curve, losses)
