@@ -81,10 +81,16 @@ class _Calls:
         return found
 
     def probed(self, model: Any) -> Any:
-        found = lr_find(model, **self._given, steps=STEPS, end_lr=_HIGHEST_LR)
+        """Runs the defaults: a ramp up to where it diverges, then probes."""
+        found = lr_find(model, **self._given, steps=STEPS)
         probes = sum(len(probe.losses) for probe in found.probes)
         self._probed.append(len(found.curve) + probes)
         return found
+
+    def probed_per_step(self, model: Any) -> Cost:
+        """Returns the time of as many of its steps as the others make."""
+        cost = timed(lambda: self.probed(model))
+        return cost / (self._probed[-1] / STEPS)
 
     def split(self, model: Any) -> Cost:
         clock, parts = _Clock(), {}
@@ -101,16 +107,11 @@ class _Calls:
         contenders = {
             "fit": lambda: timed(lambda: self.fit(model)),
             "lr_find": lambda: timed(lambda: self.ramp(model)),
-            "with probes": lambda: timed(lambda: self.probed(model)),
+            "with probes": lambda: self.probed_per_step(model),
             "split": lambda: self.split(model),
         }
         runs = interleave(contenders, rounds, seconds=6.0)
         found = self.ramp(model)
-        # A call with probes trains more steps: compared per step.
-        steps = max(self._probed)
-        runs["with probes"] = [
-            cost / (steps / STEPS) for cost in runs["with probes"]
-        ]
         plots = [
             timed(lambda: _draw(found)).wall * 1e3
             for _ in range(max(rounds // 3, 2))
@@ -120,7 +121,7 @@ class _Calls:
             "warm, with probes, per step": compare(
                 runs, "with probes", "fit", 1e-3
             ),
-            "steps with probes": steps,
+            "steps with probes": spread(self._probed),
             "split": _spreads(self._parts[1:]),
             "plot": spread(plots),
         }

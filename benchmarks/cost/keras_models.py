@@ -33,11 +33,13 @@ def compiled(shape: Shape, *extra: Any) -> Any:
 
 
 def data(shape: Shape, steps: int) -> tuple[Any, Any]:
-    """Returns inputs and class numbers for so many full batches."""
+    """Returns inputs and learnable classes for so many full batches."""
     rng = np.random.default_rng(5)
     rows = steps * shape.batch
     x = rng.standard_normal((rows, *shape.inputs), dtype=np.float32)
-    return x, rng.integers(shape.classes, size=rows).astype("int32")
+    flat = x.reshape(rows, -1)
+    weights = rng.standard_normal((flat.shape[1], shape.classes))
+    return x, (flat @ weights).argmax(axis=1).astype("int32")
 
 
 def heavy(width: int, depth: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import glob
 import os
 import platform
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ def describe_machine() -> dict[str, object]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory": f"{_memory() / 2**30:.0f} GiB",
+        "gpu": "NVIDIA" if glob.glob("/dev/nvidia[0-9]*") else "none",
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),

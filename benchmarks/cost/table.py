@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cost.targets import TITLES
+from benchmarks.cost.targets import judge
+
 __all__ = ["write_table"]
 
 _BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
@@ -28,6 +31,7 @@ def write_table(results: Path, file: Path) -> None:
     }
     sections = [
         _head(found),
+        _targets(found),
         _steps(found),
         _peers(found),
         _calls(found),
@@ -65,16 +69,25 @@ def _head(found: Results) -> str:
             (
                 name,
                 f"{machine['processor']}, {machine['cores']} cores, "
-                f"{machine['memory']}, {machine['system']}, no GPU"
-                if not machine.get("gpu")
-                else f"{machine['processor']}, {machine['gpu']}",
+                f"{machine['memory']}, {machine['system']}, "
+                f"GPU: {machine.get('gpu', 'none')}",
                 f"Python {machine['python']}, {versions}",
                 machine["date"],
                 f"{min(map(min, loads))} to {max(map(max, loads))}",
             )
         )
-    titles = ("figures", "machine", "versions", "date", "other load")
+    titles = ("figures", "machine", "versions", "date", "load, over all")
     return "\n\n".join([*lines, _grid(titles, rows)])
+
+
+def _targets(found: Results) -> str:
+    return _section(
+        "Targets",
+        TITLES,
+        judge(found),
+        after="*Met*: the upper quartile is. *Missed*: the lower one is not. "
+        "*Open*: the target lies between them, so this run cannot tell.",
+    )
 
 
 def _steps(found: Results) -> str:
