@@ -164,7 +164,7 @@ def test_one_output_of_several_can_be_monitored(monitor):
         probe=False,
         verbose=0,
     )
-    truth = expected(reference, 30, 22, 4)
+    truth = expected(reference, 30, 24, 4)
     np.testing.assert_allclose(finder.curve.losses, truth, rtol=1e-4)
 
 
