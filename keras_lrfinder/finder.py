@@ -140,9 +140,12 @@ class LRFinder(Sweep):
     @property
     def suggestion(self) -> Suggestion:
         """Which learning rate to train with, how sure that is, and why."""
-        if self._suggestion is None:
-            return suggest(self.curve, self._rule)
-        return self._suggestion
+        if self._suggestion is not None:
+            return self._suggestion
+        suggestion = suggest(self.curve, self._rule)
+        if self._run().done:
+            self._suggestion = suggestion
+        return suggestion
 
     @property
     def probes(self) -> tuple[Any, ...]:
@@ -211,6 +214,11 @@ class LRFinder(Sweep):
         if self._verbose and _is_chief():
             print(f"LRFinder: {done}")
         return lr
+
+    def __repr__(self) -> str:
+        about = {**self._ramp, "steps": self._steps}
+        settings = ", ".join(f"{k}={v!r}" for k, v in about.items())
+        return f"{type(self).__name__}({settings})"
 
     def __str__(self) -> str:
         if self._test is None:

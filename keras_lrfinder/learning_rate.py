@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -115,6 +116,12 @@ class SweptRate:
                 number.
         """
         self._assigns = [assigner_of(v) for v in self._variables]
+        self._own_assigner = assigner_of is assigner
+
+    def expect(self, lrs: Sequence[float]) -> None:
+        """Prepares for learning rates that will be set, where that helps."""
+        if self._own_assigner:
+            self._assigns = [assigner(v, lrs) for v in self._variables]
 
     def set(self, lr: float) -> None:
         """Sets the learning rate of the next update."""

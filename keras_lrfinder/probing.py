@@ -118,6 +118,7 @@ class _FixedRate(Sweep):
     def __init__(self, lr: float, *, monitor: str) -> None:
         super().__init__(monitor=monitor, restore=False)
         self.lr = lr
+        self.lrs = [lr]
         self.losses: list[float] = []
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from collections.abc import Sequence
 from numbers import Integral
 from numbers import Real
 from typing import Any
@@ -162,6 +163,11 @@ class RangeTest:
     def lr(self) -> float:
         """The learning rate for the next step; once over, the last one."""
         return self._lrs[min(len(self._losses), len(self._lrs) - 1)]
+
+    @property
+    def lrs(self) -> Sequence[float]:
+        """The learning rates of all steps of the ramp."""
+        return self._lrs
 
     @property
     def done(self) -> bool:

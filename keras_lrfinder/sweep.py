@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
 
@@ -37,6 +38,10 @@ class Recorder(Protocol):
     @property
     def lr(self) -> float:
         """The learning rate of the next step."""
+
+    @property
+    def lrs(self) -> Sequence[float]:
+        """All learning rates that may come."""
 
     @property
     def done(self) -> bool:
@@ -149,6 +154,7 @@ class Sweep(keras.callbacks.Callback):
         )
         self._recorder = recorder
         self._lr = self._used_lr = recorder.lr
+        self._rate.expect(recorder.lrs)
         self._rate.set(self._lr)
         self._new_epoch = False
 
