@@ -15,6 +15,7 @@ import keras
 from keras_lrfinder.applying import apply_learning_rate
 from keras_lrfinder.curve import Curve
 from keras_lrfinder.curve import StopReason
+from keras_lrfinder.learning_rate import all_optimizers
 from keras_lrfinder.learning_rate import leaf_optimizers
 from keras_lrfinder.plotting import plot_curve
 from keras_lrfinder.plotting import save_plots
@@ -210,6 +211,13 @@ class LRFinder(Sweep):
         lr = float(self.suggestion)
         model = self.model if model is None else model
         optimizers = named_optimizers(model, self._optimizer)
+        own = {id(optimizer) for optimizer in all_optimizers(model)}
+        if not all(id(optimizer) in own for optimizer in optimizers):
+            raise ValueError(
+                "`model` must hold the optimizer that was tested, but it has "
+                "another one; set its learning rate to "
+                f"{lr:g} by hand. Received: model={model!r}"
+            )
         done = apply_learning_rate(model, optimizers, lr)
         if self._verbose and _is_chief():
             print(f"LRFinder: {done}")

@@ -161,7 +161,8 @@ def decide(
         reading: The constants.
 
     Returns:
-        `Suggestion`. Its `lr` is None where every probe blew up; it is that
+        `Suggestion`. Its `lr` is None where every probe blew up, or where
+        neither ramp nor probes found anything to learn; it is that
         of the ramp, lowered below what blew up, where there were no
         held-out samples to judge by.
     """
@@ -170,6 +171,8 @@ def decide(
     levels = _levels(curve, probes)
     if levels.blown.all():
         return _refused(suggestion, levels)
+    if not levels.learnt.any() and _hardly_fell(curve):
+        return _nothing_to_learn(suggestion)
     ramp = math.log10(suggestion.lr)
     read = readings(curve, probes)
     if read is None:
@@ -316,6 +319,24 @@ def _memorised(levels: _Levels) -> float:
     if not fall > 0.02 * abs(levels.first):
         return 0.0
     return float(np.clip((held - train) / fall, 0.0, 1.0))
+
+
+def _hardly_fell(curve: Curve) -> bool:
+    seen = landmarks(curve)
+    return seen is None or seen.first - seen.lowest < 0.01 * seen.scale
+
+
+def _nothing_to_learn(suggestion: Suggestion) -> Suggestion:
+    return Suggestion(
+        lr=None,
+        low=None,
+        high=None,
+        confidence="none",
+        rule=suggestion.rule,
+        reason="the loss fell by less than 1 % in the test, and "
+        f"{PROBE_STEPS} steps at one learning rate did not lower it either: "
+        "check that inputs and targets belong together",
+    )
 
 
 def _refused(suggestion: Suggestion, levels: _Levels) -> Suggestion:

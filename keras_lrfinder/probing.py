@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_lrfinder.curve import Curve
@@ -89,10 +90,13 @@ class Prober:
                 callbacks=[sweep],
                 verbose=0,
             )
+            losses = np.array(sweep.losses)
+            if not _finite_weights(self._model):
+                # Some layers hide a NaN from the loss: relu makes it zero.
+                losses = np.append(losses, math.nan)
             after = None if before is None else self._held_out_loss()
         finally:
             self._session.rewind()
-        losses = np.array(sweep.losses)
         source = "" if before is None else self._replay.source
         return Probe(lr, losses, after, before, source)
 
@@ -110,6 +114,13 @@ class Prober:
             # leaves the model's variables empty.
             self._session.rewind()
             return None
+
+
+def _finite_weights(model: Any) -> bool:
+    return all(
+        bool(np.isfinite(keras.ops.convert_to_numpy(weight)).all())
+        for weight in model.trainable_variables
+    )
 
 
 class _FixedRate(Sweep):

@@ -283,6 +283,8 @@ def _steps_to_settle(steps: int) -> int:
 
 
 def _as_float(loss: Any) -> float:
+    if hasattr(loss, "detach"):
+        loss = loss.detach()  # PyTorch warns of a float with a gradient
     try:
         return float(loss)
     except (TypeError, ValueError) as error:

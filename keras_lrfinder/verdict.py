@@ -7,11 +7,13 @@ import dataclasses
 import numpy as np
 
 from keras_lrfinder.curve import Curve
+from keras_lrfinder.curve import StopReason
 from keras_lrfinder.landmarks import Landmarks
 
 __all__ = ["Verdict", "refusal", "verdict"]
 
 _FEWEST_POINTS = 8
+_CUT_SHORT = (StopReason.OUT_OF_DATA, StopReason.INTERRUPTED)
 # In this first part of the range, in decades, a rise without a fall says that
 # the test started too high or that something is wrong.
 _TOO_EARLY = 1.0 / 3.0
@@ -60,6 +62,11 @@ def refusal(curve: Curve, seen: Landmarks | None) -> str:
     if seen.fell:
         return ""
     start = float(np.log10(curve.lrs[0]))
+    if curve.stop_reason in _CUT_SHORT:
+        return (
+            f"the loss did not fall up to {curve.lrs[-1]:.1e}, where "
+            f"{curve.stop_reason.cause}. {curve.stop_reason.remedy}"
+        )
     if not seen.stayed_high:
         # What looks like a rise is noise too, where nothing fell.
         return (
@@ -91,7 +98,13 @@ def verdict(curve: Curve, seen: Landmarks, lr: float) -> Verdict:
     sure = seen.fell and seen.rose and not stranger
     confidence = "high" if sure else "low"
     reach = 10.0 ** (_REACH if sure else 2.0 * _REACH)
-    if falling:
+    if falling and curve.stop_reason in _CUT_SHORT:
+        reason = (
+            f"still falling at {curve.lrs[-1]:.1e}, where "
+            f"{curve.stop_reason.cause}, so this is a lower bound. "
+            f"{curve.stop_reason.remedy}"
+        )
+    elif falling:
         reason = (
             f"still falling at end_lr={curve.lrs[-1]:g}, so this is a lower "
             f"bound: at least {lr:.1e}; raise end_lr to know more"
@@ -113,7 +126,10 @@ def _stranger(curve: Curve) -> str:
 
 def _seen(seen: Landmarks) -> str:
     edge = f"{10.0**seen.edge:.1e}"
+    share = (seen.first - seen.lowest) / seen.scale
     fall = f"the loss fell from {seen.first:.3g} to {seen.lowest:.3g}"
+    if share < 0.01:
+        fall = f"the loss fell by {share:.1%} only"
     if seen.fell and seen.rose:
         return f"{fall}, and training became unstable near {edge}"
     if seen.fell:
