@@ -103,12 +103,11 @@ def test_a_probe_records_the_losses_of_training_at_its_learning_rate(xy):
     probe = finder.probes[0]
     twin = model(keras.optimizers.SGD(probe.lr))
     twin.set_weights(start)
-    losses = [
-        np.ravel(twin.train_on_batch(x, y))[0] for _ in range(len(probe.losses))
-    ]
-    if keras.__version__ >= "3.10":
-        np.testing.assert_allclose(probe.losses, losses, rtol=1e-4)
-    np.testing.assert_allclose(probe.losses[0], losses[0], rtol=1e-5)
+    losses = []
+    for _ in probe.losses:
+        twin.reset_metrics()  # older Keras goes on with the mean
+        losses.append(np.ravel(twin.train_on_batch(x, y))[0])
+    np.testing.assert_allclose(probe.losses, losses, rtol=1e-4)
 
 
 def test_validation_data_judge_the_probes(xy):
