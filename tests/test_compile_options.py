@@ -74,8 +74,12 @@ def test_lr_find_runs_one_step_per_execution(xy):
     assert net.steps_per_execution == 4
 
 
+# Keras 3.3 calls no hook after an execution in which the data run out.
+RAGGED = pytest.param(3, marks=pytest.mark.keras("3.4"), id="ragged")
+
+
 @several_steps
-@pytest.mark.parametrize("each", [4, 3], ids=["even", "ragged"])
+@pytest.mark.parametrize("each", [pytest.param(4, id="even"), RAGGED])
 def test_the_callback_has_one_rate_per_execution(each, xy):
     """In the user's fit a step is one execution, with its mean loss.
 
