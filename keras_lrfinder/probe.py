@@ -327,13 +327,9 @@ def _hardly_fell(curve: Curve) -> bool:
 
 
 def _nothing_to_learn(suggestion: Suggestion) -> Suggestion:
-    return Suggestion(
-        lr=None,
-        low=None,
-        high=None,
-        confidence="none",
-        rule=suggestion.rule,
-        reason="the loss fell by less than 1 % in the test, and "
+    return Suggestion.refused(
+        suggestion.rule,
+        "the loss fell by less than 1 % in the test, and "
         f"{PROBE_STEPS} steps at one learning rate did not lower it either: "
         "check that inputs and targets belong together",
     )
@@ -341,13 +337,9 @@ def _nothing_to_learn(suggestion: Suggestion) -> Suggestion:
 
 def _refused(suggestion: Suggestion, levels: _Levels) -> Suggestion:
     lowest = 10.0 ** levels.x[0]
-    return Suggestion(
-        lr=None,
-        low=None,
-        high=None,
-        confidence="none",
-        rule=suggestion.rule,
-        reason=f"training blew up at every probe, down to {lowest:.1e}: test "
+    return Suggestion.refused(
+        suggestion.rule,
+        f"training blew up at every probe, down to {lowest:.1e}: test "
         "lower learning rates, and check the scale of inputs and targets",
     )
 

@@ -56,6 +56,11 @@ class Suggestion:
     rule: str
     reason: str
 
+    @classmethod
+    def refused(cls, rule: str, reason: str) -> Suggestion:
+        """Returns the suggestion that has no learning rate, and says why."""
+        return cls(None, None, None, "none", rule, reason)
+
     def __float__(self) -> float:
         if self.lr is None:
             raise ValueError(f"no learning rate to suggest: {self.reason}")
@@ -189,7 +194,7 @@ def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
     seen = landmarks(curve)
     refused = refusal(curve, seen)
     if refused or seen is None:
-        return Suggestion(None, None, None, "none", name, refused)
+        return Suggestion.refused(name, refused)
     lr = float(function(curve))
     if not (math.isfinite(lr) and lr > 0):
         return Suggestion(

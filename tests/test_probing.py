@@ -302,3 +302,32 @@ def test_data_that_cannot_be_read_twice_are_said_not_to_be_probed(xy):
     finder = find(net, huge(), steps=20, start_lr=1e-4)
     assert finder.probes == ()
     assert "not probed" in finder.suggestion.reason
+
+
+def test_a_nan_that_the_loss_hides_ends_a_probe_as_blown_up(xy):
+    """Weights that are not finite count, whatever the loss says."""
+
+    class Hiding(keras.layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=(), initializer="ones")
+
+        def call(self, x):
+            return x + 0.0 * keras.ops.where(self.scale > 0, 1.0, 2.0)
+
+    net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1), Hiding()])
+    net.compile("sgd", "mse")
+    net.layers[-1].scale.assign(np.nan)
+    probes = find(net, *xy, batch_size=SIZE).probes
+    assert probes
+    assert all(not np.isfinite(p.losses[-1]) for p in probes)
+    assert all(np.isfinite(p.losses[:-1]).all() for p in probes)
+
+
+def test_apply_refuses_a_model_without_the_optimizer_that_was_tested(xy):
+    """Another model's optimizer is not set in its stead."""
+    tested, other = model("sgd"), model("sgd")
+    finder = find(
+        tested, *xy, batch_size=SIZE, probe=False, optimizer=tested.optimizer
+    )
+    with pytest.raises(ValueError, match="must hold the optimizer"):
+        finder.apply(other)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from keras_lrfinder.calibration import calibrated
 from keras_lrfinder.calibration import constants_of
 from keras_lrfinder.curve import Curve
+from keras_lrfinder.curve import StopReason
 from keras_lrfinder.landmarks import landmarks
 from keras_lrfinder.range_test import RangeTest
 from keras_lrfinder.range_test import ramp_lrs
@@ -367,3 +368,21 @@ def test_noise_alone_is_refused(draw):
         if suggest(Curve(lrs=lrs, losses=draw(np.random.default_rng(seed)))).lr
     ]
     assert len(answered) <= 4
+
+
+def test_data_that_ran_out_are_the_reason_not_end_lr():
+    """A curve cut short by its data does not ask for a higher end."""
+    lrs = ramp_lrs(1e-7, 10.0, 100)[:70]
+    losses = 2.3 - 1.8 / (1 + np.exp(-3 * (np.log10(lrs) + 3.0)))
+    found = suggest(
+        Curve(
+            lrs=lrs,
+            losses=losses,
+            steps=100,
+            end_lr=10.0,
+            stop_reason=StopReason.OUT_OF_DATA,
+            optimizer="adam",
+        )
+    )
+    assert "the data ran out" in found.reason
+    assert "end_lr" not in found.reason
