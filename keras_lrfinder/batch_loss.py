@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_lrfinder.jax_loop import JaxLoop
+from keras_lrfinder.overriding import overrides
 from keras_lrfinder.variables import emptier
 from keras_lrfinder.variables import reader
 
@@ -76,14 +77,9 @@ class BatchLoss:
 
 def _tracker(model: Any, monitor: str) -> Any:
     # A method of the user's own may log any metric under any name.
-    if any(_overridden(model, name) for name in _LOGGING):
+    if overrides(model, _LOGGING):
         return None
     found = [m for m in model.metrics if m.name == monitor]
     if len(found) == 1 and type(found[0]) is keras.metrics.Mean:
         return found[0]
     return None
-
-
-def _overridden(model: Any, name: str) -> bool:
-    own = getattr(type(model), name, None)
-    return name in vars(model) or own is not getattr(keras.Model, name, None)

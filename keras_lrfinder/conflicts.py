@@ -8,7 +8,16 @@ from typing import Any
 
 import keras
 
+from keras_lrfinder.overriding import overrides
+
 __all__ = ["check_company", "harm", "may_be_overruled"]
+
+_BATCH_HOOKS = (
+    "on_batch_begin",
+    "on_batch_end",
+    "on_train_batch_begin",
+    "on_train_batch_end",
+)
 
 
 def harm(callback: Any, *, after: bool = True) -> str:
@@ -58,10 +67,10 @@ def check_company(finder: Any, kind: type) -> None:
 
 
 def may_be_overruled(finder: Any) -> bool:
-    """Returns whether somebody may set the learning rate between two steps.
+    """Returns whether a callback may set the learning rate between two steps.
 
-    Keras's own callbacks do so at the ends of epochs only, those excepted
-    that run a user's function.
+    It can do so in the hooks of a batch, which Keras's own ones use for other
+    things. What happens between two epochs is made good at the next start.
 
     Args:
         finder: The callback that asks, as for `check_company`.
@@ -70,8 +79,11 @@ def may_be_overruled(finder: Any) -> bool:
     if company is None:
         return True
     return any(
-        not type(other).__module__.startswith("keras.")
-        or isinstance(other, keras.callbacks.LambdaCallback)
+        overrides(other, _BATCH_HOOKS)
+        and (
+            not type(other).__module__.startswith("keras.")
+            or isinstance(other, keras.callbacks.LambdaCallback)
+        )
         for other in company.callbacks
         if other is not finder
     )

@@ -23,6 +23,7 @@ from keras_lrfinder.conflicts import may_be_overruled
 from keras_lrfinder.learning_rate import all_optimizers
 from keras_lrfinder.model_state import build_model
 from keras_lrfinder.model_state import is_built
+from keras_lrfinder.overriding import overrides
 from keras_lrfinder.session import Session
 
 __all__ = ["Recorder", "Sweep", "named_optimizers"]
@@ -30,6 +31,8 @@ __all__ = ["Recorder", "Sweep", "named_optimizers"]
 # Mixed precision skips updates while the gradients overflow, some eight at
 # the start. So many in a row only come where they are not finite at all.
 _MOST_SKIPPED = 40
+# Where a model of the user's own may set the learning rate itself.
+_TRAINING = ("train_step", "make_train_function")
 
 
 class Recorder(Protocol):
@@ -134,6 +137,7 @@ class Sweep(keras.callbacks.Callback):
         if not self._borrowed:
             # A run that an exception ended has left its traces behind.
             self.restore()
+        self._watched |= overrides(model, _TRAINING)
         self._thread = threading.get_ident()
         self._group: list[float] = []
         self._skipped = 0
@@ -149,8 +153,9 @@ class Sweep(keras.callbacks.Callback):
         self._rate = session.rate
         self._batch_loss = BatchLoss(model, self._monitor, session.loop)
         # On JAX `self.model` copies the whole state out of the running fit.
-        self._apart = session.loop is not None and not (
-            self._many or self._scales_loss or self._validation
+        self._apart = keras.backend.backend() != "jax" or (
+            session.loop is not None
+            and not (self._many or self._scales_loss or self._validation)
         )
         self._recorder = recorder
         self._lr = self._used_lr = recorder.lr
@@ -368,8 +373,9 @@ class Sweep(keras.callbacks.Callback):
             ) from None
 
     def _loss_of_step(self, model: Any) -> float:
-        loss = sum(self._group) / len(self._group)
-        self._group.clear()
+        group = self._group
+        loss = group[0] if len(group) == 1 else sum(group) / len(group)
+        group.clear()
         if self._validation is not None and math.isfinite(loss):
             return self._validation(model)
         return loss

@@ -22,29 +22,12 @@ def assigner(
         variable: `keras.Variable` of shape `()`.
         expected: Numbers that will be assigned.
     """
-    # On TensorFlow Keras's assign takes some 40 µs (scopes, shape checks):
-    # with three a step more than a small model's step may cost. The public
-    # op beneath takes 8. A variable on several devices needs Keras's way.
+    if keras.backend.backend() == "torch":
+        return lambda number: _fill(variable, number)
     value = _plain_tensorflow(variable)
     if value is None:
         return variable.assign  # type: ignore[no-any-return]
-    import tensorflow as tf
-
-    handle, dtype = value.handle, value.dtype
-    assign, constant = tf.raw_ops.AssignVariableOp, tf.constant
-    # Making a tensor right after a step takes longer than assigning it: it
-    # waits for the step. All at once beforehand they take next to nothing.
-    numbers = list(expected)[:_MOST_EXPECTED]
-    tensors = tf.unstack(constant(numbers, dtype)) if numbers else []
-    ready = dict(zip(numbers, tensors))
-
-    def assign_number(number: float) -> None:
-        tensor = ready.get(number)
-        if tensor is None:
-            tensor = constant(number, dtype)
-        assign(resource=handle, value=tensor)
-
-    return assign_number
+    return _tensorflow_assigner(value, expected)
 
 
 def emptier(variables: list[Any]) -> Callable[[], None]:
@@ -53,24 +36,13 @@ def emptier(variables: list[Any]) -> Callable[[], None]:
     Args:
         variables: `keras.Variable`s of shape `()`.
     """
-    values = [_plain_tensorflow(variable) for variable in variables]
-    if any(value is None for value in values):
+    assigns = [assigner(variable, (0.0,)) for variable in variables]
 
-        def assign_zeros() -> None:
-            for variable in variables:
-                variable.assign(0.0)
+    def assign_zeros() -> None:
+        for assign in assigns:
+            assign(0.0)
 
-        return assign_zeros
-    import tensorflow as tf
-
-    assign = tf.raw_ops.AssignVariableOp
-    pairs = [(v.handle, tf.constant(0, v.dtype)) for v in values]
-
-    def assign_ready_zeros() -> None:
-        for handle, zero in pairs:
-            assign(resource=handle, value=zero)
-
-    return assign_ready_zeros
+    return assign_zeros
 
 
 def reader(variable: Any) -> Callable[[], float]:
@@ -99,6 +71,37 @@ def host_copy(variable: Any) -> Any:
     import numpy as np
 
     return np.array(keras.ops.convert_to_numpy(variable), copy=True)
+
+
+def _tensorflow_assigner(
+    value: Any, expected: Sequence[float]
+) -> Callable[[float], None]:
+    # On TensorFlow Keras's assign takes some 40 µs (scopes, shape checks):
+    # with three a step more than a small model's step may cost. The public
+    # op beneath takes 8. A variable on several devices needs Keras's way.
+    import tensorflow as tf
+
+    handle, dtype = value.handle, value.dtype
+    assign, constant = tf.raw_ops.AssignVariableOp, tf.constant
+    # Making a tensor right after a step takes longer than assigning it: it
+    # waits for the step. All at once beforehand they take next to nothing.
+    numbers = list(expected)[:_MOST_EXPECTED]
+    tensors = tf.unstack(constant(numbers, dtype)) if numbers else []
+    ready = dict(zip(numbers, tensors))
+
+    def assign_number(number: float) -> None:
+        tensor = ready.get(number)
+        if tensor is None:
+            tensor = constant(number, dtype)
+        assign(resource=handle, value=tensor)
+
+    return assign_number
+
+
+def _fill(variable: Any, number: float) -> None:
+    # Keras's assign on PyTorch makes a tensor of the number first. On a GPU
+    # that is a copy from the host, which waits for the step; a fill does not.
+    variable.value.data.fill_(number)
 
 
 def _plain_tensorflow(variable: Any) -> Any:

@@ -364,6 +364,26 @@ def test_a_foreign_learning_rate_is_found_out(hook, first, net, xy, losses):
     assert_right_or_found_out(net, losses, run)
 
 
+class WarmsUp(keras.Model):
+    """Sets the learning rate within its own `train_step`."""
+
+    def train_step(self, data):
+        self.optimizer.learning_rate.assign(0.3)
+        return super().train_step(data)
+
+
+@pytest.mark.backend("tensorflow", "torch")
+def test_a_learning_rate_set_by_the_train_step_is_found_out(xy):
+    """So is one that the model sets itself; it would be trained with it."""
+    plain = reference.model()
+    net = WarmsUp(plain.inputs, plain.outputs)
+    net.compile(keras.optimizers.SGD(0.01), "mse")
+    before = net.get_weights()
+    with pytest.raises(RuntimeError, match="something else set the learning"):
+        fit(net, xy, [finder()])
+    assert_unchanged(net, before)
+
+
 def test_two_range_tests_in_one_fit_are_refused(net, xy):
     """Of two range tests neither would have its learning rate."""
     assert_refused(net, xy, [finder(), finder()], "two range tests")

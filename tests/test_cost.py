@@ -76,6 +76,7 @@ def counts(monkeypatch, backend):
     found.watch(keras.Model, "reset_metrics")
     found.watch(keras.Variable, "assign")
     found.watch(keras.ops, "convert_to_numpy")
+    found.watch(variables, "_fill")
     for module in (variables, jax_loop, learning_rate, model_state):
         found.watch(module, "host_copy")
     if backend == "tensorflow":
@@ -89,11 +90,11 @@ def counts(monkeypatch, backend):
     return found
 
 
-def added_per_step(counts, model):
+def added_per_step(counts, model, *others):
     """Calls per step that a fit makes with the finder and not without."""
     # Whatever is built, traced or compiled is so by now.
     tiny.fit(model)
-    tiny.fit(model, callbacks=[finder()])
+    tiny.fit(model, callbacks=[*others, finder()])
 
     def once(steps, callbacks):
         x, y = tiny.data(steps * tiny.BATCH)
@@ -102,24 +103,37 @@ def added_per_step(counts, model):
     added = collections.Counter()
     for sign, callbacks in ((1, lambda: [finder()]), (-1, list)):
         for longer, steps in ((1, LONG), (-1, SHORT)):
-            for name, number in once(steps, callbacks()).items():
+            found = once(steps, [*others, *callbacks()])
+            for name, number in found.items():
                 added[name] += sign * longer * number
     steps = LONG - SHORT
     return {name: number / steps for name, number in added.items() if number}
 
 
-# On TensorFlow, the learning rate and the two numbers of the loss's mean are
-# written past Keras; on JAX the three go into the state that the step gets
-# anyway. Nothing is read back: nobody else in these fits sets the rate.
+# On TensorFlow and PyTorch, the learning rate and the two numbers of the
+# loss's mean are written past Keras; on JAX the three go into the state that
+# the step gets anyway. Nothing is read back: nobody else in these fits can
+# set the rate.
 STEP = {
     "tensorflow": {"AssignVariableOp": 3},
     "jax": {},
-    "torch": {"assign": 3},
+    "torch": {"_fill": 3},
 }
 
 
 def test_step_costs_what_it_must(counts, backend):
     assert added_per_step(counts, tiny.compiled()) == STEP[backend]
+
+
+class Epochs(keras.callbacks.Callback):
+    """A user's callback that cannot come between two steps."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        pass
+
+
+def test_callback_without_batch_hooks_costs_a_step_nothing(counts, backend):
+    assert added_per_step(counts, tiny.compiled(), Epochs()) == STEP[backend]
 
 
 METRICS = ["accuracy", "sparse_categorical_crossentropy"]

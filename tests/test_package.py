@@ -47,6 +47,7 @@ LAYERS = [
     "tensorboard",
     "schedules",
     "momentum",
+    "overriding",
     "variables",
     "jax_loop",
     "learning_rate",
