@@ -101,7 +101,7 @@ def whole_run(times: Sequence[Cost], end: Cost, skip: int = 10) -> Cost:
 def interleave(
     contenders: Mapping[str, Callable[[], Cost]],
     rounds: int,
-    seconds: float = 20.0,
+    seconds: float = 90.0,
 ) -> Rounds:
     """Runs every contender once a round, in a new order each time.
 

@@ -35,8 +35,8 @@ class Shape:
 SHAPES = {
     shape.name: shape
     for shape in (
-        Shape("tiny MLP", (32,), (), (64,), 64, 200, 40),
-        Shape("small CNN", (28, 28, 1), (8, 16), (), 32, 40, 30),
-        Shape("larger MLP", (512,), (), (1024, 768), 384, 14, 20),
+        Shape("tiny MLP", (32,), (), (64,), 64, 120, 150),
+        Shape("small CNN", (28, 28, 1), (8, 16), (), 64, 24, 100),
+        Shape("larger MLP", (512,), (), (1024, 768), 640, 9, 60),
     )
 }
