@@ -63,14 +63,11 @@ def reader(variable: Any) -> Callable[[], float]:
 
 
 def host_copy(variable: Any) -> Any:
-    """Returns the value of a variable as a NumPy array of its own.
-
-    Keras hands out views: on TensorFlow and PyTorch they change under the
-    reader as training goes on, on JAX the buffer is given away.
-    """
-    import numpy as np
-
-    return np.array(keras.ops.convert_to_numpy(variable), copy=True)
+    """Returns the value of a variable as a NumPy array of its own."""
+    array = keras.ops.convert_to_numpy(variable)
+    # Keras may hand out a view, which changes as training goes on. But a
+    # second copy of a copy would be one variable more at the memory's peak.
+    return array if array.flags.owndata else array.copy()
 
 
 def _tensorflow_assigner(

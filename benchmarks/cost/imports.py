@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 from benchmarks.cost.pairing import spread
@@ -17,7 +19,7 @@ start = time.perf_counter(), time.thread_time()
 from keras_lrfinder import LRFinder, lr_find
 print(time.perf_counter() - start[0], time.thread_time() - start[1])
 """
-_INTERPRETERS = 5
+_INTERPRETERS = 9
 
 
 def measure_imports(quick: bool = False) -> dict[str, Any]:
@@ -27,19 +29,23 @@ def measure_imports(quick: bool = False) -> dict[str, Any]:
         quick: Whether to start one only.
     """
     rows = []
-    _import()  # compiles what is not compiled yet
-    for _ in range(1 if quick else _INTERPRETERS):
-        rows.append(_import())
+    with tempfile.TemporaryDirectory() as compiled:
+        _import(compiled)  # as an installer does
+        for _ in range(1 if quick else _INTERPRETERS):
+            rows.append(_import(compiled))
     wall, cpu = zip(*rows)
     return {"wall": spread(wall), "cpu": spread(cpu)}
 
 
-def _import() -> tuple[float, float]:
+def _import(compiled: str) -> tuple[float, float]:
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": compiled}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM],
         check=True,
         capture_output=True,
         text=True,
+        env=environment,
     )
     wall, cpu = done.stdout.split()[-2:]
     return float(wall) * 1e3, float(cpu) * 1e3
