@@ -13,10 +13,12 @@ from typing import Any
 import keras
 
 from keras_lrfinder.applying import apply_learning_rate
+from keras_lrfinder.arguments import check_flag
 from keras_lrfinder.curve import Curve
 from keras_lrfinder.curve import StopReason
 from keras_lrfinder.learning_rate import all_optimizers
 from keras_lrfinder.learning_rate import leaf_optimizers
+from keras_lrfinder.model_state import check_model
 from keras_lrfinder.plotting import plot_curve
 from keras_lrfinder.plotting import save_plots
 from keras_lrfinder.range_test import RangeTest
@@ -123,11 +125,13 @@ class LRFinder(Sweep):
         # Refuses bad arguments here and not in the middle of a fit.
         RangeTest(steps=2 if steps is None else steps, **self._ramp)  # type: ignore[arg-type]
         check_rule(rule)
+        check_flag("restore", restore)
+        check_flag("verbose", verbose)
         if not isinstance(monitor, str):
             raise TypeError(f"`monitor` must be a string. Received: {monitor=}")
         self._steps = steps
         self._rule = rule
-        self._plot_dir = None if plot_dir is None else os.fspath(plot_dir)
+        self._plot_dir = _path(plot_dir)
         self._verbose = verbose
         self._test: RangeTest | None = None
         self._suggestion: Suggestion | None = None
@@ -206,10 +210,13 @@ class LRFinder(Sweep):
             The learning rate.
 
         Raises:
+            TypeError: `model` is no Keras model.
             ValueError: There is none to suggest; the message is the reason.
+                Or `model` has not the optimizer that was tested.
         """
         lr = float(self.suggestion)
         model = self.model if model is None else model
+        check_model(model)
         optimizers = named_optimizers(model, self._optimizer)
         own = {id(optimizer) for optimizer in all_optimizers(model)}
         if not all(id(optimizer) in own for optimizer in optimizers):
@@ -383,6 +390,17 @@ def _check_strategy(model: Any) -> None:
             "it. Run the range test on one worker, under MirroredStrategy "
             "or none."
         )
+
+
+def _path(directory: str | os.PathLike[str] | None) -> str | None:
+    if directory is None:
+        return None
+    if not isinstance(directory, (str, os.PathLike)):
+        raise TypeError(
+            "`plot_dir` must be the path of a directory, or None. "
+            f"Received: plot_dir={directory!r}"
+        )
+    return os.fspath(directory)
 
 
 def _check_writable(directory: str) -> None:

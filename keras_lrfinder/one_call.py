@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 
+from keras_lrfinder.arguments import check_flag
 from keras_lrfinder.conflicts import harm
 from keras_lrfinder.finder import LRFinder
 from keras_lrfinder.fit_data import FitData
@@ -97,6 +98,11 @@ def lr_find(
     """
     finder_kwargs, fit_kwargs = _sort_arguments({"x": x, "y": y, **kwargs})
     _check_compiled(model)
+    check_flag("probe", probe)
+    if x is None:
+        raise ValueError(
+            "`x` must be the data to train on, as for `fit`. Received: x=None"
+        )
     finder = LRFinder(
         start_lr, end_lr, steps=steps, verbose=verbose, **finder_kwargs
     )
@@ -238,6 +244,12 @@ def _harmless(callbacks: Any, verbose: int) -> list[Any]:
             "`callbacks` must be a list of callbacks. Received: a CallbackList"
         )
     given = keras.tree.flatten(callbacks)
+    for callback in given:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(
+                "`callbacks` must be Keras callbacks. "
+                f"Received: callbacks={callbacks!r}"
+            )
     kept = [c for c in given if not harm(c) and not _steers(c)]
     left_out = [type(c).__name__ for c in given if c not in kept]
     if left_out and verbose:
@@ -269,9 +281,13 @@ def _validation_loss(
         2,
         3,
     ):
+        kind = type(validation).__name__
+        size = (
+            f" of {len(validation)}" if hasattr(validation, "__len__") else ""
+        )
         raise TypeError(
             "`validation` must be (x, y) or (x, y, sample_weight). "
-            f"Received: {type(validation).__name__}"
+            f"Received: a {kind}{size}"
         )
     x, y, *weights = validation
 

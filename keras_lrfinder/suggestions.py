@@ -20,6 +20,7 @@ from keras_lrfinder.landmarks import landmarks
 from keras_lrfinder.sketch import html_card
 from keras_lrfinder.smoothing import ema
 from keras_lrfinder.smoothing import ema_span
+from keras_lrfinder.verdict import Verdict
 from keras_lrfinder.verdict import refusal
 from keras_lrfinder.verdict import verdict
 
@@ -195,13 +196,15 @@ def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
     refused = refusal(curve, seen)
     if refused or seen is None:
         return Suggestion.refused(name, refused)
-    lr = float(function(curve))
+    lr = _answer(name, function, curve)
     if not (math.isfinite(lr) and lr > 0):
         return Suggestion(
             None, None, None, "none", name, f"the rule {name} answered {lr}"
         )
     lr = min(max(lr, float(curve.lrs[0])), float(curve.lrs[-1]))
     said = verdict(curve, seen, lr)
+    if function is not default:
+        said = _doubted(said, verdict(curve, seen, default(curve)), lr)
     return Suggestion(
         lr, said.low, said.high, said.confidence, name, said.reason
     )
@@ -210,6 +213,30 @@ def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
 def check_rule(rule: object) -> None:
     """Raises where `suggest` would not take `rule`."""
     _rule(rule)
+
+
+def _answer(name: str, function: Rule, curve: Curve) -> float:
+    answer = function(curve)
+    try:
+        return float(answer)
+    except (TypeError, ValueError):
+        raise TypeError(
+            "`rule` must return a learning rate, one number. Received: "
+            f"{answer!r} from rule={name}"
+        ) from None
+
+
+def _doubted(said: Verdict, own: Verdict, lr: float) -> Verdict:
+    """Returns what is to be said of a rule, given what the default's is."""
+    if own.low <= lr <= own.high:
+        return said
+    doubt = (
+        f"; but the default rule would stay between {own.low:.1e} and "
+        f"{own.high:.1e}"
+    )
+    return dataclasses.replace(
+        said, confidence="low", reason=said.reason + doubt
+    )
 
 
 def _rule(rule: object) -> tuple[str, Rule]:

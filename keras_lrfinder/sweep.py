@@ -411,6 +411,10 @@ def named_optimizers(model: Any, named: Any) -> list[Any]:
     if isinstance(value, str):
         value = getattr(model, value, None)
     found = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not found:
+        raise ValueError(
+            f"`optimizer` must name at least one. Received: optimizer={named!r}"
+        )
     for optimizer in found:
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise ValueError(

@@ -56,7 +56,7 @@ def refusal(curve: Curve, seen: Landmarks | None) -> str:
         )
     if seen.points < _FEWEST_POINTS:
         return (
-            f"only {seen.points} finite losses ({curve.stop_reason.cause}), "
+            f"only {_losses(seen.points)} ({curve.stop_reason.cause}), "
             f"at least {_FEWEST_POINTS} are needed: {_more_points(seen)}"
         )
     if seen.fell:
@@ -82,6 +82,10 @@ def refusal(curve: Curve, seen: Landmarks | None) -> str:
             "inputs and targets"
         )
     return ""
+
+
+def _losses(points: int) -> str:
+    return f"{points} finite loss" if points == 1 else f"{points} finite losses"
 
 
 def _more_points(seen: Landmarks) -> str:

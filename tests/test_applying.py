@@ -175,6 +175,14 @@ def test_finder_applies_to_the_optimizer_of_another_model():
     assert (rate(model), rate(other)) == (0.5, pytest.approx(lr, rel=1e-6))
 
 
+def test_finder_applies_to_models_only():
+    """Not to the name of one."""
+    model, x, y = line_model(0.5)
+    finder = lr_find(model, x, y, batch_size=8, steps=60, verbose=0)
+    with pytest.raises(TypeError, match="`model` must be a keras.Model"):
+        finder.apply("model")
+
+
 def test_finder_without_a_suggestion_applies_nothing():
     """`apply` raises the reason, and the learning rate stays."""
     model, x, y = line_model(0.5)

@@ -380,6 +380,29 @@ def test_nothing_to_read_before_the_first_run(name):
         finder.plot() if name == "plot" else getattr(finder, name)
 
 
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ({"x": None}, ValueError, "`x` must be the data"),
+        ({"probe": "no"}, TypeError, "`probe` must be True or False"),
+        ({"restore": "x"}, TypeError, "`restore` must be True or False"),
+        ({"verbose": "2"}, TypeError, "`verbose` must be True or False"),
+        ({"plot_dir": 3}, TypeError, "`plot_dir` must be the path"),
+        ({"optimizer": []}, ValueError, "`optimizer` must name at least one"),
+        ({"callbacks": [3]}, TypeError, "`callbacks` must be Keras callbacks"),
+        ({"validation": ([1.0],)}, TypeError, "Received: a tuple of 1"),
+    ],
+)
+def test_lr_find_names_the_argument_that_is_wrong(given, error, words):
+    """Before anything has happened to the model."""
+    model = regression_model()
+    before = model.get_weights()
+    x, y = tiny.data(24)
+    with pytest.raises(error, match=words):
+        lr_find(model, **{"x": x, "y": y, "verbose": 0, **given})
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+
+
 # The stop rule through the hooks, driven by hand with invented losses.
 
 

@@ -31,6 +31,7 @@ PUBLIC = {
 # Each module may import those above it only.
 LAYERS = [
     "version",
+    "arguments",
     "smoothing",
     "sketch",
     "exact_json",

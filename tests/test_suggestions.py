@@ -267,6 +267,24 @@ def test_rule_without_an_answer(answer):
     assert "answered" in found.reason
 
 
+@pytest.mark.parametrize("answer", [None, "fast", [1.0, 2.0]])
+def test_rule_that_answers_no_number(answer):
+    """That is a mistake in the rule, and said so."""
+    with pytest.raises(TypeError, match="`rule` must return a learning rate"):
+        suggest(run(), lambda curve: answer)
+
+
+def test_rule_far_from_the_default_is_not_to_be_trusted():
+    """A clear curve says nothing for an answer at its start."""
+    own = suggest(run())
+    assert own.confidence == "high"
+    near = suggest(run(), lambda curve: own.lr * 1.1)
+    far = suggest(run(), lambda curve: curve.lrs[0])
+    assert near.confidence == "high"
+    assert far.confidence == "low"
+    assert f"between {own.low:.1e} and {own.high:.1e}" in far.reason
+
+
 def test_wrong_arguments():
     """Errors name the argument."""
     with pytest.raises(TypeError, match="`curve`"):
