@@ -277,17 +277,12 @@ def _validation_loss(
 ) -> Callable[[Any], float] | None:
     if validation is None:
         return None
-    if not isinstance(validation, (tuple, list)) or len(validation) not in (
-        2,
-        3,
-    ):
-        kind = type(validation).__name__
-        size = (
-            f" of {len(validation)}" if hasattr(validation, "__len__") else ""
-        )
+    sized = isinstance(validation, (tuple, list))
+    if not sized or len(validation) not in (2, 3):
+        size = f" of {len(validation)}" if sized else ""
         raise TypeError(
             "`validation` must be (x, y) or (x, y, sample_weight). "
-            f"Received: a {kind}{size}"
+            f"Received: a {type(validation).__name__}{size}"
         )
     x, y, *weights = validation
 

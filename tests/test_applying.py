@@ -179,7 +179,7 @@ def test_finder_applies_to_models_only():
     """Not to the name of one."""
     model, x, y = line_model(0.5)
     finder = lr_find(model, x, y, batch_size=8, steps=60, verbose=0)
-    with pytest.raises(TypeError, match="`model` must be a keras.Model"):
+    with pytest.raises(TypeError, match="`model` must be a keras"):
         finder.apply("model")
 
 
