@@ -110,7 +110,7 @@ class _Calls:
             "with probes": lambda: self.probed_per_step(model),
             "split": lambda: self.split(model),
         }
-        runs = interleave(contenders, rounds, seconds=6.0)
+        runs = interleave(contenders, rounds, seconds=25.0)
         found = self.ramp(model)
         plots = [
             timed(lambda: _draw(found)).wall * 1e3

@@ -25,6 +25,7 @@ __all__ = ["ENVIRONMENTS", "PARTS"]
 # backend, or the peers.
 PARTS = {
     "steps": ("steps", "measure_steps"),
+    "hooks": ("hooks", "measure_hooks"),
     "calls": ("call", "measure_calls"),
     "memory": ("memory", "measure_memory"),
     "imports": ("imports", "measure_imports"),
@@ -32,7 +33,7 @@ PARTS = {
     "peers": ("peers", "measure_peers"),
     "packages": ("keras_packages", "measure_packages"),
 }
-_ON_KERAS = ("steps", "calls", "memory", "imports")
+_ON_KERAS = ("steps", "hooks", "calls", "memory", "imports")
 ENVIRONMENTS = {
     # The analysis is plain NumPy: once is enough.
     "tensorflow": (*_ON_KERAS, "analysis"),
@@ -44,7 +45,13 @@ ENVIRONMENTS = {
 # Of two cores the threads of a small step take now one and now both, which
 # changes its time by more than a finder does. JAX keeps both: there a fit
 # without a finder runs ahead of the device, which is what a finder may cost.
-_ON_ONE_CORE = {("steps", "tensorflow"), ("steps", "torch"), ("peers", "peers")}
+_ON_ONE_CORE = {
+    ("steps", "tensorflow"),
+    ("steps", "torch"),
+    ("hooks", "tensorflow"),
+    ("hooks", "torch"),
+    ("peers", "peers"),
+}
 _NAMED = (
     "keras_lrfinder",
     "keras",

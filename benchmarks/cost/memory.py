@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
-import resource
 import subprocess
 import sys
 from typing import Any
@@ -74,8 +72,7 @@ def _run(run: str, depth: int) -> dict[str, float]:
         model.fit(**given)
     del given
     gc.collect()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    after = _now()
+    after, peak = _resident("VmRSS"), _resident("VmHWM")
     variables = {
         id(v): v for v in (*model.variables, *model.optimizer.variables)
     }
@@ -85,10 +82,11 @@ def _run(run: str, depth: int) -> dict[str, float]:
     return {"state": state / _MB, "peak": peak / _MB, "after": after / _MB}
 
 
-def _now() -> int:
-    with open("/proc/self/statm") as file:
-        pages = int(file.read().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def _resident(name: str) -> int:
+    # Not `getrusage`: its peak is that of the parent process, if higher.
+    with open("/proc/self/status") as file:
+        rows = dict(line.split(":", 1) for line in file)
+    return int(rows[name].split()[0]) * 1024
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def write_table(results: Path, file: Path) -> None:
         _head(found),
         _targets(found),
         _steps(found),
+        _hooks(found),
         _peers(found),
         _calls(found),
         _split(found),
@@ -133,6 +134,23 @@ def _added(clocks: Any, unit: str) -> tuple[str, ...]:
         _number(wall["fastest"]["ratio"], 3),
         _spread(cpu["added"], digits),
         _number(cpu["fastest"]["added"], digits),
+    )
+
+
+def _hooks(found: Results) -> str:
+    rows = [
+        (title, part, _spread(microseconds, 1))
+        for name, title in _BACKENDS.items()
+        for part, microseconds in _figures(found, name, "hooks").items()
+    ]
+    return _section(
+        "Where the finder's own time in a step goes, in µs",
+        ("backend", "part", "time"),
+        rows,
+        after="The two hooks are all of it; the three parts below are within "
+        "them. The tiny MLP. The first operation after a training step finds "
+        "nothing of TensorFlow's eager runtime in the processor's caches: "
+        "the one that does nothing shows what that alone takes.",
     )
 
 
