@@ -164,6 +164,35 @@ def test_probes_that_say_nothing(reached, held_out, words):
     assert words in last.reason
 
 
+def shallow():
+    """A curve that falls by half a percent before it blows up."""
+    test = RangeTest(1e-7, 10.0, 100, optimizer="adam")
+    while True:
+        x = np.log10(test.lr)
+        loss = FIRST * (1 - 0.005 / (1 + np.exp(-3 * (x + 2.5))))
+        if not test.record(loss + np.exp(4 * (x + 0.3))):
+            return test.curve
+
+
+def test_neither_ramp_nor_probes_learn_anything():
+    """A fall of nothing, confirmed by no probe, is no answer."""
+    curve = shallow()
+    found = suggest(curve)
+    assert found.lr is not None
+    probes = climb(curve, found, lambda lr: FIRST)
+    last = decide(curve, found, probes)
+    assert (last.lr, last.confidence) == (None, "none")
+    assert "belong together" in last.reason
+
+
+def test_a_shallow_fall_that_probes_confirm_is_an_answer():
+    """Where 60 steps at one learning rate do lower the loss."""
+    curve = shallow()
+    found = suggest(curve)
+    probes = climb(curve, found, lambda lr: 0.8 * FIRST)
+    assert decide(curve, found, probes).lr is not None
+
+
 def test_nothing_to_probe():
     """A refused ramp is not probed; no probes change nothing."""
     curve = ramp()
