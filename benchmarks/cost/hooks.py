@@ -31,7 +31,7 @@ _WITHIN = {
     "setting the learning rate": (SweptRate, "set"),
     "recording the loss": (RangeTest, "record"),
 }
-_FITS, _STEPS, _SKIPPED = 5, 400, 20
+_FITS, _STEPS, _SKIPPED = 9, 400, 20
 
 
 class _Operation(keras.callbacks.Callback):
@@ -66,14 +66,16 @@ def measure_hooks(quick: bool = False) -> dict[str, Any]:
     if keras.backend.backend() == "tensorflow":
         least = {"an operation that does nothing": (_Operation, "run")}
         watched.append((least, _Operation))
-    found: dict[str, Any] = {}
-    for functions, callback in watched:
-        for _ in range(2 if quick else _FITS):
+    found: dict[str, list[float]] = {}
+    for number in range(1 + (1 if quick else _FITS)):
+        for functions, callback in watched:
             with _stopwatches(functions) as times:
                 fit(callback())
-        for name, seconds in times.items():
-            found[name] = spread([1e6 * s for s in seconds[_SKIPPED:]])
-    return found
+            for name, seconds in times.items():
+                kept = found.setdefault(name, [])
+                if number:  # a first round warms up
+                    kept += [1e6 * s for s in seconds[_SKIPPED:]]
+    return {name: spread(values) for name, values in found.items()}
 
 
 @contextlib.contextmanager
