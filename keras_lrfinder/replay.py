@@ -111,7 +111,7 @@ def sample(validation: Any, batch_size: int) -> dict[str, Any]:
     if is_arrays(values) and length(values) > _MOST_VALIDATION:
         rows = _shuffled(length(values))[:_MOST_VALIDATION]
         values = take(values, np.sort(rows))
-    return _evaluated(values, batch_size)
+    return _named(values, batch_size)
 
 
 def is_arrays(structure: Any) -> bool:
@@ -169,14 +169,11 @@ def _of_arrays(source: Arrays, batches: int, reserve: bool) -> Replay | None:
     # One epoch without a ragged batch, however few samples there are: the
     # epoch ends of a fit take longer than its steps.
     used = np.resize(order[kept:], batches * size)
-    x, y, weights = take(source.values, used)
+    train = _named(take(source.values, used), size)
     held_out = None
     if kept:
-        held_out = _evaluated(
-            take(source.values, order[:kept]), source.batch_size
-        )
-    train = {"x": x, "y": y, "sample_weight": weights}
-    return Replay({**train, "batch_size": size}, held_out)
+        held_out = _named(take(source.values, order[:kept]), source.batch_size)
+    return Replay(train, held_out)
 
 
 def _of_batches(
@@ -236,7 +233,8 @@ def _reserved_batches(batch: Any) -> int:
     return max(1, _MOST_RESERVED // max(rows, 1))
 
 
-def _evaluated(values: Any, batch_size: int) -> dict[str, Any]:
+def _named(values: Any, batch_size: int) -> dict[str, Any]:
+    """Returns arguments of `fit` and `evaluate` for arrays, in this order."""
     x, y, weights = values
     dataset = _ready_dataset(values, batch_size)
     if dataset is not None:
@@ -252,8 +250,8 @@ def _evaluated(values: Any, batch_size: int) -> dict[str, Any]:
 def _ready_dataset(values: Any, batch_size: int) -> Any:
     """Returns the batches that TensorFlow would make of some arrays, or None.
 
-    It makes them anew for every `evaluate`, which takes 0.1 s: longer than
-    what a probe is judged by takes to go through most models.
+    It makes them anew for every `fit` and `evaluate`, which takes 0.1 s:
+    longer than small models need for a probe, or for what judges it.
     """
     x, y, weights = values
     if keras.backend.backend() != "tensorflow" or y is None:
