@@ -4,6 +4,7 @@
 and data are in `tiny.py`.
 """
 
+import gc
 import os
 
 # Before anything imports Keras.
@@ -70,6 +71,17 @@ def backend():
     import keras
 
     return keras.backend.backend()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_heap():
+    """Spares garbage collections what is there for good.
+
+    TensorFlow keeps something of every function it ever traced. After some
+    hundred tests a collection would take a second, and many tests make one.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
