@@ -169,7 +169,7 @@ def _of_arrays(source: Arrays, batches: int, reserve: bool) -> Replay | None:
     # One epoch without a ragged batch, however few samples there are: the
     # epoch ends of a fit take longer than its steps.
     used = np.resize(order[kept:], batches * size)
-    train = _named(take(source.values, used), size)
+    train = _named(take(source.values, used), size, whole=True)
     held_out = None
     if kept:
         held_out = _named(take(source.values, order[:kept]), source.batch_size)
@@ -233,10 +233,13 @@ def _reserved_batches(batch: Any) -> int:
     return max(1, _MOST_RESERVED // max(rows, 1))
 
 
-def _named(values: Any, batch_size: int) -> dict[str, Any]:
-    """Returns arguments of `fit` and `evaluate` for arrays, in this order."""
+def _named(values: Any, batch_size: int, whole: bool = False) -> dict[str, Any]:
+    """Returns arguments of `fit` and `evaluate` for arrays, in this order.
+
+    `whole` says that every batch has `batch_size` rows.
+    """
     x, y, weights = values
-    dataset = _ready_dataset(values, batch_size)
+    dataset = _ready_dataset(values, batch_size, whole)
     if dataset is not None:
         return {"x": dataset}
     return {
@@ -247,7 +250,7 @@ def _named(values: Any, batch_size: int) -> dict[str, Any]:
     }
 
 
-def _ready_dataset(values: Any, batch_size: int) -> Any:
+def _ready_dataset(values: Any, batch_size: int, whole: bool) -> Any:
     """Returns the batches that TensorFlow would make of some arrays, or None.
 
     It makes them anew for every `fit` and `evaluate`, which takes 0.1 s:
@@ -267,4 +270,7 @@ def _ready_dataset(values: Any, batch_size: int) -> Any:
         a.astype(keras.config.floatx()) if a.dtype.kind == "f" else a
         for a in arrays
     )
-    return tf.data.Dataset.from_tensor_slices(numbers).batch(batch_size)
+    dataset = tf.data.Dataset.from_tensor_slices(numbers)
+    # Which makes their size part of the shape, as with Keras's own batches:
+    # with it the training step need not be traced anew.
+    return dataset.batch(batch_size, drop_remainder=whole)

@@ -9,6 +9,7 @@ import gc
 import weakref
 
 import keras
+import numpy as np
 import pytest
 import tiny
 
@@ -30,8 +31,8 @@ def finder():
     return LRFinder(end_lr=1e-3, stop_factor=None, verbose=0)
 
 
-def find(model, probe=False, steps=2 * EPOCH):
-    """The same in one call."""
+def find(model, steps=2 * EPOCH):
+    """The same in one call, without probes."""
     x, y = tiny.data()
     return lr_find(
         model,
@@ -40,9 +41,22 @@ def find(model, probe=False, steps=2 * EPOCH):
         batch_size=tiny.BATCH,
         steps=steps,
         end_lr=0.5,
-        probe=probe,
+        probe=False,
         verbose=0,
     )
+
+
+def learnable(rows):
+    """Samples whose class shows: a ramp on them falls, and is probed."""
+    x = np.random.default_rng(0).normal(size=(rows, tiny.FEATURES))
+    return x.astype("float32"), (x[:, 0] > 0).astype("int32")
+
+
+def find_with_probes(model, x, y):
+    """The whole range test in one call."""
+    found = lr_find(model, x, y, batch_size=tiny.BATCH, steps=40, verbose=0)
+    assert found.probes
+    return found
 
 
 class Counts:
@@ -176,9 +190,15 @@ def states(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("probe", [False, True])
-def test_one_call_copies_the_state_once(states, probe):
-    find(tiny.compiled(), probe=probe)
+CALLS = {
+    "without probes": find,
+    "with probes": lambda model: find_with_probes(model, *learnable(160)),
+}
+
+
+@pytest.mark.parametrize("how", CALLS)
+def test_one_call_copies_the_state_once(states, how):
+    CALLS[how](tiny.compiled())
     assert len(states) == 1
 
 
@@ -192,9 +212,9 @@ def alive(references):
     return [r() for r in references if r() is not None]
 
 
-@pytest.mark.parametrize("probe", [False, True])
-def test_one_call_keeps_no_copy(states, probe):
-    found = find(tiny.compiled(), probe=probe)
+@pytest.mark.parametrize("how", CALLS)
+def test_one_call_keeps_no_copy(states, how):
+    found = CALLS[how](tiny.compiled())
     assert not alive(states)
     assert len(found.curve)
 
@@ -229,13 +249,13 @@ def test_model_is_not_kept_alive(backend):
 
 
 class PassThrough(keras.layers.Layer):
-    """Counts the calls from Python: one for each trace."""
+    """Counts the calls of training from Python: one for each trace."""
 
     calls = 0
 
-    def call(self, x):
+    def call(self, x, training=None):
         """Hands on its input."""
-        type(self).calls += 1
+        type(self).calls += bool(training)
         return x
 
 
@@ -256,7 +276,6 @@ def traces(action):
 TESTS = {
     "callback": lambda model: tiny.fit(model, callbacks=[finder()]),
     "one call": find,
-    "with probes": lambda model: find(model, probe=True),
 }
 
 
@@ -267,6 +286,16 @@ def test_trained_model_is_not_traced_again(how):
     tiny.fit(model)
     assert traces(lambda: TESTS[how](model)) == 0
     assert traces(lambda: tiny.fit(model)) == 0
+
+
+@pytest.mark.backend("tensorflow", "jax")
+@pytest.mark.parametrize("rows", [160, 163], ids=["even", "ragged"])
+def test_probes_do_not_trace_a_trained_model_again(rows):
+    model = traceable()
+    x, y = learnable(rows)
+    tiny.fit(model, x=x, y=y)
+    assert traces(lambda: find_with_probes(model, x, y)) == 0
+    assert traces(lambda: tiny.fit(model, x=x, y=y)) == 0
 
 
 @pytest.fixture
@@ -294,6 +323,17 @@ def test_next_fit_compiles_nothing(compilations, how):
     TESTS[how](model)
     del compilations[:]
     tiny.fit(model)
+    assert compilations == []
+
+
+@pytest.mark.backend("jax")
+def test_next_fit_after_probes_compiles_nothing(compilations):
+    model = traceable()
+    x, y = learnable(160)
+    tiny.fit(model, x=x, y=y)
+    find_with_probes(model, x, y)
+    del compilations[:]
+    tiny.fit(model, x=x, y=y)
     assert compilations == []
 
 
