@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 __all__ = ["assigner", "emptier", "host_copy", "reader"]
 
@@ -64,9 +65,16 @@ def reader(variable: Any) -> Callable[[], float]:
 
 def host_copy(variable: Any) -> Any:
     """Returns the value of a variable as a NumPy array of its own."""
-    array = keras.ops.convert_to_numpy(variable)
-    # Keras may hand out a view, which changes as training goes on. But a
-    # second copy of a copy would be one variable more at the memory's peak.
+    # Of a variable itself Keras makes a copy of a copy on TensorFlow and
+    # PyTorch: one variable more at the memory's peak.
+    if keras.backend.backend() == "tensorflow":
+        value = _plain_tensorflow(variable)
+        if value is not None:
+            return np.asarray(value.numpy())
+        array = keras.ops.convert_to_numpy(variable)
+    else:
+        array = keras.ops.convert_to_numpy(variable.value)
+    # It may be a view, which changes as training goes on.
     return array if array.flags.owndata else array.copy()
 
 

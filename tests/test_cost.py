@@ -6,6 +6,7 @@ what happens once a fit drops out; and those of a plain fit are taken off.
 
 import collections
 import gc
+import tracemalloc
 import weakref
 
 import keras
@@ -21,6 +22,7 @@ from keras_lrfinder import model_state
 from keras_lrfinder import session
 from keras_lrfinder import variables
 from keras_lrfinder.model_state import ModelState
+from keras_lrfinder.variables import host_copy
 
 EPOCH = 6  # the steps of one epoch of `tiny.fit`
 SHORT, LONG = 5, 15  # steps
@@ -174,6 +176,19 @@ def test_every_variable_is_copied_once(counts):
     # And the learning rate apart, Keras's own generator where there is one,
     # and on JAX the dtypes of three numbers and two empty ones.
     assert kept <= per_fit <= kept + 7
+
+
+def test_copying_a_variable_holds_no_second_copy():
+    variable = keras.Variable(np.ones((512, 512), "float32"))
+    size = 512 * 512 * 4
+    tracemalloc.start()
+    try:
+        copy = host_copy(variable)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert copy.nbytes == size
+    assert size <= peak < 1.5 * size
 
 
 @pytest.fixture
