@@ -12,7 +12,7 @@ from keras_lrfinder.overriding import overrides
 from keras_lrfinder.variables import emptier
 from keras_lrfinder.variables import reader
 
-__all__ = ["BatchLoss"]
+__all__ = ["BatchLoss", "check_falls"]
 
 # What decides, in Keras, which number is logged under which name.
 _LOGGING = ("train_step", "compute_metrics", "get_metrics_result", "metrics")
@@ -73,6 +73,38 @@ class BatchLoss:
         count = getattr(self._tracker, "count", None)
         rows = reader(count)() if count is not None else 0.0
         return int(rows) if rows >= 1 else None
+
+
+def check_falls(model: Any, monitor: str) -> None:
+    """Refuses a metric that is better the higher it is.
+
+    A range test looks for what makes the monitored value fall, and would
+    suggest what spoils an accuracy fastest.
+
+    Args:
+        model: The compiled Keras model, after its first step: before that
+            Keras has not made the metrics yet.
+        monitor: String, the key of `logs` to be read.
+
+    Raises:
+        ValueError: `monitor` is a metric that Keras knows to rise.
+    """
+    metrics = [
+        metric
+        for group in model.metrics
+        for metric in getattr(group, "metrics", (group,))
+    ]
+    found = [metric for metric in metrics if metric.name == monitor] or [
+        # Of several outputs, each metric is logged as output_metric.
+        metric
+        for metric in metrics
+        if monitor.endswith(f"_{metric.name}")
+    ]
+    if any(getattr(metric, "_direction", None) == "up" for metric in found):
+        raise ValueError(
+            "`monitor` must be a loss, which falls as the model learns. "
+            f"Received: monitor={monitor!r}, which rises"
+        )
 
 
 def _tracker(model: Any, monitor: str) -> Any:

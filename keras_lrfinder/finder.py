@@ -85,7 +85,8 @@ class LRFinder(Sweep):
             before the first step where another callback would do harm, the
             number of steps is not known or `plot_dir` cannot be written;
             after it, with the model put back, where `monitor` is not in the
-            logs or `optimizer` is not the one that trains.
+            logs or is a metric that rises as the model learns (accuracy), or
+            `optimizer` is not the one that trains.
 
     Example:
         ```python

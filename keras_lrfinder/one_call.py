@@ -59,6 +59,9 @@ def lr_find(
     earlier, by what was trained on and the few batches that Keras reads
     ahead), a shuffled `tf.data.Dataset` object goes on in its order.
 
+    An error or Ctrl-C within the test comes through once the model is back.
+    The curve until there is kept only where an `LRFinder` was passed to `fit`.
+
     Args:
         model: A compiled `keras.Model`, built or not, fresh or trained.
         x: The training data, anything that `model.fit` takes.

@@ -18,6 +18,7 @@ from typing import Protocol
 import keras
 
 from keras_lrfinder.batch_loss import BatchLoss
+from keras_lrfinder.batch_loss import check_falls
 from keras_lrfinder.conflicts import check_company
 from keras_lrfinder.conflicts import may_be_overruled
 from keras_lrfinder.learning_rate import all_optimizers
@@ -328,6 +329,7 @@ class Sweep(keras.callbacks.Callback):
         return not self._scales_loss or self._updated()
 
     def _first_step_done(self) -> None:
+        check_falls(self.model, self._monitor)
         if self._many:
             self._check_updates()
         self._checked = True

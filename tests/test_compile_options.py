@@ -291,6 +291,39 @@ def test_a_monitor_that_is_not_logged_is_refused(xy):
         np.testing.assert_array_equal(one, other)
 
 
+RISING = {
+    "by-name": "accuracy",
+    "object": keras.metrics.AUC,
+    "R2": keras.metrics.R2Score,
+}
+
+
+@pytest.mark.parametrize("metric", RISING.values(), ids=RISING)
+def test_a_monitor_that_rises_is_refused(metric):
+    """What is better the higher it is has no LR at which it blows up."""
+    metric = metric if isinstance(metric, str) else metric(name="accuracy")
+    net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    net.compile("sgd", "binary_crossentropy", metrics=[metric])
+    before = net.get_weights()
+    x = np.random.default_rng(1).random((64, 4), dtype="float32")
+    with pytest.raises(ValueError, match=r"`monitor` must be a loss.*rises"):
+        lr_find(net, x, x[:, :1].round(), monitor="accuracy", verbose=0)
+    for one, other in zip(net.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_rising_metric_of_one_output_is_refused():
+    """Keras puts the output's name before the metric's."""
+    x = keras.Input((4,))
+    outputs = [keras.layers.Dense(1, name=name)(x) for name in ("a", "b")]
+    net = keras.Model(x, outputs)
+    net.compile("sgd", ["mse", "mse"], metrics=[["mae"], ["accuracy"]])
+    rows = np.random.default_rng(1).random((64, 4), dtype="float32")
+    data = rows, [rows[:, :1], rows[:, 1:2]]
+    with pytest.raises(ValueError, match="b_accuracy', which rises"):
+        lr_find(net, *data, monitor="b_accuracy", verbose=0)
+
+
 def test_train_on_batch_loops_use_the_engine(xy):
     """A loop of `train_on_batch` calls runs the test by `RangeTest`."""
     net = reference.model()
