@@ -29,8 +29,8 @@ __all__ = ["measure_calls"]
 
 STEPS = 100
 _HIGHEST_LR = 1e-3  # low, so that every ramp goes all the way
-_WARM_ROUNDS = 15
-_COLD_ROUNDS = 5
+_WARM_ROUNDS = 40
+_COLD_ROUNDS = 6
 
 
 def measure_calls(quick: bool = False) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class _Calls:
             "with probes": lambda: self.probed_per_step(model),
             "split": lambda: self.split(model),
         }
-        runs = interleave(contenders, rounds, seconds=25.0)
+        runs = interleave(contenders, rounds, seconds=120.0)
         found = self.ramp(model)
         plots = [
             timed(lambda: _draw(found)).wall * 1e3

@@ -14,6 +14,7 @@ from benchmarks.cost.keras_models import compiled
 from benchmarks.cost.keras_models import data
 from benchmarks.cost.pairing import spread
 from benchmarks.cost.shapes import SHAPES
+from benchmarks.cost.shapes import Shape
 from keras_lrfinder import LRFinder
 from keras_lrfinder.batch_loss import BatchLoss
 from keras_lrfinder.learning_rate import SweptRate
@@ -31,7 +32,8 @@ _WITHIN = {
     "setting the learning rate": (SweptRate, "set"),
     "recording the loss": (RangeTest, "record"),
 }
-_FITS, _STEPS, _SKIPPED = 9, 400, 20
+_SHAPES = ("tiny MLP", "small CNN")
+_FITS, _STEPS, _SKIPPED = 9, 200, 20
 
 
 class _Operation(keras.callbacks.Callback):
@@ -47,12 +49,16 @@ class _Operation(keras.callbacks.Callback):
 
 
 def measure_hooks(quick: bool = False) -> dict[str, Any]:
-    """Profiles the hooks on the tiny MLP; microseconds a step.
+    """Profiles the hooks on the smaller models; microseconds a step.
 
     Args:
         quick: Whether to do as little as possible, to try it out.
     """
-    shape = SHAPES["tiny MLP"]
+    fits = 1 if quick else _FITS
+    return {name: _measure(SHAPES[name], fits) for name in _SHAPES}
+
+
+def _measure(shape: Shape, fits: int) -> dict[str, Any]:
     model = compiled(shape)
     x, y = data(shape, _STEPS)
 
@@ -67,7 +73,7 @@ def measure_hooks(quick: bool = False) -> dict[str, Any]:
         least = {"an operation that does nothing": (_Operation, "run")}
         watched.append((least, _Operation))
     found: dict[str, list[float]] = {}
-    for number in range(1 + (1 if quick else _FITS)):
+    for number in range(1 + fits):
         for functions, callback in watched:
             with _stopwatches(functions) as times:
                 fit(callback())

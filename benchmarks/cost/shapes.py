@@ -35,8 +35,8 @@ class Shape:
 SHAPES = {
     shape.name: shape
     for shape in (
-        Shape("tiny MLP", (32,), (), (64,), 64, 120, 150),
-        Shape("small CNN", (28, 28, 1), (8, 16), (), 64, 24, 100),
-        Shape("larger MLP", (512,), (), (1024, 768), 640, 9, 60),
+        Shape("tiny MLP", (32,), (), (64,), 64, 300, 150),
+        Shape("small CNN", (28, 28, 1), (8, 16), (), 96, 48, 100),
+        Shape("larger MLP", (512,), (), (1024, 768), 640, 18, 60),
     )
 }

@@ -53,10 +53,10 @@ def _head(found: Results) -> str:
         "file for what is measured and how. Machines differ: read the ratios "
         "rather than the times. *Middle* is the median over the rounds of "
         "the difference to the plain run of the same round, with both "
-        "quartiles in brackets. *Fastest* is the difference between the "
-        "fastest run of each: other programs on the machine add to a run and "
-        "take nothing away. *CPU* is processor time of the main thread "
-        "alone.",
+        "quartiles in brackets: what single rounds vary by. *Fastest* is the "
+        "difference between the fastest run of each: other programs on the "
+        "machine add to a run and take nothing away. *CPU* is processor time "
+        "of the main thread alone.",
     ]
     rows = []
     for name, result in found.items():
@@ -86,8 +86,10 @@ def _targets(found: Results) -> str:
         "Targets",
         TITLES,
         judge(found),
-        after="*Met*: the upper quartile is. *Missed*: the lower one is not. "
-        "*Open*: the target lies between them, so this run cannot tell.",
+        after="In parentheses the 95 % interval of the middle value, from the "
+        "ranks of the rounds. *Met*: all of it is within the target. "
+        "*Missed*: none of it is. *Open*: the target, or a peer's own "
+        "interval, overlaps with it, so this run cannot tell.",
     )
 
 
@@ -139,16 +141,17 @@ def _added(clocks: Any, unit: str) -> tuple[str, ...]:
 
 def _hooks(found: Results) -> str:
     rows = [
-        (title, part, _spread(microseconds, 1))
+        (title, shape, part, _spread(microseconds, 1))
         for name, title in _BACKENDS.items()
-        for part, microseconds in _figures(found, name, "hooks").items()
+        for shape, parts in _figures(found, name, "hooks").items()
+        for part, microseconds in parts.items()
     ]
     return _section(
         "Where the finder's own time in a step goes, in µs",
-        ("backend", "part", "time"),
+        ("backend", "model", "part", "time"),
         rows,
         after="The two hooks are all of it; the three parts below are within "
-        "them. The tiny MLP. The first operation after a training step finds "
+        "them. The first operation after a training step finds "
         "nothing of TensorFlow's eager runtime in the processor's caches: "
         "the one that does nothing shows what that alone takes.",
     )
@@ -252,9 +255,9 @@ def _memory(found: Results) -> str:
                     title,
                     run,
                     _number(figures["state"], 0),
-                    _number(figures["peak"], 0),
-                    _number(figures.get("peak over fit, states", 0.0), 2),
-                    _number(figures.get("after over fit, states", 0.0), 2),
+                    _spread(figures["peak"], 0),
+                    _spread(figures["peak over fit, states"], 2),
+                    _spread(figures["after over fit, states"], 2),
                 )
             )
     titles = (
