@@ -89,11 +89,7 @@ def check_falls(model: Any, monitor: str) -> None:
     Raises:
         ValueError: `monitor` is a metric that Keras knows to rise.
     """
-    metrics = [
-        metric
-        for group in model.metrics
-        for metric in getattr(group, "metrics", (group,))
-    ]
+    metrics = [metric for each in model.metrics for metric in _members(each)]
     found = [metric for metric in metrics if metric.name == monitor] or [
         # Of several outputs, each metric is logged as output_metric.
         metric
@@ -105,6 +101,14 @@ def check_falls(model: Any, monitor: str) -> None:
             "`monitor` must be a loss, which falls as the model learns. "
             f"Received: monitor={monitor!r}, which rises"
         )
+
+
+def _members(metric: Any) -> list[Any]:
+    # Keras keeps what `compile` was given in one metric made of several.
+    members = getattr(metric, "metrics", None)
+    if not isinstance(members, list):
+        return [metric]
+    return [member for member in members if hasattr(member, "name")]
 
 
 def _tracker(model: Any, monitor: str) -> Any:

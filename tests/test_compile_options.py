@@ -324,6 +324,22 @@ def test_a_rising_metric_of_one_output_is_refused():
         lr_find(net, *data, monitor="b_accuracy", verbose=0)
 
 
+class Keeper(keras.metrics.MeanSquaredError):
+    """Keeps something of its own where Keras keeps members."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.metrics = {"kept": 1}
+
+
+@ways
+def test_a_metric_may_have_any_attributes(way, xy):
+    """What `metrics` means there is the user's business."""
+    net = reference.model(metrics=[Keeper(name="error")])
+    losses = expected(net, *xy)
+    reference.assert_measured(way(net, *xy, monitor="error").curve, losses)
+
+
 def test_train_on_batch_loops_use_the_engine(xy):
     """A loop of `train_on_batch` calls runs the test by `RangeTest`."""
     net = reference.model()
