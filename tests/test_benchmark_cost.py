@@ -39,8 +39,17 @@ def test_a_drift_that_both_share_cancels():
         assert wall["added"][name] == pytest.approx(10.0, rel=1e-6)
 
 
-def steps_of(low, middle, high):
-    """Returns stored figures: the finder's own cost of a step, thrice."""
+def test_the_interval_of_thousands_of_values_is_the_normal_one():
+    """Their ranks are the values; a hook has been timed as often."""
+    values = 2500
+    found = spread(range(values))
+    half = 1.96 * np.sqrt(values) / 2
+    assert found["sure_high"] - found["median"] == pytest.approx(half, abs=1.5)
+    assert found["median"] - found["sure_low"] == pytest.approx(half, abs=1.5)
+
+
+def cost_of_a_step(low, middle, high):
+    """Returns stored figures, the same in microseconds and as a ratio."""
     added = {"median": middle, "sure_low": low, "sure_high": high}
     wall = {"added": added, "ratio": added}
     wall["fastest"] = {"added": middle, "ratio": middle}
@@ -58,13 +67,22 @@ VERDICTS = {
 }
 
 
+def rows_of(interval, **others):
+    finder = {"LRFinder": cost_of_a_step(*interval)}
+    steps = {"tiny MLP": finder, "small CNN": finder}
+    return judge({"tensorflow": stored("steps", steps), **others})
+
+
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_a_verdict_needs_the_whole_interval(verdict):
     """At most 60 us, as shown: the target of the tiny model."""
-    finder = {"LRFinder": steps_of(*VERDICTS[verdict])}
-    steps = {"tiny MLP": finder, "small CNN": finder}
-    rows = judge({"tensorflow": stored("steps", steps)})
-    assert rows[0][-1] == verdict
+    assert rows_of(VERDICTS[verdict])[0][-1] == verdict
+
+
+def test_a_quick_try_measures_fewer_points():
+    """What it left out gets no row."""
+    analysis = {"100": {"suggest": spread([0.001])}}
+    assert judge({"tensorflow": stored("analysis", analysis)}) == []
 
 
 BESIDE = {
@@ -77,14 +95,7 @@ BESIDE = {
 @pytest.mark.parametrize("verdict", BESIDE)
 def test_a_peer_is_beaten_where_the_intervals_are_apart(verdict):
     """The peer's own interval is 40 to 60."""
-    finder = {"LRFinder": steps_of(*BESIDE[verdict])}
-    steps = {"tiny MLP": finder, "small CNN": finder}
-    peers = {"tiny MLP": {"another": steps_of(40.0, 50.0, 60.0)}}
-    rows = judge(
-        {
-            "tensorflow": stored("steps", steps),
-            "peers": stored("peers", peers),
-        }
-    )
-    assert "another" in rows[-1][0]
-    assert rows[-1][-1] == verdict
+    peers = {"tiny MLP": {"another": cost_of_a_step(40.0, 50.0, 60.0)}}
+    row = rows_of(BESIDE[verdict], peers=stored("peers", peers))[-1]
+    assert "another" in row[0]
+    assert row[-1] == verdict
