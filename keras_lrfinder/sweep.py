@@ -329,11 +329,11 @@ class Sweep(keras.callbacks.Callback):
         return not self._scales_loss or self._updated()
 
     def _first_step_done(self) -> None:
-        check_falls(self.model, self._monitor)
+        model = self.model  # on JAX this brings all variables up to date
+        check_falls(model, self._monitor)
         if self._many:
             self._check_updates()
         self._checked = True
-        _ = self.model  # on JAX this brings the tracker's variables up to date
         if self._per_call == 1:
             self.note_batch_size(self._batch_loss.batch_size())
 

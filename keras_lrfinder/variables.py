@@ -66,7 +66,8 @@ def reader(variable: Any) -> Callable[[], float]:
 def host_copy(variable: Any) -> Any:
     """Returns the value of a variable as a NumPy array of its own."""
     # Of a variable itself Keras makes a copy of a copy on TensorFlow and
-    # PyTorch: one variable more at the memory's peak.
+    # PyTorch: one variable more at the memory's peak. On several devices its
+    # value is not one array, and Keras knows which to take.
     if keras.backend.backend() == "tensorflow":
         value = _plain_tensorflow(variable)
         if value is not None:

@@ -20,6 +20,7 @@ from benchmarks.cost.pairing import interleave
 from benchmarks.cost.pairing import spread
 from benchmarks.cost.pairing import timed
 from benchmarks.cost.shapes import SHAPES
+from benchmarks.cost.shapes import SMALLER
 from benchmarks.cost.shapes import Shape
 from keras_lrfinder import finder as finder_module
 from keras_lrfinder import lr_find
@@ -43,7 +44,7 @@ def measure_calls(quick: bool = False) -> dict[str, Any]:
     for name, shape in SHAPES.items():
         warm = 1 if quick else _WARM_ROUNDS
         found[name] = _Calls(shape).warm(warm)
-    for name in ("tiny MLP", "small CNN"):
+    for name in SMALLER:
         cold = 1 if quick else _COLD_ROUNDS
         found[name] |= _Calls(SHAPES[name]).cold(cold)
         found[name]["compiled"] = _Calls(SHAPES[name]).compiling()

@@ -14,6 +14,7 @@ from benchmarks.cost.keras_models import compiled
 from benchmarks.cost.keras_models import data
 from benchmarks.cost.pairing import spread
 from benchmarks.cost.shapes import SHAPES
+from benchmarks.cost.shapes import SMALLER
 from benchmarks.cost.shapes import Shape
 from keras_lrfinder import LRFinder
 from keras_lrfinder.batch_loss import BatchLoss
@@ -32,7 +33,6 @@ _WITHIN = {
     "setting the learning rate": (SweptRate, "set"),
     "recording the loss": (RangeTest, "record"),
 }
-_SHAPES = ("tiny MLP", "small CNN")
 _FITS, _STEPS, _SKIPPED = 9, 200, 20
 
 
@@ -55,7 +55,7 @@ def measure_hooks(quick: bool = False) -> dict[str, Any]:
         quick: Whether to do as little as possible, to try it out.
     """
     fits = 1 if quick else _FITS
-    return {name: _measure(SHAPES[name], fits) for name in _SHAPES}
+    return {name: _measure(SHAPES[name], fits) for name in SMALLER}
 
 
 def _measure(shape: Shape, fits: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["SHAPES", "Shape"]
+__all__ = ["SHAPES", "SMALLER", "Shape"]
 
 
 @dataclass(frozen=True)
@@ -40,3 +40,5 @@ SHAPES = {
         Shape("larger MLP", (512,), (), (1024, 768), 640, 18, 60),
     )
 }
+# Quick enough for what needs new models, or many fits.
+SMALLER = ("tiny MLP", "small CNN")
