@@ -15,7 +15,7 @@ import numpy as np
 from keras_lrfinder import OneCycle
 from keras_lrfinder import OneCycleMomentum
 from keras_lrfinder import lr_find
-from keras_lrfinder.uses import one_cycle_max_lr
+from keras_lrfinder.analysis.uses import one_cycle_max_lr
 
 SAMPLE = Path(__file__).with_name("data") / "mnist_sample.npz"
 

@@ -5,22 +5,22 @@ from importlib.util import find_spec as _find_spec
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
-from keras_lrfinder.curve import Curve
-from keras_lrfinder.curve import StopReason
-from keras_lrfinder.plotting import plot_curves
-from keras_lrfinder.range_test import RangeTest
-from keras_lrfinder.suggestions import RULES
-from keras_lrfinder.suggestions import Suggestion
-from keras_lrfinder.suggestions import suggest
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.range_test import RangeTest
+from keras_lrfinder.analysis.suggestions import RULES
+from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.analysis.suggestions import suggest
+from keras_lrfinder.pictures.plotting import plot_curves
 from keras_lrfinder.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from keras_lrfinder.finder import LRFinder
-    from keras_lrfinder.model_state import snapshot
-    from keras_lrfinder.momentum import OneCycleMomentum
-    from keras_lrfinder.one_call import lr_find
     from keras_lrfinder.schedules import OneCycle
     from keras_lrfinder.schedules import Triangular
+    from keras_lrfinder.training.finder import LRFinder
+    from keras_lrfinder.training.lr_find import lr_find
+    from keras_lrfinder.training.momentum import OneCycleMomentum
+    from keras_lrfinder.training.snapshot import snapshot
 
 __all__ = [
     "RULES",
@@ -41,12 +41,12 @@ __all__ = [
 # These need Keras, whose import takes seconds and a backend. A curve can be
 # read, analysed and drawn without it, so they are imported when asked for.
 _KERAS_SIDE = {
-    "LRFinder": "finder",
+    "LRFinder": "training.finder",
     "OneCycle": "schedules",
-    "OneCycleMomentum": "momentum",
+    "OneCycleMomentum": "training.momentum",
     "Triangular": "schedules",
-    "lr_find": "one_call",
-    "snapshot": "model_state",
+    "lr_find": "training.lr_find",
+    "snapshot": "training.snapshot",
 }
 
 _NO_BACKEND = (

@@ -15,14 +15,14 @@ import pytest
 import tiny
 
 from keras_lrfinder import LRFinder
-from keras_lrfinder import jax_loop
-from keras_lrfinder import learning_rate
 from keras_lrfinder import lr_find
-from keras_lrfinder import model_state
-from keras_lrfinder import session
-from keras_lrfinder import variables
-from keras_lrfinder.model_state import ModelState
-from keras_lrfinder.variables import host_copy
+from keras_lrfinder.training import jax_loop
+from keras_lrfinder.training import learning_rate
+from keras_lrfinder.training import loan as session
+from keras_lrfinder.training import snapshot as model_state
+from keras_lrfinder.training import variables
+from keras_lrfinder.training.snapshot import ModelState
+from keras_lrfinder.training.variables import host_copy
 
 EPOCH = 6  # the steps of one epoch of `tiny.fit`
 SHORT, LONG = 5, 15  # steps

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from keras_lrfinder import exact_json
-from keras_lrfinder.curve import Curve
-from keras_lrfinder.curve import StopReason
-from keras_lrfinder.smoothing import ema
+from keras_lrfinder.analysis import curve_file as exact_json
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.smoothing import ema
 
 SETTINGS = st.recursive(
     st.none()
@@ -551,8 +551,8 @@ class TestDisplay:
     def test_loads_neither_keras_nor_matplotlib(self):
         """Loading, suggesting and showing need neither."""
         code = (
-            "import sys; from keras_lrfinder.curve import Curve; "
-            "from keras_lrfinder.suggestions import suggest; "
+            "import sys; from keras_lrfinder.analysis.curve import Curve; "
+            "from keras_lrfinder.analysis.suggestions import suggest; "
             "c = Curve.from_json(sys.stdin.read()); suggest(c); c.to_text(); "
             "c._repr_html_(); "
             "assert not {'keras', 'tensorflow', 'matplotlib'} & "

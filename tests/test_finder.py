@@ -17,7 +17,7 @@ import tiny
 from keras_lrfinder import LRFinder
 from keras_lrfinder import StopReason
 from keras_lrfinder import lr_find
-from keras_lrfinder.range_test import ramp_lrs
+from keras_lrfinder.analysis.range_test import ramp_lrs
 
 START, END = 1e-4, 0.3
 

@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from keras_lrfinder import snapshot
-from keras_lrfinder.model_state import ModelState
+from keras_lrfinder.training.snapshot import ModelState
 
 
 def model_with_schedule():

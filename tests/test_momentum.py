@@ -12,10 +12,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lrfinder import momentum
-from keras_lrfinder.momentum import OneCycleMomentum
 from keras_lrfinder.schedules import OneCycle
 from keras_lrfinder.schedules import value_at
+from keras_lrfinder.training import momentum
+from keras_lrfinder.training.momentum import OneCycleMomentum
 
 BACKEND = keras.backend.backend()
 GRAPH_ONLY = pytest.mark.skipif(

@@ -28,44 +28,29 @@ PUBLIC = {
     "suggest",
 }
 
-# Each module may import those above it only.
-LAYERS = [
-    "version",
-    "arguments",
-    "smoothing",
-    "sketch",
-    "exact_json",
-    "curve",
-    "range_test",
-    "landmarks",
-    "calibration",
-    "verdict",
-    "uses",
-    "suggestions",
-    "probe",
-    "report",
-    "plotting",
-    "tensorboard",
-    "schedules",
-    "momentum",
-    "overriding",
-    "variables",
-    "jax_loop",
-    "learning_rate",
-    "applying",
-    "random_state",
-    "model_state",
-    "batch_loss",
-    "conflicts",
-    "replay",
-    "fit_data",
-    "session",
-    "sweep",
-    "probing",
-    "finder",
-    "one_call",
-]
-PURE = LAYERS[: LAYERS.index("schedules")]
+# What the modules of a folder, or a module beside them, may import of the
+# rest of the package. "" stands for the modules that lie beside the folders.
+ROOMS = {
+    "": {""},
+    "drawing": {"", "drawing"},
+    "analysis": {"", "drawing", "analysis"},
+    "pictures": {"", "drawing", "analysis", "pictures"},
+    "schedules": {"", "schedules"},
+    "training": {
+        "",
+        "drawing",
+        "analysis",
+        "pictures",
+        "schedules",
+        "training",
+    },
+}
+PURE = {"", "drawing", "analysis", "pictures"}
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.parent != PACKAGE or path.stem != "__init__"
+}
 HEAVY = ("matplotlib", "scipy", "tensorflow", "jax", "torch", "keras")
 
 
@@ -93,10 +78,16 @@ def imports(path):
                 yield node.module or "", node in tree.body
 
 
+def room(module):
+    """The folder in which a module of the package lies, "" for none."""
+    parts = module.split(".")
+    return parts[0] if (PACKAGE / parts[0]).is_dir() else ""
+
+
 def own_imports(path):
     """The modules of this package that a file imports."""
     return {
-        name.split(".")[1]
+        name.split(".", 1)[1]
         for name, _ in imports(path)
         if name.startswith("keras_lrfinder.")
     }
@@ -128,56 +119,60 @@ def test_version_is_in_one_place():
     assert re.fullmatch(r"\d+\.\d+\.\d+([ab.]\w+)?", __version__)
 
 
-def test_every_module_has_its_layer():
-    """A new module must be given a place in the order."""
-    modules = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__"}
-    assert modules == set(LAYERS)
+def test_every_folder_has_its_rule():
+    """A new folder must be said what it may import."""
+    folders = {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
+    assert folders == set(ROOMS) - {""}
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_module_imports_lower_layers_only(name):
-    """Nothing points up, nothing points round."""
-    allowed = set(LAYERS[: LAYERS.index(name)])
-    assert own_imports(PACKAGE / f"{name}.py") <= allowed
+@pytest.mark.parametrize("name", MODULES)
+def test_module_imports_only_what_its_folder_may(name):
+    """Nothing points up, not even inside a function."""
+    assert {room(m) for m in own_imports(MODULES[name])} <= ROOMS[room(name)]
 
 
-@pytest.mark.parametrize("name", PURE)
+def test_no_circle_of_imports():
+    """Modules that import each other cannot be read one at a time."""
+    left = {
+        name: {
+            other.removesuffix(".__init__")
+            for other in own_imports(path) & set(MODULES)
+        }
+        for name, path in MODULES.items()
+    }
+    while free := [name for name, needed in left.items() if not needed]:
+        for name in free:
+            del left[name]
+        for needed in left.values():
+            needed.difference_update(free)
+    assert left == {}
+
+
+@pytest.mark.parametrize("name", [m for m in MODULES if room(m) in PURE])
 def test_pure_module_imports_nothing_heavy_at_its_top(name):
     """Curves, rules and pictures need neither Keras nor, to load, scipy."""
-    top = {n.split(".")[0] for n, at_top in imports_of(name) if at_top}
-    assert top.isdisjoint(HEAVY)
+    found = {(n.split(".")[0], top) for n, top in imports(MODULES[name])}
+    assert {n for n, at_top in found if at_top}.isdisjoint(HEAVY)
+    assert "keras" not in {n for n, _ in found}
 
 
-@pytest.mark.parametrize("name", PURE)
-def test_pure_module_never_needs_keras(name):
-    """Not even inside a function."""
-    assert "keras" not in {n.split(".")[0] for n, _ in imports_of(name)}
-
-
-@pytest.mark.parametrize("name", sorted(set(LAYERS) - set(PURE)))
+@pytest.mark.parametrize("name", [m for m in MODULES if room(m) not in PURE])
 def test_keras_side_loads_no_single_backend(name):
     """Which backend there is, is the user's choice."""
-    top = {n.split(".")[0] for n, at_top in imports_of(name) if at_top}
+    top = {n.split(".")[0] for n, at_top in imports(MODULES[name]) if at_top}
     assert top.isdisjoint({"tensorflow", "jax", "torch", "matplotlib"})
 
 
-def imports_of(name):
-    """`imports` of a module of the package."""
-    return imports(PACKAGE / f"{name}.py")
-
-
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem
-)
-def test_only_the_keras_side_prints(path):
-    """Layers 0 to 2 never print."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name", MODULES)
+def test_only_the_keras_side_prints(name):
+    """What is pure never prints."""
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
     calls = [
         node.func.id
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     ]
-    assert "print" not in calls or path.stem in ("finder", "one_call")
+    assert "print" not in calls or room(name) == "training"
 
 
 def fresh_interpreter(code):

@@ -16,16 +16,16 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from keras_lrfinder import plotting
-from keras_lrfinder.curve import Curve
-from keras_lrfinder.curve import StopReason
-from keras_lrfinder.plotting import plot_curve
-from keras_lrfinder.plotting import plot_curves
-from keras_lrfinder.plotting import save_plot
-from keras_lrfinder.plotting import save_plots
-from keras_lrfinder.smoothing import smoothing_spline
-from keras_lrfinder.suggestions import Suggestion
-from keras_lrfinder.suggestions import suggest
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.analysis.suggestions import suggest
+from keras_lrfinder.drawing.spline import smoothing_spline
+from keras_lrfinder.pictures import plotting
+from keras_lrfinder.pictures.plotting import plot_curve
+from keras_lrfinder.pictures.plotting import plot_curves
+from keras_lrfinder.pictures.plotting import save_plot
+from keras_lrfinder.pictures.plotting import save_plots
 
 SURE = Suggestion(1e-3, 3e-4, 3e-3, "high", "default", "seen")
 UNSURE = Suggestion(1e-3, 3e-4, 3e-3, "low", "default", "seen")
@@ -554,12 +554,12 @@ class TestManners:
         """A fresh process: backend, rcParams and pyplot's figures."""
         code = """
             import json, sys
-            import keras_lrfinder.plotting as p
+            import keras_lrfinder.pictures.plotting as p
             before = "matplotlib" in sys.modules
             import matplotlib
             params = {k: repr(v) for k, v in
                       dict.items(matplotlib.rcParams)}
-            from keras_lrfinder.curve import Curve
+            from keras_lrfinder.analysis.curve import Curve
             c = Curve([10.0 ** -i for i in range(9, 0, -1)], range(9, 0, -1))
             p.plot_curve(c)
             p.plot_curves({"a": c})
@@ -578,8 +578,8 @@ class TestManners:
             import json, os, sys
             os.environ["MPLBACKEND"] = "QtAgg"
             os.environ.pop("DISPLAY", None)
-            import keras_lrfinder.plotting as p
-            from keras_lrfinder.curve import Curve
+            import keras_lrfinder.pictures.plotting as p
+            from keras_lrfinder.analysis.curve import Curve
             p.save_plots(Curve([1.0, 2.0], [2.0, 1.0]), None, sys.argv[1])
             print(json.dumps(sorted(os.listdir(sys.argv[1]))))
         """

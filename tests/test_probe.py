@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from keras_lrfinder.curve import Curve
-from keras_lrfinder.probe import MOST_PROBES
-from keras_lrfinder.probe import PROBE_STEPS
-from keras_lrfinder.probe import Probe
-from keras_lrfinder.probe import decide
-from keras_lrfinder.probe import next_lr
-from keras_lrfinder.range_test import RangeTest
-from keras_lrfinder.suggestions import Suggestion
-from keras_lrfinder.suggestions import suggest
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.probes import MOST_PROBES
+from keras_lrfinder.analysis.probes import PROBE_STEPS
+from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probes import decide
+from keras_lrfinder.analysis.probes import next_lr
+from keras_lrfinder.analysis.range_test import RangeTest
+from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.analysis.suggestions import suggest
 
 FIRST = 2.3
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from keras_lrfinder import Curve
 from keras_lrfinder import RangeTest
 from keras_lrfinder import StopReason
-from keras_lrfinder import range_test
-from keras_lrfinder.range_test import ramp_lrs
+from keras_lrfinder.analysis import range_test
+from keras_lrfinder.analysis.range_test import ramp_lrs
 
 RANGES = [(1e-7, 10.0), (1e-5, 1e-4), (3e-300, 2e300), (0.1, 0.1 + 1e-12)]
 

@@ -5,10 +5,10 @@ import numpy as np
 from keras_lrfinder import Curve
 from keras_lrfinder import StopReason
 from keras_lrfinder import Suggestion
-from keras_lrfinder.probe import Probe
-from keras_lrfinder.report import html_report
-from keras_lrfinder.report import line
-from keras_lrfinder.report import text_report
+from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.pictures.report import html_report
+from keras_lrfinder.pictures.report import line
+from keras_lrfinder.pictures.report import text_report
 
 CURVE = Curve(
     lrs=[1e-4, 1e-3, 1e-2, 1e-1],

@@ -21,8 +21,8 @@ import tiny
 from keras_lrfinder import LRFinder
 from keras_lrfinder import StopReason
 from keras_lrfinder import lr_find
-from keras_lrfinder import model_state
-from keras_lrfinder.model_state import ModelState
+from keras_lrfinder.training import snapshot as model_state
+from keras_lrfinder.training.snapshot import ModelState
 
 STEPS = 8
 WRAPPERS = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from keras_lrfinder.sketch import html_card
-from keras_lrfinder.sketch import svg_curve
-from keras_lrfinder.sketch import text_plot
-from keras_lrfinder.sketch import thin_out
-from keras_lrfinder.sketch import view
+from keras_lrfinder.drawing.sketch import html_card
+from keras_lrfinder.drawing.sketch import svg_curve
+from keras_lrfinder.drawing.sketch import text_plot
+from keras_lrfinder.drawing.sketch import thin_out
+from keras_lrfinder.drawing.sketch import view
 
 SVG = "{http://www.w3.org/2000/svg}"
 POINTS = st.lists(
@@ -335,8 +335,9 @@ def test_layer_zero_stays_pure():
         "p = types.ModuleType('keras_lrfinder'); "
         "p.__path__ = [u.find_spec('keras_lrfinder')"
         ".submodule_search_locations[0]]; "
-        "sys.modules['keras_lrfinder'] = p; import keras_lrfinder.sketch; "
-        "assert not {'keras', 'matplotlib', 'keras_lrfinder.curve'} "
+        "sys.modules['keras_lrfinder'] = p; "
+        "import keras_lrfinder.drawing.sketch; "
+        "assert not {'keras', 'matplotlib', 'keras_lrfinder.analysis.curve'} "
         "& set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

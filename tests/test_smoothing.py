@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from keras_lrfinder.smoothing import RunningEMA
-from keras_lrfinder.smoothing import ema
-from keras_lrfinder.smoothing import ema_span
-from keras_lrfinder.smoothing import smoothing_spline
+from keras_lrfinder.analysis.smoothing import RunningEMA
+from keras_lrfinder.analysis.smoothing import ema
+from keras_lrfinder.analysis.smoothing import ema_span
+from keras_lrfinder.drawing.spline import smoothing_spline
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 ANY_LOSS = st.floats(width=64)
@@ -365,7 +365,7 @@ class TestSplineAnything:
 def test_scipy_is_loaded_by_the_first_spline_only():
     """Importing the module loads no scipy; a spline does."""
     code = (
-        "import sys, keras_lrfinder.smoothing as s; "
+        "import sys, keras_lrfinder.drawing.spline as s; "
         "assert 'scipy' not in sys.modules; "
         "s.smoothing_spline([1., 2., 3., 4., 5., 6.], [1.] * 6); "
         "assert 'scipy' in sys.modules"

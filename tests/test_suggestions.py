@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from keras_lrfinder.calibration import calibrated
-from keras_lrfinder.calibration import constants_of
-from keras_lrfinder.curve import Curve
-from keras_lrfinder.curve import StopReason
-from keras_lrfinder.landmarks import landmarks
-from keras_lrfinder.range_test import RangeTest
-from keras_lrfinder.range_test import ramp_lrs
-from keras_lrfinder.suggestions import RULES
-from keras_lrfinder.suggestions import Suggestion
-from keras_lrfinder.suggestions import suggest
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.default_rule import calibrated
+from keras_lrfinder.analysis.default_rule import constants_of
+from keras_lrfinder.analysis.landmarks import landmarks
+from keras_lrfinder.analysis.range_test import RangeTest
+from keras_lrfinder.analysis.range_test import ramp_lrs
+from keras_lrfinder.analysis.suggestions import RULES
+from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.analysis.suggestions import suggest
 
 MOMENTUM = {"momentum": 0.9}
 
@@ -339,9 +339,9 @@ def test_suggestion_is_readable():
 def test_rules_import_neither_scipy_nor_keras():
     """Suggesting from a stored curve is light."""
     code = (
-        "import sys, keras_lrfinder.probe;"
-        "from keras_lrfinder.suggestions import suggest;"
-        "from keras_lrfinder.curve import Curve;"
+        "import sys, keras_lrfinder.analysis.probes;"
+        "from keras_lrfinder.analysis.suggestions import suggest;"
+        "from keras_lrfinder.analysis.curve import Curve;"
         "suggest(Curve([1e-3, 1e-2], [1.0, 2.0]));"
         "sys.exit(int('scipy' in sys.modules))"
     )

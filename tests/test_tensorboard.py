@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_lrfinder import RangeTest
 from keras_lrfinder import suggest
-from keras_lrfinder.tensorboard import write_curve
+from keras_lrfinder.pictures.tensorboard import write_curve
 
 
 def a_curve():

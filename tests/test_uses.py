@@ -3,9 +3,9 @@
 import pytest
 
 from keras_lrfinder import Suggestion
-from keras_lrfinder.uses import constant
-from keras_lrfinder.uses import one_cycle_max_lr
-from keras_lrfinder.uses import triangular_bounds
+from keras_lrfinder.analysis.uses import constant
+from keras_lrfinder.analysis.uses import one_cycle_max_lr
+from keras_lrfinder.analysis.uses import triangular_bounds
 
 NARROW = Suggestion(0.01, 0.008, 0.012, "high", "default", "seen")
 WIDE = Suggestion(0.01, 0.001, 0.1, "low", "default", "seen")

@@ -11,7 +11,7 @@ from benchmarks.cost.pairing import timed
 from keras_lrfinder import Curve
 from keras_lrfinder import RangeTest
 from keras_lrfinder import suggest
-from keras_lrfinder.plotting import plot_curve
+from keras_lrfinder.pictures.plotting import plot_curve
 
 __all__ = ["measure_analysis"]
 

@@ -22,9 +22,9 @@ from benchmarks.cost.pairing import timed
 from benchmarks.cost.shapes import SHAPES
 from benchmarks.cost.shapes import SMALLER
 from benchmarks.cost.shapes import Shape
-from keras_lrfinder import finder as finder_module
 from keras_lrfinder import lr_find
-from keras_lrfinder.model_state import ModelState
+from keras_lrfinder.training import finder as finder_module
+from keras_lrfinder.training.snapshot import ModelState
 
 __all__ = ["measure_calls"]
 

@@ -17,9 +17,9 @@ from benchmarks.cost.shapes import SHAPES
 from benchmarks.cost.shapes import SMALLER
 from benchmarks.cost.shapes import Shape
 from keras_lrfinder import LRFinder
-from keras_lrfinder.batch_loss import BatchLoss
-from keras_lrfinder.learning_rate import SweptRate
-from keras_lrfinder.range_test import RangeTest
+from keras_lrfinder.analysis.range_test import RangeTest
+from keras_lrfinder.training.batch_loss import BatchLoss
+from keras_lrfinder.training.learning_rate import SweptRate
 
 __all__ = ["measure_hooks"]
 

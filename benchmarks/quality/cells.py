@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lrfinder.curve import Curve
-from keras_lrfinder.range_test import RangeTest
-from keras_lrfinder.range_test import ramp_lrs
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.range_test import RangeTest
+from keras_lrfinder.analysis.range_test import ramp_lrs
 
 Vector = NDArray[np.float64]
 

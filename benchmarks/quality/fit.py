@@ -1,7 +1,7 @@
 """Fit the constants of the default rule and of the probes.
 
 Run: `python -m benchmarks.quality.fit`. Prints the constants for
-`keras_lrfinder/calibration.py` and `keras_lrfinder/probe.py`, and writes
+`default_rule.py` and `probes.py` in `keras_lrfinder/analysis`, and writes
 `constants.json`: those fitted on everything, and for each family of tasks
 those fitted on all other families, by which the score's "left out" rows
 choose.
@@ -26,15 +26,15 @@ from benchmarks.quality.cells import load
 from benchmarks.quality.simulate import curve
 from benchmarks.quality.simulate import probes
 from benchmarks.quality.tally import learnable
-from keras_lrfinder import probe as probing
-from keras_lrfinder.calibration import Calibration
-from keras_lrfinder.calibration import Constants
-from keras_lrfinder.calibration import calibrated
-from keras_lrfinder.calibration import few_batches
-from keras_lrfinder.landmarks import landmarks
-from keras_lrfinder.probe import Reading
-from keras_lrfinder.probe import Shifts
-from keras_lrfinder.suggestions import Suggestion
+from keras_lrfinder.analysis import probes as probing
+from keras_lrfinder.analysis.default_rule import Calibration
+from keras_lrfinder.analysis.default_rule import Constants
+from keras_lrfinder.analysis.default_rule import calibrated
+from keras_lrfinder.analysis.default_rule import few_batches
+from keras_lrfinder.analysis.landmarks import landmarks
+from keras_lrfinder.analysis.probes import Reading
+from keras_lrfinder.analysis.probes import Shifts
+from keras_lrfinder.analysis.suggestions import Suggestion
 
 Vector = NDArray[np.float64]
 

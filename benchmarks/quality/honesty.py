@@ -11,7 +11,7 @@ from benchmarks.quality.cells import Cell
 from benchmarks.quality.ours import probed
 from benchmarks.quality.ours import shipped
 from benchmarks.quality.ours import suggested
-from keras_lrfinder.suggestions import Suggestion
+from keras_lrfinder.analysis.suggestions import Suggestion
 
 GOOD = 0.05
 Found = list[tuple[Cell, Suggestion]]

@@ -10,18 +10,18 @@ from benchmarks.quality.cells import Cell
 from benchmarks.quality.contenders import Contender
 from benchmarks.quality.simulate import curve
 from benchmarks.quality.simulate import probes
-from keras_lrfinder.calibration import CALIBRATION
-from keras_lrfinder.calibration import Calibration
-from keras_lrfinder.calibration import Constants
-from keras_lrfinder.calibration import calibrated
-from keras_lrfinder.probe import PROBE_STEPS
-from keras_lrfinder.probe import READING
-from keras_lrfinder.probe import Reading
-from keras_lrfinder.probe import Shifts
-from keras_lrfinder.probe import decide
-from keras_lrfinder.suggestions import RULES
-from keras_lrfinder.suggestions import Suggestion
-from keras_lrfinder.suggestions import suggest
+from keras_lrfinder.analysis.default_rule import CALIBRATION
+from keras_lrfinder.analysis.default_rule import Calibration
+from keras_lrfinder.analysis.default_rule import Constants
+from keras_lrfinder.analysis.default_rule import calibrated
+from keras_lrfinder.analysis.probes import PROBE_STEPS
+from keras_lrfinder.analysis.probes import READING
+from keras_lrfinder.analysis.probes import Reading
+from keras_lrfinder.analysis.probes import Shifts
+from keras_lrfinder.analysis.probes import decide
+from keras_lrfinder.analysis.suggestions import RULES
+from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.analysis.suggestions import suggest
 
 Fitted = Callable[[Cell], tuple[Calibration, Reading]]
 

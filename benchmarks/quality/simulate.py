@@ -7,11 +7,11 @@ import functools
 import numpy as np
 
 from benchmarks.quality.cells import Cell
-from keras_lrfinder.curve import Curve
-from keras_lrfinder.probe import PROBE_STEPS
-from keras_lrfinder.probe import Probe
-from keras_lrfinder.probe import next_lr
-from keras_lrfinder.suggestions import Suggestion
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.probes import PROBE_STEPS
+from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probes import next_lr
+from keras_lrfinder.analysis.suggestions import Suggestion
 
 PART = 10
 

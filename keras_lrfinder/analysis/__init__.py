@@ -1,0 +1,1 @@
+"""From losses to a learning rate: pure functions and frozen values."""

@@ -1,0 +1,147 @@
+"""How far to trust a learning rate read off a curve, in plain words."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.landmarks import Landmarks
+
+__all__ = ["Verdict", "refusal", "verdict"]
+
+_FEWEST_POINTS = 8
+_CUT_SHORT = (StopReason.OUT_OF_DATA, StopReason.INTERRUPTED)
+# In this first part of the range, in decades, a rise without a fall says that
+# the test started too high or that something is wrong.
+_TOO_EARLY = 1.0 / 3.0
+# How near the last learning rate the lowest loss must lie, in decades, to be
+# called still falling.
+_AT_END = 0.35
+# The optimizers whose constants were measured, and their next of kin.
+_MEASURED = ("sgd", "adam", "adamw", "nadam", "adamax", "rmsprop", "lion")
+# Decades below and above a suggestion within which a learning rate is good
+# in nine of ten cells of the benchmark; without confidence, twice that.
+_REACH = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What is to be said about a suggestion.
+
+    Attributes:
+        confidence: `"high"` or `"low"`.
+        low: Float, lower end of the range that would do.
+        high: Float, upper end.
+        reason: String.
+    """
+
+    confidence: str
+    low: float
+    high: float
+    reason: str
+
+
+def refusal(curve: Curve, seen: Landmarks | None) -> str:
+    """Returns why no learning rate can be suggested, or an empty string."""
+    if seen is None:
+        if not len(curve):
+            return f"no loss was recorded: {curve.stop_reason.cause}"
+        return (
+            f"the loss was not finite at the very first step, at "
+            f"{curve.lrs[0]:.1e}: check the inputs and the model for NaN, "
+            "or start lower"
+        )
+    if seen.points < _FEWEST_POINTS:
+        return (
+            f"only {_losses(seen.points)} ({curve.stop_reason.cause}), "
+            f"at least {_FEWEST_POINTS} are needed: {_more_points(seen)}"
+        )
+    if seen.fell:
+        return ""
+    start = float(np.log10(curve.lrs[0]))
+    if curve.stop_reason in _CUT_SHORT:
+        return (
+            f"the loss did not fall up to {curve.lrs[-1]:.1e}, where "
+            f"{curve.stop_reason.cause}. {curve.stop_reason.remedy}"
+        )
+    if not seen.stayed_high:
+        # What looks like a rise is noise too, where nothing fell.
+        return (
+            f"the loss never fell between {curve.lrs[0]:.1e} and "
+            f"{curve.lrs[-1]:.1e}: raise end_lr, use more steps or larger "
+            "batches, or check that the model can learn"
+        )
+    planned = float(np.log10(curve.end_lr)) - start
+    if seen.edge - start < max(1.0, _TOO_EARLY * planned):
+        return (
+            f"diverged near {10.0**seen.edge:.1e} without having fallen "
+            "before: start lower (start_lr / 100), and check the scale of "
+            "inputs and targets"
+        )
+    return ""
+
+
+def _losses(points: int) -> str:
+    return f"{points} finite loss" if points == 1 else f"{points} finite losses"
+
+
+def _more_points(seen: Landmarks) -> str:
+    if seen.rose:
+        return "start lower, and check the inputs for NaN"
+    return "run more steps"
+
+
+def verdict(curve: Curve, seen: Landmarks, lr: float) -> Verdict:
+    """Returns what is to be said about suggesting `lr`."""
+    last = float(np.log10(curve.lrs[-1]))
+    falling = not seen.rose and seen.bottom > last - _AT_END
+    stranger = _stranger(curve)
+    sure = seen.fell and seen.rose and not stranger
+    confidence = "high" if sure else "low"
+    reach = 10.0 ** (_REACH if sure else 2.0 * _REACH)
+    if falling and curve.stop_reason in _CUT_SHORT:
+        reason = (
+            f"still falling at {curve.lrs[-1]:.1e}, where "
+            f"{curve.stop_reason.cause}, so this is a lower bound. "
+            f"{curve.stop_reason.remedy}"
+        )
+    elif falling:
+        reason = (
+            f"still falling at end_lr={curve.lrs[-1]:g}, so this is a lower "
+            f"bound: at least {lr:.1e}; raise end_lr to know more"
+        )
+    else:
+        reason = _seen(seen)
+    reason += stranger
+    return Verdict(confidence, lr / reach, lr * reach, reason)
+
+
+def _stranger(curve: Curve) -> str:
+    name = curve.optimizer.lower()
+    if not name:
+        return "; name the optimizer for a better answer"
+    if name not in _MEASURED:
+        return f"; how far below that is best for {name} was never measured"
+    return ""
+
+
+def _seen(seen: Landmarks) -> str:
+    edge = f"{10.0**seen.edge:.1e}"
+    share = (seen.first - seen.lowest) / seen.scale
+    fall = f"the loss fell from {seen.first:.3g} to {seen.lowest:.3g}"
+    if share < 0.01:
+        fall = f"the loss fell by {share:.1%} only"
+    if seen.fell and seen.rose:
+        return f"{fall}, and training became unstable near {edge}"
+    if seen.fell:
+        return (
+            f"{fall} near {10.0**seen.bottom:.1e} and never rose again; "
+            "raise end_lr to find the edge of stability"
+        )
+    return (
+        "the loss did not fall by more than its noise before training "
+        f"became unstable near {edge}, by which this is judged"
+    )

@@ -1,0 +1,439 @@
+"""What a range test measured: the frozen `Curve`, and why it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+import reprlib
+from collections.abc import Mapping
+from numbers import Integral
+from numbers import Real
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from numpy.typing import NDArray
+
+from keras_lrfinder.analysis import curve_file as exact_json
+from keras_lrfinder.analysis.curve_file import Path
+from keras_lrfinder.analysis.smoothing import ema
+from keras_lrfinder.analysis.smoothing import ema_span
+from keras_lrfinder.drawing.sketch import html_card
+from keras_lrfinder.drawing.sketch import svg_curve
+from keras_lrfinder.drawing.sketch import text_plot
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Curve", "StopReason"]
+
+_FORMAT = "keras_lrfinder.Curve"
+_FORMAT_VERSION = 1
+_OPTIONAL = ("stop_factor", "batch_size", "steps_per_epoch")
+_TEXTS = ("ramp", "optimizer", "monitor")
+
+
+class StopReason(enum.Enum):
+    """Why a range test ended. The value says it in words.
+
+    Attributes:
+        cause: String, what happened.
+        remedy: String, what to do about it.
+
+    Example:
+    >>> StopReason.OUT_OF_DATA.cause
+    'the data ran out before the last step'
+    """
+
+    COMPLETED = (
+        "all steps ran",
+        "If the loss was still falling at the end, raise end_lr.",
+    )
+    DIVERGED = (
+        "the loss blew up",
+        "This is the usual end of a range test: nothing to do.",
+    )
+    NOT_FINITE = (
+        "the loss became NaN or infinite",
+        "The usual end of a range test at a high learning rate; if it came "
+        "within the first steps, lower start_lr and check the inputs for NaN.",
+    )
+    OUT_OF_DATA = (
+        "the data ran out before the last step",
+        "Use fewer steps, more epochs, or data that can be read again.",
+    )
+    INTERRUPTED = (
+        "the test was interrupted",
+        "The curve is valid as far as it goes; run the test to its end.",
+    )
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        self.cause = cause
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return self.cause
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Curve:
+    """A learning rate range test, as measured.
+
+    Entry `i` of the arrays belongs to step `i`: `losses[i]` is the loss of
+    the batch that was trained with `lrs[i]`, measured before that update.
+    The arrays are read-only, `==` compares the contents.
+
+    Args:
+        lrs: Array of shape `(n,)`, positive, the learning rate of each step.
+        losses: Array of shape `(n,)`, the raw loss of each step, NaN and
+            infinities kept.
+        smoothed: Array of shape `(n,)`, the bias-corrected moving average of
+            the finite losses (NaN where the loss is not finite). Defaults to
+            `smoothing.ema` with a span of a tenth of `steps`.
+        best_loss: Float, the lowest smoothed loss; NaN if there is none.
+        stop_reason: `StopReason`, why the test ended.
+        start_lr: Float, learning rate planned for the first step.
+        end_lr: Float, learning rate planned for the last step.
+        steps: Integer, the *planned* number of steps; `len(lrs)` ran.
+        ramp: `"exponential"` or `"linear"`.
+        optimizer: String, the optimizer's name in lower case, or `""`.
+        hyperparameters: Mapping, the optimizer's own settings that a rule or
+            a reader may need, such as `{"momentum": 0.9}`. Kept as plain
+            values: lists become tuples, unknown objects their `str`.
+        stop_factor: Float or None, as given to the test.
+        monitor: String, the name of the loss.
+        batch_size: Integer, or None where it is not known.
+        steps_per_epoch: Integer, after how many steps the data repeats, or
+            None where it is not known.
+        environment: Mapping of strings: date, versions, backend.
+
+    Raises:
+        TypeError: An array is not made of numbers, or a field not of the
+            type said above.
+        ValueError: Arrays of unequal length or of more than one dimension, a
+            learning rate that is not positive and finite, an unknown `ramp`.
+
+    Example:
+    >>> curve = Curve(lrs=[1e-3, 1e-2, 1e-1], losses=[2.3, 2.1, 1.7])
+    >>> curve.best_loss
+    1.7
+    >>> Curve.from_json(curve.to_json()) == curve
+    True
+    """
+
+    lrs: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    smoothed: NDArray[np.float64] = None  # type: ignore[assignment]
+    best_loss: float = None  # type: ignore[assignment]
+    stop_reason: StopReason = StopReason.COMPLETED
+    start_lr: float = None  # type: ignore[assignment]
+    end_lr: float = None  # type: ignore[assignment]
+    steps: int = None  # type: ignore[assignment]
+    ramp: str = "exponential"
+    optimizer: str = ""
+    hyperparameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    stop_factor: float | None = 4.0
+    monitor: str = "loss"
+    batch_size: int | None = None
+    steps_per_epoch: int | None = None
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lrs = _vector("lrs", self.lrs)
+        losses = _vector("losses", self.losses)
+        if not np.all(np.isfinite(lrs) & (lrs > 0)):
+            raise ValueError(
+                "`lrs` must be positive and finite. "
+                f"Received: lrs={reprlib.repr(self.lrs)}"
+            )
+        steps = len(lrs) if self.steps is None else _integer("steps", self)
+        if self.smoothed is None:
+            smoothed = _vector("smoothed", ema(losses, ema_span(max(steps, 1))))
+        else:
+            smoothed = _vector("smoothed", self.smoothed)
+        if not len(lrs) == len(losses) == len(smoothed) <= steps:
+            raise ValueError(
+                "`lrs`, `losses` and `smoothed` must have one entry per step, "
+                f"and at most `steps`. Received: {len(lrs)}, {len(losses)} "
+                f"and {len(smoothed)} entries, {steps=}"
+            )
+        self._check()
+        values = {
+            "lrs": lrs,
+            "losses": losses,
+            "smoothed": smoothed,
+            "steps": steps,
+            "best_loss": _number("best_loss", self, _lowest(smoothed)),
+            "start_lr": _number("start_lr", self, _at(lrs, 0)),
+            "end_lr": _number("end_lr", self, _at(lrs, -1)),
+            "hyperparameters": _mapping("hyperparameters", self),
+            "environment": _mapping("environment", self),
+        }
+        if self.stop_factor is not None:
+            values["stop_factor"] = _number("stop_factor", self, math.nan)
+        for name in ("batch_size", "steps_per_epoch"):
+            if getattr(self, name) is not None:
+                values[name] = _integer(name, self)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def _check(self) -> None:
+        for name in _TEXTS:
+            if not isinstance(getattr(self, name), str):
+                raise _wrong(name, "a string", self)
+        if self.ramp not in ("exponential", "linear"):
+            raise ValueError(
+                '`ramp` must be "exponential" or "linear". '
+                f"Received: ramp={self.ramp!r}"
+            )
+        if not isinstance(self.stop_reason, StopReason):
+            raise _wrong("stop_reason", "a StopReason", self)
+
+    def __len__(self) -> int:
+        return len(self.lrs)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Curve):
+            return NotImplemented
+        return all(
+            _same(getattr(self, field.name), getattr(other, field.name))
+            for field in dataclasses.fields(self)
+        )
+
+    def __hash__(self) -> int:
+        # What is equal must hash alike: 0.0 and -0.0, and NaNs of any bits.
+        losses = np.where(np.isnan(self.losses), np.nan, self.losses) + 0.0
+        return hash((losses.tobytes(), self.lrs.tobytes()))
+
+    def __repr__(self) -> str:
+        span = f"{self.lrs[0]:.1e}..{self.lrs[-1]:.1e}" if len(self) else "-"
+        return (
+            f"Curve({len(self)} of {self.steps} steps, lr {span}, "
+            f"best loss {self.best_loss:.4g}, {self.stop_reason.name})"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Mapping proxies cannot be pickled or deep-copied: go through the
+        # constructor, which makes them anew.
+        values = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+        }
+        for name in ("hyperparameters", "environment"):
+            values[name] = dict(values[name])
+        return _build, (values,)
+
+    def to_json(self, path: Path | None = None) -> str:
+        """Returns the whole curve as strict JSON, and writes it to `path`.
+
+        Every number survives exactly. What JSON has no number for is the
+        string `"NaN"`, `"Infinity"` or `"-Infinity"`.
+
+        Args:
+            path: Where to write the text as well; None writes nothing.
+        """
+        record: dict[str, Any] = {"format": _FORMAT, "version": _FORMAT_VERSION}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, StopReason):
+                value = value.name
+            record[field.name] = exact_json.encode(value)
+        text = json.dumps(record, allow_nan=False)
+        exact_json.write(path, text)
+        return text
+
+    @classmethod
+    def from_json(cls, source: Path) -> Curve:
+        """Returns the curve that `to_json` wrote.
+
+        Args:
+            source: The JSON text itself, or the path of a file with it.
+
+        Raises:
+            OSError: The file cannot be read.
+            TypeError: `source` is neither text nor path.
+            ValueError: The text is damaged, is no curve, or was written in a
+                format that this version does not know.
+        """
+        record = exact_json.read(source, _FORMAT, _FORMAT_VERSION)
+        try:
+            _check_fields(record, dataclasses.fields(cls))
+            values = exact_json.decode(record)
+            values["stop_reason"] = _reason(values["stop_reason"])
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"not a valid curve: {error}") from error
+
+    def to_csv(self, path: Path | None = None) -> str:
+        """Returns `step,lr,loss,smoothed` lines, and writes them to `path`.
+
+        Numbers are written with all their digits, NaN as `nan`.
+
+        Args:
+            path: Where to write the text as well; None writes nothing.
+        """
+        rows = zip(
+            self.lrs.tolist(), self.losses.tolist(), self.smoothed.tolist()
+        )
+        lines = ["step,lr,loss,smoothed"]
+        lines += [f"{i},{a!r},{b!r},{c!r}" for i, (a, b, c) in enumerate(rows)]
+        text = "\n".join(lines) + "\n"
+        exact_json.write(path, text)
+        return text
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Returns a pandas DataFrame: `lr`, `loss`, `smoothed` by `step`.
+
+        Raises:
+            ImportError: pandas is not installed; nothing else here needs it.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "`to_pandas` needs pandas: pip install pandas. "
+                "`to_csv` does without"
+            ) from error
+        columns = {"lr": self.lrs, "loss": self.losses}
+        return pd.DataFrame(
+            # Copies: pandas would hand out views of what is read-only.
+            {k: v.copy() for k, v in columns.items()}
+            | {"smoothed": self.smoothed.copy()},
+            index=pd.RangeIndex(len(self), name="step"),
+        )
+
+    def to_text(self, width: int = 72, height: int = 16) -> str:
+        """Returns a plot in plain ASCII, for where there is no display.
+
+        Dots are the raw losses, stars the smoothing spline.
+
+        Args:
+            width: Integer >= 30, the most columns of a line.
+            height: Integer >= 8, the number of lines.
+
+        Raises:
+            ValueError: Too small to hold a plot.
+        """
+        title = f"{self._title()}: {self.stop_reason}"
+        return text_plot(self.lrs, self.losses, width, height, title)
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [
+            ("steps", f"{len(self)} of {self.steps}"),
+            ("best loss, smoothed", f"{self.best_loss:.4g}"),
+        ]
+        if self.batch_size is not None:
+            rows.append(("batch size", self.batch_size))
+        if self.stop_reason is not StopReason.DIVERGED:
+            rows.append(("what to do", self.stop_reason.remedy))
+        svg = svg_curve(self.lrs, self.losses)
+        return html_card(f"{self._title()}: {self.stop_reason}", rows, svg)
+
+    def _title(self) -> str:
+        return "LR range test" + (self.optimizer and f", {self.optimizer}")
+
+
+def _build(values: dict[str, Any]) -> Curve:
+    return Curve(**values)
+
+
+def _vector(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    try:
+        array = np.asarray(values)
+        # To float64, numpy makes numbers of text, of None and of bools too.
+        # "V" is what it calls bfloat16.
+        if array.dtype.kind not in "iufOV" or (
+            array.dtype.kind == "O" and not all(map(_is_number, array.flat))
+        ):
+            raise TypeError(f"array of {array.dtype}")
+        vector = np.array(array, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(
+            f"`{name}` must be numbers. Received: {name}={reprlib.repr(values)}"
+        ) from error
+    if vector.ndim != 1:
+        raise ValueError(
+            f"`{name}` must have one dimension. Received: shape={vector.shape}"
+        )
+    vector.setflags(write=False)
+    return vector
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+
+
+def _wrong(name: str, what: str, curve: Curve) -> TypeError:
+    value = getattr(curve, name)
+    return TypeError(f"`{name}` must be {what}. Received: {name}={value!r}")
+
+
+def _integer(name: str, curve: Curve) -> int:
+    value = getattr(curve, name)
+    if not _is_number(value) or not isinstance(value, Integral):
+        raise _wrong(name, "an integer", curve)
+    return int(value)
+
+
+def _number(name: str, curve: Curve, default: float) -> float:
+    value = getattr(curve, name)
+    if value is None:
+        return default
+    if not _is_number(value):
+        raise _wrong(name, "a number", curve)
+    return float(value)
+
+
+def _mapping(name: str, curve: Curve) -> Mapping[str, Any]:
+    value = getattr(curve, name)
+    if not isinstance(value, Mapping):
+        raise _wrong(name, "a mapping", curve)
+    return MappingProxyType(exact_json.plain(value))
+
+
+def _lowest(smoothed: NDArray[np.float64]) -> float:
+    finite = smoothed[np.isfinite(smoothed)]
+    return float(finite.min()) if len(finite) else math.nan
+
+
+def _at(lrs: NDArray[np.float64], position: int) -> float:
+    return float(lrs[position]) if len(lrs) else math.nan
+
+
+def _reason(name: object) -> StopReason:
+    if not isinstance(name, str) or name not in StopReason.__members__:
+        raise ValueError(f"unknown stop_reason {name!r}")
+    return StopReason[name]
+
+
+def _check_fields(
+    record: dict[str, Any], fields: tuple[dataclasses.Field[Any], ...]
+) -> None:
+    names = {field.name for field in fields}
+    if set(record) != names:
+        raise ValueError(
+            f"missing {sorted(names - set(record))}, "
+            f"unknown {sorted(set(record) - names)}"
+        )
+    # The constructor would fill these in; a file has them.
+    empty = [
+        name for name in names.difference(_OPTIONAL) if record[name] is None
+    ]
+    if empty:
+        raise ValueError(f"null in {sorted(empty)}")
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.array_equal(a, b, equal_nan=True)
+    if isinstance(a, float) and isinstance(b, float):
+        return a == b or (math.isnan(a) and math.isnan(b))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return set(a) == set(b) and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return bool(a == b)

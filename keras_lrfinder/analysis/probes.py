@@ -1,0 +1,408 @@
+"""Short runs at fixed learning rates that check what a ramp suggested.
+
+A ramp shows where training becomes unstable. It cannot show what a learning
+rate does when it is kept, nor tell learning from memorising: both take runs
+at one learning rate. This module says which (`next_lr`) and what they mean
+(`decide`). It is pure; the caller trains:
+
+```
+probes = []
+while (lr := next_lr(curve, suggestion, probes)) is not None:
+    # From the restored state, on the same batches each time: PROBE_STEPS
+    # steps at `lr`, ended early by a loss that is not finite.
+    probes.append(Probe(lr, losses, held_out, held_out_before, source))
+suggestion = decide(curve, suggestion, probes)
+```
+
+The first probe runs at the suggestion, the next ones climb: higher while
+that is better, lower once it is not. Two things are read off them:
+
+- `knee`: log10 of the lowest learning rate whose training loss has fallen
+  nearly as far as that of the best. It is what the optimizer can do.
+- `memorised`: the share, 0 to 1, of the best probe's fall that its held-out
+  loss did not follow. A whole training memorises more than a probe.
+
+Both are right for the length of a probe; a whole training wants less. So,
+in decades, with `ramp` for what the ramp suggested:
+
+```
+probed = knee + shift - few * max(0, 2 - log10(epoch))
+answer = (1 - trust) * probed + trust * ramp - caution * min(1, 2 * memorised)
+```
+
+The constants were fitted by `benchmarks/quality/fit.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.default_rule import few_batches
+from keras_lrfinder.analysis.default_rule import kind_of
+from keras_lrfinder.analysis.landmarks import landmarks
+from keras_lrfinder.analysis.suggestions import Suggestion
+
+__all__ = ["MOST_PROBES", "PROBE_STEPS", "Probe", "decide", "next_lr"]
+
+PROBE_STEPS = 60
+MOST_PROBES = 3
+STEP = 0.75
+_KNEE = 0.05
+# Ramp and probes agree within so many decades.
+_AGREE = 1.0
+# Memorising below this share is not worth a word.
+_NOTABLE = 0.1
+# Half the interval, in decades.
+_SURE, _UNSURE = 0.5, 1.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Probe:
+    """A short run at one learning rate, from the restored state.
+
+    Attributes:
+        lr: Float > 0, the learning rate of every step.
+        losses: Array of shape `(n,)`, the loss of each step's batch before
+            its update. A run that ended early has fewer.
+        held_out: Float or None, the mean loss after the last step on
+            samples that the probe did not train on: the user's validation
+            data, else training samples kept out of the probes' batches (a
+            fifth, at most 256). NaN or infinite where the run blew up, None
+            where there are no such samples.
+        held_out_before: Float or None, the same before the first step.
+        source: String, what the held-out samples are: `"validation data"`,
+            `"reserved samples"` or `""`.
+    """
+
+    lr: float
+    losses: NDArray[np.float64]
+    held_out: float | None = None
+    held_out_before: float | None = None
+    source: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shifts:
+    """How probes are read for one kind of optimizer.
+
+    Attributes:
+        shift: Float, decades from the knee to what a training wants.
+        caution: Float, decades to go down where half or more is memorised.
+        few: Float, decades to go down for an epoch of 10 instead of 100
+            steps.
+        trust: Float in 0..1, the weight of the ramp's suggestion.
+    """
+
+    shift: float
+    caution: float
+    few: float
+    trust: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """The constants for plain SGD, for momentum 0.9, and for the others."""
+
+    sgd: Shifts = Shifts(0.2, 0.0, 1.0, 0.5)
+    momentum: Shifts = Shifts(0.1, 0.2, 0.5, 0.65)
+    adaptive: Shifts = Shifts(-0.1, 0.7, 0.0, 0.5)
+
+
+READING = Reading()
+
+
+def next_lr(
+    curve: Curve, suggestion: Suggestion, probes: Sequence[Probe]
+) -> float | None:
+    """Returns the learning rate of the next probe; None: enough is known.
+
+    Args:
+        curve: The ramp that was run.
+        suggestion: What `suggest(curve)` said. Without a learning rate
+            there is nothing to probe.
+        probes: The probes so far, in any order.
+    """
+    if suggestion.lr is None or len(probes) >= MOST_PROBES:
+        return None
+    if not probes:
+        return suggestion.lr
+    levels = _levels(curve, probes)
+    x, held = levels.x, levels.held
+    best = int(np.argmin(held))
+    if len(probes) == 1 and levels.blown[0]:
+        decades = x[0] - STEP
+    elif best == len(x) - 1:
+        decades = x[-1] + STEP
+    elif best == 0:
+        decades = x[0] - STEP
+    else:
+        decades = (x[best - 1] + x[best]) / 2.0
+    return float(10.0**decades)
+
+
+def decide(
+    curve: Curve,
+    suggestion: Suggestion,
+    probes: Sequence[Probe],
+    reading: Reading = READING,
+) -> Suggestion:
+    """Returns the suggestion that ramp and probes support together.
+
+    Args:
+        curve: The ramp that was run.
+        suggestion: What `suggest(curve)` said.
+        probes: All probes, in any order; none returns `suggestion` itself.
+        reading: The constants.
+
+    Returns:
+        `Suggestion`. Its `lr` is None where every probe blew up, or where
+        neither ramp nor probes found anything to learn; it is that
+        of the ramp, lowered below what blew up, where there were no
+        held-out samples to judge by.
+    """
+    if suggestion.lr is None or not probes:
+        return suggestion
+    levels = _levels(curve, probes)
+    if levels.blown.all():
+        return _refused(suggestion, levels)
+    if not levels.learnt.any() and _hardly_fell(curve):
+        return _nothing_to_learn(suggestion)
+    ramp = math.log10(suggestion.lr)
+    read = readings(curve, probes)
+    if read is None:
+        return _unchecked(suggestion, levels, ramp)
+    knee, memorised = read
+    shifts = _shifts(curve, reading)
+    probed = knee + shifts.shift - shifts.few * few_batches(curve)
+    decades = (1.0 - shifts.trust) * probed + shifts.trust * ramp
+    decades -= shifts.caution * min(1.0, 2.0 * memorised)
+    agree = abs(probed - ramp) <= _AGREE
+    return _checked(suggestion, levels, decades, memorised, agree)
+
+
+def readings(
+    curve: Curve, probes: Sequence[Probe]
+) -> tuple[float, float] | None:
+    """Returns knee and share memorised; None: the probes tell neither."""
+    if not probes:
+        return None
+    levels = _levels(curve, probes)
+    if not (levels.checked and levels.learnt.any() and levels.gained.any()):
+        return None
+    return _knee(levels), _memorised(levels)
+
+
+def most(curve: Curve, probes: Sequence[Probe]) -> float:
+    """Returns log10 of what a suggestion stays below: what blew up."""
+    return _levels(curve, probes).most
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Levels:
+    """What the probes reached, by rising learning rate.
+
+    Attributes:
+        x: log10 of the learning rates.
+        train: Mean training loss of the last quarter, at most `first`.
+        held: Held-out loss (training loss where there is none), at most
+            that before.
+        first: Training loss before the first step.
+        before: Held-out loss before the first step.
+        learnt: Whether the probe's loss fell at all.
+        blown: Whether it rose by more than noise, or was not finite.
+        gained: Whether the held-out loss fell at all.
+        checked: Whether there is a held-out loss.
+        source: What the held-out samples are.
+    """
+
+    x: NDArray[np.float64]
+    train: NDArray[np.float64]
+    held: NDArray[np.float64]
+    first: float
+    before: float
+    learnt: NDArray[np.bool_]
+    blown: NDArray[np.bool_]
+    gained: NDArray[np.bool_]
+    checked: bool
+    source: str
+
+    @property
+    def most(self) -> float:
+        """log10 of the highest LR that is safely below what blew up."""
+        if not self.blown.any():
+            return math.inf
+        return float(self.x[self.blown].min()) - STEP / 2.0
+
+
+def _levels(curve: Curve, probes: Sequence[Probe]) -> _Levels:
+    probes = sorted(probes, key=lambda p: p.lr)
+    seen = landmarks(curve)
+    firsts = [float(p.losses[0]) for p in probes if len(p.losses)]
+    first = seen.first if seen else float(np.median(firsts))
+    longest = max(len(p.losses) for p in probes)
+    train = [_tail(p, longest) for p in probes]
+    checked = all(
+        p.held_out is not None and p.held_out_before is not None for p in probes
+    )
+    rise = max(3.0 * seen.noise, 0.1 * seen.scale) if seen else abs(first)
+    capped = np.array([_capped(t, first) for t in train])
+    if checked:
+        held = [_capped(p.held_out, p.held_out_before) for p in probes]
+        before = np.array([p.held_out_before for p in probes])
+    else:
+        held, before = capped.tolist(), np.full(len(probes), first)
+    return _Levels(
+        x=np.log10([p.lr for p in probes]),
+        train=capped,
+        held=np.array(held),
+        first=first,
+        before=float(np.median(before)),
+        learnt=capped < first,
+        blown=~(np.array(train) <= first + rise),
+        gained=np.array(held) < before,
+        checked=checked,
+        source=probes[0].source,
+    )
+
+
+def _tail(probe: Probe, longest: int) -> float:
+    """Returns the mean loss of the last quarter; NaN if it ended early."""
+    losses = np.asarray(probe.losses, dtype=np.float64)
+    if len(losses) < longest:
+        return math.nan
+    return float(losses[-max(longest // 4, 1) :].mean())
+
+
+def _capped(loss: float | None, most: float | None) -> float:
+    assert most is not None
+    if loss is None or not math.isfinite(loss):
+        return float(most)
+    return min(float(loss), float(most))
+
+
+def _shifts(curve: Curve, reading: Reading) -> Shifts:
+    kind, momentum = kind_of(curve)
+    if kind == "adaptive":
+        return reading.adaptive
+    none, full = (
+        dataclasses.astuple(s) for s in (reading.sgd, reading.momentum)
+    )
+    share = min(momentum, 1.0)
+    return Shifts(*(a + share * (b - a) for a, b in zip(none, full)))
+
+
+def _knee(levels: _Levels) -> float:
+    """Returns the lowest log10(LR) that learns nearly as fast as any."""
+    x, train = levels.x, levels.train
+    best = int(np.argmin(train))
+    fall = (levels.first - train) / (levels.first - train[best])
+    i = best
+    while i > 0 and fall[i - 1] >= 1.0 - _KNEE:
+        i -= 1
+    if i == 0:
+        return float(x[0])
+    share = (1.0 - _KNEE - fall[i - 1]) / (fall[i] - fall[i - 1])
+    return float(x[i - 1] + share * (x[i] - x[i - 1]))
+
+
+def _memorised(levels: _Levels) -> float:
+    """Returns the share of the best fall that held-out loss lacks."""
+    best = int(np.argmin(levels.train))
+    train, held = levels.train[best], levels.held[best]
+    fall = levels.before - train
+    if not fall > 0.02 * abs(levels.first):
+        return 0.0
+    return float(np.clip((held - train) / fall, 0.0, 1.0))
+
+
+def _hardly_fell(curve: Curve) -> bool:
+    seen = landmarks(curve)
+    return seen is None or seen.first - seen.lowest < 0.01 * seen.scale
+
+
+def _nothing_to_learn(suggestion: Suggestion) -> Suggestion:
+    return Suggestion.refused(
+        suggestion.rule,
+        "the loss fell by less than 1 % in the test, and "
+        f"{PROBE_STEPS} steps at one learning rate did not lower it either: "
+        "check that inputs and targets belong together",
+    )
+
+
+def _refused(suggestion: Suggestion, levels: _Levels) -> Suggestion:
+    lowest = 10.0 ** levels.x[0]
+    return Suggestion.refused(
+        suggestion.rule,
+        f"training blew up at every probe, down to {lowest:.1e}: test "
+        "lower learning rates, and check the scale of inputs and targets",
+    )
+
+
+def _unchecked(
+    suggestion: Suggestion, levels: _Levels, ramp: float
+) -> Suggestion:
+    if not levels.checked:
+        seen = (
+            "whether it memorises could not be checked: there were no "
+            "held-out samples"
+        )
+    elif levels.learnt.any():
+        seen = (
+            f"the loss on {levels.source} did not improve in {PROBE_STEPS} "
+            "steps, so the probes say nothing"
+        )
+    else:
+        seen = (
+            f"{PROBE_STEPS} steps did not lower the loss, so the probes say "
+            "nothing"
+        )
+    sure = suggestion.confidence == "high" and bool(levels.learnt.any())
+    return _moved(suggestion, levels, ramp, sure and not levels.checked, seen)
+
+
+def _checked(
+    suggestion: Suggestion,
+    levels: _Levels,
+    decades: float,
+    memorised: float,
+    agree: bool,
+) -> Suggestion:
+    if memorised < _NOTABLE:
+        seen = f"what they learnt holds on {levels.source}"
+    else:
+        seen = (
+            f"{memorised:.0%} of what the best of them learnt does not hold "
+            f"on {levels.source}: memorised, so lower is better"
+        )
+    sure = suggestion.confidence == "high" and agree
+    return _moved(suggestion, levels, decades, sure, seen)
+
+
+def _moved(
+    suggestion: Suggestion,
+    levels: _Levels,
+    decades: float,
+    sure: bool,
+    seen: str,
+) -> Suggestion:
+    """Returns the suggestion at another learning rate, below what blew up."""
+    top = levels.most + STEP / 2.0
+    if levels.blown.any():
+        seen = f"training blew up at {10.0**top:.1e}; {seen}"
+    decades = min(decades, levels.most)
+    reach = _SURE if sure else _UNSURE
+    lrs = ", ".join(f"{10.0**x:.1e}" for x in levels.x)
+    return dataclasses.replace(
+        suggestion,
+        lr=float(10.0**decades),
+        low=float(10.0 ** (decades - reach)),
+        high=float(10.0 ** min(decades + reach, top)),
+        confidence="high" if sure else "low",
+        reason=f"{suggestion.reason}. Probes at {lrs}: {seen}",
+    )

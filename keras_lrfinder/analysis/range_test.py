@@ -1,0 +1,332 @@
+"""The range test itself: which learning rate next, and when to stop.
+
+`RangeTest` is pure: it neither trains nor knows Keras. Ask it for the
+learning rate, train one batch with it, record the loss, until it says stop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from collections.abc import Sequence
+from numbers import Integral
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.smoothing import RunningEMA
+from keras_lrfinder.analysis.smoothing import ema_span
+
+__all__ = ["RangeTest", "ramp_lrs"]
+
+# How many times the typical jump between two losses the smoothed loss must
+# rise before the rise counts as more than noise.
+_NOISE_FACTOR = 5.0
+# So many losses, where the test is long enough, before any rise counts.
+_SETTLED = 10
+
+
+def ramp_lrs(
+    start_lr: float, end_lr: float, steps: int, ramp: str = "exponential"
+) -> NDArray[np.float64]:
+    """Returns the learning rate of every step of a range test.
+
+    For `i = 0 … N-1` with `N = steps`:
+
+    ```
+    exponential:  lr_i = lr_0 * (lr_(N-1) / lr_0) ** (i / (N-1))
+    linear:       lr_i = lr_0 + i * (lr_(N-1) - lr_0) / (N-1)
+    ```
+
+    The exponential ramp is Gugger's (2018), the linear one Smith's (2015,
+    arXiv 1506.01186, section 3.3). Both ends are exact.
+
+    Args:
+        start_lr: Float > 0, learning rate of the first step.
+        end_lr: Float > `start_lr`, learning rate of the last step.
+        steps: Integer >= 2.
+        ramp: `"exponential"` or `"linear"`.
+
+    Returns:
+        Float64 array of shape `(steps,)`, increasing.
+
+    Raises:
+        TypeError, ValueError: An argument is not as said above.
+
+    Example:
+    >>> [f"{lr:.6g}" for lr in ramp_lrs(1e-4, 1.0, 5)]
+    ['0.0001', '0.001', '0.01', '0.1', '1']
+    """
+    _check_range(start_lr, end_lr)
+    _check_steps(steps)
+    progress = np.arange(steps, dtype=np.float64) / (steps - 1)
+    start, end = float(start_lr), float(end_lr)
+    if ramp == "exponential":
+        # In logarithms, as end / start may overflow; divided by the last
+        # one, as the power of ten of a logarithm is not exact.
+        low, high = math.log10(start), math.log10(end)
+        lrs = 10.0 ** (low + progress * (high - low))
+    elif ramp == "linear":
+        lrs = start + progress * (end - start)
+    else:
+        raise ValueError(
+            f'`ramp` must be "exponential" or "linear". Received: {ramp=}'
+        )
+    lrs[0], lrs[-1] = start, end
+    return lrs
+
+
+class RangeTest:
+    """A learning rate range test for a training loop of your own.
+
+    Args:
+        start_lr: Float > 0, learning rate of the first step.
+        end_lr: Float > `start_lr`, learning rate of the last step.
+        steps: Integer >= 2, the number of steps of the whole ramp. A step
+            is one update of the weights.
+        ramp: `"exponential"` or `"linear"`.
+        stop_factor: Float > 1: the test stops once the smoothed loss exceeds
+            this many times the lowest smoothed loss, by more than noise
+            explains. Where losses can be zero or negative a factor means
+            nothing; there the rise is compared with the fall before it.
+            None never stops on a rise. NaN and infinities always stop.
+        optimizer: String, the optimizer's name (`"adam"`). `suggest` gives
+            better answers when it knows.
+        hyperparameters: Mapping, the optimizer's own settings, such as
+            `{"momentum": 0.9}`.
+        monitor: String, name of the loss, for pictures and files.
+        batch_size: Integer or None, for pictures and files.
+        steps_per_epoch: Integer or None, after how many steps the data
+            repeats. `suggest` gives better answers when it knows.
+        environment: Mapping of strings, for files.
+
+    Raises:
+        TypeError, ValueError: An argument is not as said above.
+
+    Example:
+    >>> test = RangeTest(start_lr=1e-4, end_lr=1.0, steps=5)
+    >>> for loss in (2.3, 2.1, 1.7, 1.2, 9.0):
+    ...     lr = test.lr                      # train with this one …
+    ...     if not test.record(loss):         # … and record its loss
+    ...         break
+    >>> test.curve.stop_reason.name
+    'DIVERGED'
+    """
+
+    def __init__(
+        self,
+        start_lr: float,
+        end_lr: float,
+        steps: int,
+        ramp: str = "exponential",
+        stop_factor: float | None = 4.0,
+        *,
+        optimizer: str = "",
+        hyperparameters: Mapping[str, Any] | None = None,
+        monitor: str = "loss",
+        batch_size: int | None = None,
+        steps_per_epoch: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        _check_stop_factor(stop_factor)
+        lrs = ramp_lrs(start_lr, end_lr, steps, ramp)
+        self._lrs: list[float] = lrs.tolist()
+        self._stop_factor = stop_factor
+        self._about: dict[str, Any] = {
+            "start_lr": float(start_lr),
+            "end_lr": float(end_lr),
+            "steps": int(steps),
+            "ramp": ramp,
+            "stop_factor": stop_factor,
+            "optimizer": optimizer,
+            "hyperparameters": dict(hyperparameters or {}),
+            "monitor": monitor,
+            "batch_size": batch_size,
+            "steps_per_epoch": steps_per_epoch,
+            "environment": dict(environment or {}),
+        }
+        self._average = RunningEMA(ema_span(steps))
+        self._settled = _steps_to_settle(steps)
+        self._losses: list[float] = []
+        self._smoothed: list[float] = []
+        self._best = math.inf
+        self._best_step = 0
+        self._first = math.nan
+        self._positive = True
+        self._reason: StopReason | None = None
+
+    @property
+    def lr(self) -> float:
+        """The learning rate for the next step; once over, the last one."""
+        return self._lrs[min(len(self._losses), len(self._lrs) - 1)]
+
+    @property
+    def lrs(self) -> Sequence[float]:
+        """The learning rates of all steps of the ramp."""
+        return self._lrs
+
+    @property
+    def done(self) -> bool:
+        """Whether the test is over."""
+        return self._reason is not None
+
+    @property
+    def curve(self) -> Curve:
+        """What was measured so far; `INTERRUPTED` before the test is over."""
+        return Curve(
+            lrs=np.array(self._lrs[: len(self._losses)]),
+            losses=np.array(self._losses),
+            smoothed=np.array(self._smoothed),
+            best_loss=self._best if math.isfinite(self._best) else math.nan,
+            stop_reason=self._reason or StopReason.INTERRUPTED,
+            **self._about,
+        )
+
+    def record(self, loss: float) -> bool:
+        """Records the loss of the batch that was trained with `lr`.
+
+        Args:
+            loss: Float, or anything that `float()` takes (a zero-dimensional
+                tensor, say). NaN and infinities end the test; they are kept
+                in the curve.
+
+        Returns:
+            True to go on, False when the test is over.
+
+        Raises:
+            RuntimeError: The test is over.
+            TypeError: `loss` is not one number.
+        """
+        if self._reason is not None:
+            raise RuntimeError(
+                f"the range test is over ({self._reason}): "
+                "make a new RangeTest for another run"
+            )
+        value = _as_float(loss)
+        smoothed = self._average.update(value)
+        self._losses.append(value)
+        self._smoothed.append(smoothed)
+        if not math.isfinite(value):
+            self._reason = StopReason.NOT_FINITE
+            return False
+        self._track(value, smoothed)
+        if self._diverged(smoothed):
+            self._reason = StopReason.DIVERGED
+        elif len(self._losses) == len(self._lrs):
+            self._reason = StopReason.COMPLETED
+        return self._reason is None
+
+    def note_batch_size(self, rows: int | None) -> None:
+        """Puts on record how many samples a batch has."""
+        self._about["batch_size"] = rows
+
+    def end(self, reason: StopReason) -> None:
+        """Ends the test before its last step, for a reason of your own.
+
+        Does nothing when the test is over already.
+
+        Args:
+            reason: `StopReason.OUT_OF_DATA` or `StopReason.INTERRUPTED`.
+
+        Raises:
+            TypeError: `reason` is no `StopReason`.
+        """
+        if not isinstance(reason, StopReason):
+            raise TypeError(
+                f"`reason` must be a StopReason. Received: {reason=}"
+            )
+        if self._reason is None:
+            self._reason = reason
+
+    def _track(self, value: float, smoothed: float) -> None:
+        if math.isnan(self._first):
+            self._first = smoothed
+        if value <= 0:
+            self._positive = False
+        if smoothed < self._best:
+            self._best = smoothed
+            self._best_step = len(self._losses) - 1
+
+    def _diverged(self, smoothed: float) -> bool:
+        factor = self._stop_factor
+        # The first averages hold few losses and are as noisy as those.
+        if factor is None or len(self._losses) <= self._settled:
+            return False
+        if self._positive:
+            if not smoothed > factor * self._best:
+                return False
+            limit = (factor - 1.0) * self._best
+        else:
+            # A factor of the loss has no meaning without a zero to measure
+            # from: the fall so far takes the place of the loss.
+            limit = (factor - 1.0) * (self._first - self._best)
+        rise = smoothed - self._best
+        return rise > limit and rise > _NOISE_FACTOR * self._noise()
+
+    def _noise(self) -> float:
+        # Up to the best loss only: what comes after it may be the blow-up.
+        until = max(self._best_step, self._settled - 1) + 1
+        losses = np.array(self._losses[:until])
+        if len(losses) < 2:
+            return 0.0
+        return float(np.median(np.abs(np.diff(losses))))
+
+
+def _steps_to_settle(steps: int) -> int:
+    # Before that the average, and what is known of the noise, rest on too
+    # few losses; in a very short test on as many as it can spare.
+    return max(math.ceil(ema_span(steps)), min(_SETTLED, steps // 3))
+
+
+def _as_float(loss: Any) -> float:
+    if hasattr(loss, "detach"):
+        loss = loss.detach()  # PyTorch warns of a float with a gradient
+    try:
+        return float(loss)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`loss` must be one number. Received: loss={loss!r}"
+        ) from error
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(
+            f"`{name}` must be a number. Received: {name}={value!r}"
+        )
+
+
+def _check_range(start_lr: Any, end_lr: Any) -> None:
+    for name, value in (("start_lr", start_lr), ("end_lr", end_lr)):
+        _check_number(name, value)
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(
+                f"`{name}` must be positive and finite. "
+                f"Received: {name}={value!r}"
+            )
+    if not start_lr < end_lr:
+        raise ValueError(
+            "`start_lr` must be below `end_lr`. "
+            f"Received: {start_lr=}, {end_lr=}"
+        )
+
+
+def _check_steps(steps: Any) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, Integral):
+        raise TypeError(f"`steps` must be an integer. Received: {steps=}")
+    if steps < 2:
+        raise ValueError(f"`steps` must be at least 2. Received: {steps=}")
+
+
+def _check_stop_factor(stop_factor: Any) -> None:
+    if stop_factor is None:
+        return
+    _check_number("stop_factor", stop_factor)
+    if not stop_factor > 1:
+        raise ValueError(
+            f"`stop_factor` must be above 1, or None. Received: {stop_factor=}"
+        )

@@ -1,0 +1,263 @@
+"""From a curve to a learning rate: one small function per rule.
+
+A rule is a plain function `Curve -> lr`. `suggest` runs one and says how
+sure its answer is and why; where there is no honest answer it says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_lrfinder.analysis import uses
+from keras_lrfinder.analysis.confidence import Verdict
+from keras_lrfinder.analysis.confidence import refusal
+from keras_lrfinder.analysis.confidence import verdict
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.default_rule import calibrated
+from keras_lrfinder.analysis.landmarks import landmarks
+from keras_lrfinder.analysis.smoothing import ema
+from keras_lrfinder.analysis.smoothing import ema_span
+from keras_lrfinder.drawing.sketch import html_card
+
+__all__ = ["RULES", "Suggestion", "suggest"]
+
+Rule = Callable[[Curve], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """Which learning rate to train with, how sure that is, and why.
+
+    Attributes:
+        lr: Float > 0, or None where the curve gives no honest answer.
+        low: Float, lower end of the range that would do, or None.
+        high: Float, upper end of the range that would do, or None.
+        confidence: `"high"`, `"low"` or `"none"` (no learning rate).
+        rule: String, the rule that was used.
+        reason: String, what was seen, and what to do when there is no
+            learning rate.
+
+    Example:
+    >>> s = Suggestion(0.003, 0.001, 0.009, "high", "default", "seen …")
+    >>> float(s)
+    0.003
+    >>> s.one_cycle_max_lr
+    0.006
+    """
+
+    lr: float | None
+    low: float | None
+    high: float | None
+    confidence: str
+    rule: str
+    reason: str
+
+    @classmethod
+    def refused(cls, rule: str, reason: str) -> Suggestion:
+        """Returns the suggestion that has no learning rate, and says why."""
+        return cls(None, None, None, "none", rule, reason)
+
+    def __float__(self) -> float:
+        if self.lr is None:
+            raise ValueError(f"no learning rate to suggest: {self.reason}")
+        return self.lr
+
+    @property
+    def constant_lr(self) -> float:
+        """For training with one learning rate: `lr` itself."""
+        return uses.constant(self)
+
+    @property
+    def one_cycle_max_lr(self) -> float:
+        """For `OneCycle`: its peak. See `uses.one_cycle_max_lr`."""
+        return uses.one_cycle_max_lr(self)
+
+    @property
+    def triangular_bounds(self) -> uses.Bounds:
+        """For `Triangular`: `base_lr` and `max_lr`."""
+        return uses.triangular_bounds(self)
+
+    def __str__(self) -> str:
+        if self.lr is None:
+            return f"no learning rate: {self.reason}"
+        return (
+            f"lr={self.lr:.2e} ({self.low:.1e} .. {self.high:.1e}, "
+            f"{self.confidence} confidence): {self.reason}"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = [("confidence", self.confidence), ("why", self.reason)]
+        if self.lr is None:
+            return html_card("No learning rate", rows)
+        rows.insert(0, ("range", f"{self.low:.1e} .. {self.high:.1e}"))
+        return html_card(f"Learning rate: {self.lr:.2e}", rows)
+
+
+def default(curve: Curve) -> float:
+    """Returns a learning rate well below the edge of stability.
+
+    How far below depends on the optimizer, on the noise, and on how many
+    steps an epoch has: see `keras_lrfinder.analysis.default_rule`.
+    """
+    return calibrated(curve)
+
+
+def minimum(curve: Curve) -> float:
+    """Returns a tenth of the learning rate of the lowest smoothed loss.
+
+    Gugger (2018): one order of magnitude below the minimum.
+    """
+    lrs, smoothed = _finite(curve)
+    return float(lrs[np.argmin(smoothed)]) / 10.0
+
+
+def steepest(curve: Curve) -> float:
+    """Returns the learning rate where the smoothed loss falls fastest.
+
+    The slope is that over log(LR), `ds / d(log lr)`, by central
+    differences, left of the minimum.
+    """
+    lrs, smoothed = _finite(curve)
+    until = max(int(np.argmin(smoothed)) + 1, 2)
+    slope = np.gradient(smoothed[:until], np.log(lrs[:until]))
+    return float(lrs[np.argmin(slope)])
+
+
+def valley(curve: Curve) -> float:
+    """Returns the middle of the longest descent of the smoothed loss.
+
+    In the spirit of the rule of ESRI and fastai: there the longest
+    decreasing subsequence, here the longest stretch, in log(LR), between a
+    highest point so far and the lowest point after it.
+    """
+    lrs, smoothed = _finite(curve)
+    bottom = int(np.argmin(smoothed))
+    fall = smoothed[: bottom + 1] - smoothed[bottom]
+    # The last point still at the top: noise crosses any level early.
+    above = np.flatnonzero(fall >= 0.9 * fall.max())
+    top = int(above[-1])
+    return float(math.sqrt(lrs[top] * lrs[bottom]))
+
+
+def slide(curve: Curve) -> float:
+    """Returns the learning rate left of where the slope starts to change.
+
+    In the spirit of Novetta's rule: a window slides from the right end to
+    the left while the slopes at its two ends differ; its left end is the
+    answer. The threshold is relative to the steepest slope, and the window
+    to the number of points, so that the answer has no scale of its own.
+    """
+    lrs, smoothed = _finite(curve)
+    until = max(int(np.argmin(smoothed)) + 1, 2)
+    slope = np.gradient(smoothed[:until], np.log(lrs[:until]))
+    window = max(1, until // 7)
+    threshold = 0.2 * float(np.abs(slope).max())
+    right = until - 1
+    while right > window and (
+        abs(slope[right] - slope[right - window]) > threshold
+    ):
+        right -= 1
+    return float(lrs[max(right - window, 0)])
+
+
+RULES: dict[str, Rule] = {
+    "default": default,
+    "minimum": minimum,
+    "steepest": steepest,
+    "valley": valley,
+    "slide": slide,
+}
+
+
+def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
+    """Returns the learning rate to train with, or an honest refusal.
+
+    Args:
+        curve: What a range test measured.
+        rule: A name in `RULES`, or a function `Curve -> lr`.
+
+    Returns:
+        `Suggestion`, whose `lr` is None where the curve has too few points,
+        never fell, or diverged at once.
+
+    Raises:
+        TypeError: `curve` is no `Curve`, `rule` neither name nor function.
+        ValueError: No rule has that name.
+    """
+    if not isinstance(curve, Curve):
+        raise TypeError(f"`curve` must be a Curve. Received: {curve=}")
+    name, function = _rule(rule)
+    seen = landmarks(curve)
+    refused = refusal(curve, seen)
+    if refused or seen is None:
+        return Suggestion.refused(name, refused)
+    lr = _answer(name, function, curve)
+    if not (math.isfinite(lr) and lr > 0):
+        return Suggestion(
+            None, None, None, "none", name, f"the rule {name} answered {lr}"
+        )
+    lr = min(max(lr, float(curve.lrs[0])), float(curve.lrs[-1]))
+    said = verdict(curve, seen, lr)
+    if function is not default:
+        said = _doubted(said, verdict(curve, seen, default(curve)), lr)
+    return Suggestion(
+        lr, said.low, said.high, said.confidence, name, said.reason
+    )
+
+
+def check_rule(rule: object) -> None:
+    """Raises where `suggest` would not take `rule`."""
+    _rule(rule)
+
+
+def _answer(name: str, function: Rule, curve: Curve) -> float:
+    answer = function(curve)
+    try:
+        return float(answer)
+    except (TypeError, ValueError):
+        raise TypeError(
+            "`rule` must return a learning rate, one number. Received: "
+            f"{answer!r} from rule={name}"
+        ) from None
+
+
+def _doubted(said: Verdict, own: Verdict, lr: float) -> Verdict:
+    """Returns what is to be said of a rule, given what the default's is."""
+    if own.low <= lr <= own.high:
+        return said
+    doubt = (
+        f"; but the default rule would stay between {own.low:.1e} and "
+        f"{own.high:.1e}"
+    )
+    return dataclasses.replace(
+        said, confidence="low", reason=said.reason + doubt
+    )
+
+
+def _rule(rule: object) -> tuple[str, Rule]:
+    if callable(rule):
+        return getattr(rule, "__name__", "custom"), rule
+    if not isinstance(rule, str):
+        raise TypeError(
+            "`rule` must be a name or a function Curve -> lr. "
+            f"Received: {rule=}"
+        )
+    if rule not in RULES:
+        raise ValueError(
+            f"`rule` must be one of {', '.join(sorted(RULES))}, or a "
+            f"function Curve -> lr. Received: {rule=}"
+        )
+    return rule, RULES[rule]
+
+
+def _finite(
+    curve: Curve,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    keep = np.isfinite(curve.losses)
+    smoothed = ema(curve.losses[keep], ema_span(curve.steps))
+    return curve.lrs[keep], smoothed

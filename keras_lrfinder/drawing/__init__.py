@@ -1,0 +1,1 @@
+"""Plain arrays to text and SVG, without matplotlib."""

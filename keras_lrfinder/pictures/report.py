@@ -1,0 +1,103 @@
+"""A finished range test in a terminal and in a notebook."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.drawing.sketch import html_card
+from keras_lrfinder.drawing.sketch import svg_curve
+
+__all__ = ["html_report", "line", "text_report"]
+
+Rows = list[tuple[str, str]]
+
+
+def line(curve: Curve, suggestion: Suggestion) -> str:
+    """Returns what happened and what to do, on one line."""
+    return (
+        f"LRFinder: {curve.stop_reason} after {len(curve)} of {curve.steps} "
+        f"steps. {suggestion}"
+    )
+
+
+def text_report(
+    curve: Curve, suggestion: Suggestion, probes: Sequence[Probe]
+) -> str:
+    """Returns a short, aligned summary for a terminal."""
+    rows = _rows(curve, suggestion, probes)
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def html_report(
+    curve: Curve, suggestion: Suggestion, probes: Sequence[Probe]
+) -> str:
+    """Returns the summary with a picture, for a notebook."""
+    band = None
+    if suggestion.low is not None and suggestion.high is not None:
+        band = (suggestion.low, suggestion.high)
+    points = [(p.lr, level) for p in probes if (level := _level(p)) is not None]
+    picture = ""
+    if len(curve):
+        picture = svg_curve(
+            curve.lrs,
+            curve.losses,
+            mark=suggestion.lr,
+            band=band,
+            points=points,
+        )
+    (_, title), *rows = _rows(curve, suggestion, probes)
+    return html_card(f"Learning rate: {title}", rows, picture)
+
+
+def _rows(
+    curve: Curve, suggestion: Suggestion, probes: Sequence[Probe]
+) -> Rows:
+    if suggestion.lr is None:
+        rows = [("learning rate", "none to suggest")]
+    else:
+        rows = [
+            ("learning rate", f"{suggestion.lr:.2e}"),
+            ("range", f"{suggestion.low:.1e} .. {suggestion.high:.1e}"),
+        ]
+    rows += [
+        ("confidence", suggestion.confidence),
+        ("why", suggestion.reason),
+        ("test", f"{len(curve)} of {curve.steps} steps, {_span(curve)}"),
+        ("ended", str(curve.stop_reason)),
+        ("best loss", f"{curve.best_loss:.4g} (smoothed)"),
+    ]
+    return rows + [("probe", _probe(probe)) for probe in probes]
+
+
+def _span(curve: Curve) -> str:
+    if not len(curve):
+        return "no step"
+    name = f"{curve.optimizer}, " if curve.optimizer else ""
+    return f"{name}{curve.lrs[0]:.1e} .. {curve.lrs[-1]:.1e}"
+
+
+def _probe(probe: Probe) -> str:
+    text = f"{probe.lr:.2e} for {len(probe.losses)} steps"
+    level = _level(probe)
+    if level is None:
+        return f"{text}: blew up"
+    kind = "training" if probe.held_out is None else "held-out"
+    return f"{text}: {kind} loss {level:.4g}"
+
+
+def _level(probe: Probe) -> float | None:
+    """Returns the loss that a probe reached, None where it blew up."""
+    losses = np.asarray(probe.losses, dtype=np.float64)
+    if not len(losses) or not math.isfinite(losses[-1]):
+        return None
+    level = probe.held_out
+    if level is None:
+        level = float(losses[-max(len(losses) // 4, 1) :].mean())
+    return level if math.isfinite(level) else None

@@ -1,0 +1,1 @@
+"""The range test inside Keras: everything that touches a model."""

@@ -1,0 +1,341 @@
+"""`lr_find`: the whole job in one call."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_lrfinder.analysis.probes import PROBE_STEPS
+from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.arguments import check_flag
+from keras_lrfinder.training.finder import LRFinder
+from keras_lrfinder.training.fit_data import FitData
+from keras_lrfinder.training.learning_rate import leaf_optimizers
+from keras_lrfinder.training.loan import Session
+from keras_lrfinder.training.other_callbacks import harm
+from keras_lrfinder.training.probe_runs import Prober
+from keras_lrfinder.training.snapshot import FitAttributes
+from keras_lrfinder.training.snapshot import check_model
+from keras_lrfinder.training.sweep import named_optimizers
+
+__all__ = ["lr_find"]
+
+# Mixed precision may skip some updates; data for these.
+_SPARE_BATCHES = 64
+# Of a generator's batches, kept beside those that the probes train on.
+_MOST_RESERVED = 16
+
+
+def lr_find(
+    model: Any,
+    x: Any = None,
+    y: Any = None,
+    *,
+    start_lr: float = 1e-7,
+    end_lr: float = 10.0,
+    steps: int = 100,
+    probe: bool = True,
+    validation: Any = None,
+    verbose: int = 1,
+    **kwargs: Any,
+) -> LRFinder:
+    """Runs a range test and returns the finished `LRFinder`.
+
+    Trains `model` for `steps` updates on as many epochs as these need, then,
+    with `probe`, for some short runs at fixed learning rates that confirm or
+    correct the suggestion. At the end, also after an exception or Ctrl-C
+    (which goes on to the caller), the model, its optimizer and the global
+    random state are bit for bit what they were: a `fit` after `lr_find` does
+    what it would have done without.
+
+    What lies outside the model does not come back: a generator stays
+    consumed (by what a ramp of `steps` needs and no more; where the test ends
+    earlier, by what was trained on and the few batches that Keras reads
+    ahead), a shuffled `tf.data.Dataset` object goes on in its order.
+
+    An error or Ctrl-C within the test comes through once the model is back.
+    The curve until there is kept only where an `LRFinder` was passed to `fit`.
+
+    Args:
+        model: A compiled `keras.Model`, built or not, fresh or trained.
+        x: The training data, anything that `model.fit` takes.
+        y: The targets, where `x` does not bring them.
+        start_lr: Float > 0, learning rate of the first step.
+        end_lr: Float > `start_lr`, learning rate of the last step.
+        steps: Integer >= 2, length of the ramp in updates.
+        probe: Whether to run probes after the ramp. Ramp and probes together
+            stay within 300 training steps at the default `steps`.
+        validation: `(x, y)` or `(x, y, sample_weight)`, arrays of a fixed
+            validation sample: its loss after each step is recorded instead
+            of the batch's training loss. Slower, and right where the model
+            overfits within the test. None: the training loss.
+        verbose: 1 shows a progress bar and one line at the end, 0 nothing.
+        **kwargs: The other arguments of `LRFinder` (`ramp`, `stop_factor`,
+            `monitor`, `rule`, `optimizer`, `restore`, `plot_dir`) and of
+            `model.fit` (`batch_size`, `class_weight`, `callbacks`, …).
+            `validation_data` and the part that `validation_split` holds out
+            are not trained on; the probes are judged by them.
+            Callbacks that steer training or write checkpoints are left out.
+
+    Returns:
+        The `LRFinder`, with `curve`, `suggestion`, `probes` and `plot()`.
+
+    Raises:
+        TypeError: `model` is no Keras model; an argument that neither
+            `LRFinder` nor `fit` has; one of the wrong kind.
+        ValueError: The model is not compiled; `epochs` or `initial_epoch`
+            was given (`steps` decides how long the test is); as `LRFinder`.
+
+    Example:
+        ```python
+        finder = lr_find(model, x_train, y_train, batch_size=64)
+        model.optimizer.learning_rate = float(finder.suggestion)
+        model.fit(x_train, y_train, batch_size=64, epochs=10)
+        ```
+    """
+    finder_kwargs, fit_kwargs = _sort_arguments({"x": x, "y": y, **kwargs})
+    _check_compiled(model)
+    check_flag("probe", probe)
+    if x is None:
+        raise ValueError(
+            "`x` must be the data to train on, as for `fit`. Received: x=None"
+        )
+    finder = LRFinder(
+        start_lr, end_lr, steps=steps, verbose=verbose, **finder_kwargs
+    )
+    callbacks = _harmless(fit_kwargs.pop("callbacks", None), verbose)
+    job = _Job(
+        model, finder, finder_kwargs, fit_kwargs, steps, validation, probe
+    )
+    with _on_loan(model):
+        try:
+            job.run_ramp(callbacks)
+            job.run_probes()
+        finally:
+            job.end()
+    finder.report()
+    return finder
+
+
+class _Job:
+    """Ramp and probes on one model, whose session they share."""
+
+    def __init__(
+        self,
+        model: Any,
+        finder: LRFinder,
+        finder_kwargs: dict[str, Any],
+        fit_kwargs: dict[str, Any],
+        steps: int,
+        validation: Any,
+        probe: bool,
+    ) -> None:
+        self._model = model
+        self._finder = finder
+        self._monitor = finder_kwargs.get("monitor", "loss")
+        self._restore = finder_kwargs.get("restore", True)
+        # Probes correct the package's own rule; another one was asked for
+        # its own answer. And they need the model as it was before the ramp.
+        default = finder_kwargs.get("rule", "default") == "default"
+        self._probes = bool(probe) and default and self._restore
+        self._judge = _validation_loss(validation, self._monitor)
+        if validation is not None:
+            fit_kwargs.setdefault("validation_data", validation)
+        self._batch_size = fit_kwargs.get("batch_size")
+        self._data = FitData(fit_kwargs)
+        self._fit_kwargs = fit_kwargs
+        self._steps = steps
+        optimizers = named_optimizers(model, finder_kwargs.get("optimizer"))
+        self._per_update = _batches_per_update(optimizers)
+        self._session = Session(model, optimizers)
+
+    def run_ramp(self, callbacks: list[Any]) -> None:
+        finder, scaled = self._finder, self._session.rate.scales_loss
+        watch = _progress("Ramp", self._steps, finder.verbose)
+        finder.run_in(self._session, self._judge, watch)
+        batches = self._steps * self._per_update
+        batches += _SPARE_BATCHES if scaled else 0
+        if self._probes:
+            self._data.keep(PROBE_STEPS * self._per_update + _MOST_RESERVED)
+        self._model.fit(
+            **self._data.for_fit(batches, _epoch(self._model)),
+            **self._fit_kwargs,
+            callbacks=[finder, *callbacks],
+            verbose=0,
+        )
+
+    def run_probes(self) -> None:
+        finder = self._finder
+        if not self._probes or finder.suggestion.lr is None:
+            return
+        self._session.rewind()
+        batches = PROBE_STEPS * self._per_update
+        replay = self._data.replay(batches, self._batch_size)
+        if replay is None:
+            finder.conclude((), _unprobed(finder.suggestion))
+            return
+        given = ("class_weight",)
+        prober = Prober(
+            self._model,
+            self._session,
+            replay,
+            monitor=self._monitor,
+            fit_kwargs={k: self._fit_kwargs.get(k) for k in given},
+            judge=self._judge,
+            watch=lambda: _progress("Probe", PROBE_STEPS, finder.verbose),
+        )
+        finder.conclude(*prober.run(finder.curve, finder.suggestion))
+
+    def end(self) -> None:
+        self._finder.restore()
+        self._session.close(restore=self._restore)
+        self._finder.run_in(None)
+
+
+def _unprobed(suggestion: Suggestion) -> Suggestion:
+    why = (
+        "not probed, as the data cannot be read twice or its batches are too "
+        "large to be kept"
+    )
+    return dataclasses.replace(suggestion, reason=f"{suggestion.reason}; {why}")
+
+
+def _sort_arguments(
+    kwargs: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Tells the arguments of `LRFinder` from those of `fit`."""
+    of_finder = set(inspect.signature(LRFinder.__init__).parameters)
+    of_fit = set(inspect.signature(keras.Model.fit).parameters)
+    for name in ("epochs", "initial_epoch"):
+        if name in kwargs:
+            raise ValueError(
+                f"`{name}` must not be given: `steps` decides how long the "
+                f"range test is. Received: {name}={kwargs[name]!r}"
+            )
+    unknown = sorted(set(kwargs) - of_finder - of_fit)
+    if unknown:
+        raise TypeError(
+            "lr_find() got arguments that neither LRFinder nor fit has: "
+            f"{', '.join(unknown)}"
+        )
+    finder_kwargs = {k: v for k, v in kwargs.items() if k in of_finder}
+    fit_kwargs = {k: v for k, v in kwargs.items() if k not in of_finder}
+    return finder_kwargs, fit_kwargs
+
+
+def _check_compiled(model: Any) -> None:
+    check_model(model)
+    if not model.compiled or model.optimizer is None:
+        raise ValueError(
+            "`model` must be compiled with an optimizer: call "
+            f"`model.compile(…)` first. Received: model={model!r}"
+        )
+
+
+def _harmless(callbacks: Any, verbose: int) -> list[Any]:
+    """Returns the callbacks that may run, and says which may not."""
+    if callbacks is None:
+        return []
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        raise TypeError(
+            "`callbacks` must be a list of callbacks. Received: a CallbackList"
+        )
+    given = keras.tree.flatten(callbacks)
+    for callback in given:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(
+                "`callbacks` must be Keras callbacks. "
+                f"Received: callbacks={callbacks!r}"
+            )
+    kept = [c for c in given if not harm(c) and not _steers(c)]
+    left_out = [type(c).__name__ for c in given if c not in kept]
+    if left_out and verbose:
+        print(f"lr_find leaves out {', '.join(left_out)}")
+    return kept
+
+
+def _steers(callback: Any) -> bool:
+    steering = (
+        keras.callbacks.EarlyStopping,
+        keras.callbacks.LearningRateScheduler,
+        keras.callbacks.ReduceLROnPlateau,
+        LRFinder,
+    )
+    return isinstance(callback, steering)
+
+
+def _batches_per_update(optimizers: list[Any]) -> int:
+    leaves = [leaf for o in optimizers for leaf in leaf_optimizers(o)]
+    return max(leaf.gradient_accumulation_steps or 1 for leaf in leaves)
+
+
+def _validation_loss(
+    validation: Any, monitor: str
+) -> Callable[[Any], float] | None:
+    if validation is None:
+        return None
+    sized = isinstance(validation, (tuple, list))
+    if not sized or len(validation) not in (2, 3):
+        size = f" of {len(validation)}" if sized else ""
+        raise TypeError(
+            "`validation` must be (x, y) or (x, y, sample_weight). "
+            f"Received: a {type(validation).__name__}{size}"
+        )
+    x, y, *weights = validation
+
+    def loss(model: Any) -> float:
+        # Older Keras goes on with the mean of the calls before.
+        model.reset_metrics()
+        logs = model.test_on_batch(x, y, *weights, return_dict=True)
+        return float(logs[monitor])
+
+    return loss
+
+
+def _epoch(model: Any) -> int:
+    # Where BackupAndRestore has left it, `fit` begins with a later epoch.
+    return getattr(model, "_initial_epoch", None) or 0
+
+
+@contextlib.contextmanager
+def _on_loan(model: Any) -> Iterator[None]:
+    """Gives back what a callback inside `fit` sees too late to copy."""
+    attributes = FitAttributes(model)
+    per_call = getattr(model, "steps_per_execution", 1)
+    several = per_call is not None and per_call > 1
+    train_function = model.train_function
+    if several:
+        # One step per call, so that each has its own learning rate.
+        model.steps_per_execution = 1
+        model.train_function = None
+    try:
+        yield
+    finally:
+        if several:
+            model.steps_per_execution = per_call
+            model.train_function = train_function
+        attributes.restore()
+
+
+def _progress(
+    name: str, steps: int, verbose: int
+) -> Callable[[float, float, bool], None] | None:
+    """Returns a progress bar for a run, however many epochs it takes."""
+    if not verbose:
+        return None
+    print(name)
+    bar = keras.utils.Progbar(steps, stateful_metrics=["loss", "lr"])
+    done = 0
+
+    def watch(lr: float, loss: float, last: bool) -> None:
+        nonlocal done
+        done += 1
+        bar.update(done, [("lr", lr), ("loss", loss)], finalize=last)
+
+    return watch

@@ -1,0 +1,177 @@
+"""Company in the same fit: which other callbacks would do harm, and how."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import keras
+
+from keras_lrfinder.training.overriding import overrides
+
+__all__ = ["check_company", "harm", "may_be_overruled"]
+
+_BATCH_HOOKS = (
+    "on_batch_begin",
+    "on_batch_end",
+    "on_train_batch_begin",
+    "on_train_batch_end",
+)
+
+
+def harm(callback: Any, *, after: bool = True) -> str:
+    """Returns what `callback` would break in a range test, or `""`.
+
+    Args:
+        callback: A Keras callback.
+        after: Whether its hooks run after those of the range test.
+    """
+    for name, explain in _HARMS.items():
+        kind = getattr(keras.callbacks, name, None)
+        if kind is not None and isinstance(callback, kind):
+            return explain(callback, after)
+    return ""
+
+
+def check_company(finder: Any, kind: type) -> None:
+    """Raises where another callback of the same fit would do harm.
+
+    To be called from a hook that Keras calls before the first
+    `on_train_begin`: some callbacks change the model there already.
+
+    Args:
+        finder: The callback that asks.
+        kind: The class of which a fit may have only one.
+
+    Raises:
+        ValueError: Names the callback, the harm and the way out.
+    """
+    company = _callback_list(finder)
+    if company is None:
+        return
+    _keep_in_one_thread(company)
+    callbacks = list(company.callbacks)
+    position = [c is finder for c in callbacks].index(True)
+    for index, other in enumerate(callbacks):
+        if isinstance(other, kind) and other is not finder:
+            reason = "two range tests cannot share a fit: run them in turn"
+        else:
+            reason = harm(other, after=index > position)
+        if reason:
+            raise ValueError(
+                f"{type(other).__name__} cannot be used in the same fit as "
+                f"{type(finder).__name__}: {reason}. (`lr_find` leaves such "
+                "callbacks out by itself.)"
+            )
+
+
+def may_be_overruled(finder: Any) -> bool:
+    """Returns whether a callback may set the learning rate between two steps.
+
+    It can do so in the hooks of a batch, which Keras's own ones use for other
+    things. What happens between two epochs is made good at the next start.
+
+    Args:
+        finder: The callback that asks, as for `check_company`.
+    """
+    company = _callback_list(finder)
+    if company is None:
+        return True
+    return any(
+        overrides(other, _BATCH_HOOKS)
+        and (
+            not type(other).__module__.startswith("keras.")
+            or isinstance(other, keras.callbacks.LambdaCallback)
+        )
+        for other in company.callbacks
+        if other is not finder
+    )
+
+
+def _callback_list(finder: Any) -> Any:
+    # A callback has no reference to the list it is in. The list's own method
+    # is what calls this hook, so it is in a frame not far up.
+    frame = sys._getframe(1)
+    for _ in range(12):
+        if frame is None:
+            return None
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, keras.callbacks.CallbackList) and any(
+            callback is finder for callback in owner.callbacks
+        ):
+            return owner
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def _keep_in_one_thread(company: Any) -> None:
+    # With `callbacks=finder` instead of `callbacks=[finder]` Keras on JAX and
+    # PyTorch believes that nobody waits for the batch hooks and runs them in
+    # a thread pool, while the next step is already under way.
+    if getattr(company, "_async_train", False):
+        company._async_train = False
+
+
+def _early_stopping(callback: Any, after: bool) -> str:
+    if callback.restore_best_weights and after:
+        return (
+            "its `restore_best_weights` would overwrite the restored weights "
+            "at the end; put it before the range test in the list, or leave "
+            "it out"
+        )
+    return ""
+
+
+def _checkpoint(callback: Any, after: bool) -> str:
+    return (
+        "it would overwrite your file with weights of the range test; leave "
+        "it out"
+    )
+
+
+def _backup(callback: Any, after: bool) -> str:
+    return (
+        "it would load weights into the model in the middle of the test and "
+        "delete your backup; leave it out"
+    )
+
+
+def _csv_logger(callback: Any, after: bool) -> str:
+    filename = os.fspath(callback.filename)
+    full = os.path.exists(filename) and os.path.getsize(filename) > 0
+    if full and not callback.append:
+        return (
+            f"it would empty the log {filename!r}; give it another file, or "
+            "`append=True`"
+        )
+    return ""
+
+
+def _swap_ema(callback: Any, after: bool) -> str:
+    if getattr(callback, "swap_on_epoch", False):
+        return (
+            "its `swap_on_epoch` would exchange the weights that the test is "
+            "about to restore; leave it out"
+        )
+    return ""
+
+
+def _terminate_on_nan(callback: Any, after: bool) -> str:
+    if getattr(callback, "raise_error", False):
+        return (
+            "its `raise_error` would end the fit before the model can be put "
+            "back; a range test ends in NaN quite often. Leave it out"
+        )
+    return ""
+
+
+_HARMS = {
+    "EarlyStopping": _early_stopping,
+    "ModelCheckpoint": _checkpoint,
+    "OrbaxCheckpoint": _checkpoint,
+    "BackupAndRestore": _backup,
+    "CSVLogger": _csv_logger,
+    "SwapEMAWeights": _swap_ema,
+    "TerminateOnNaN": _terminate_on_nan,
+}

@@ -1,0 +1,156 @@
+"""Runs the probes: the Keras side of `probe.py`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.probes import PROBE_STEPS
+from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probes import decide
+from keras_lrfinder.analysis.probes import next_lr
+from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.training.loan import Session
+from keras_lrfinder.training.probe_data import Replay
+from keras_lrfinder.training.sweep import Sweep
+
+__all__ = ["Prober"]
+
+Watch = Callable[[float, float, bool], None]
+
+
+class Prober:
+    """Trains a model at fixed learning rates, always from the same state.
+
+    Args:
+        model: The compiled Keras model.
+        session: The open session of the ramp, rewound.
+        replay: The data.
+        monitor: String, the key of the logs that is the loss.
+        fit_kwargs: What else `fit` is to get.
+        judge: Function of the model that returns the loss to record instead
+            of the logged one, or None.
+        watch: Function that makes a progress display for a probe, or None.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        session: Session,
+        replay: Replay,
+        *,
+        monitor: str,
+        fit_kwargs: dict[str, Any],
+        judge: Callable[[Any], float] | None = None,
+        watch: Callable[[], Watch | None] = lambda: None,
+    ) -> None:
+        self._model = model
+        self._session = session
+        self._replay = replay
+        self._monitor = monitor
+        self._fit_kwargs = fit_kwargs
+        self._judge = judge
+        self._watch = watch
+
+    def run(
+        self, curve: Curve, suggestion: Suggestion
+    ) -> tuple[tuple[Probe, ...], Suggestion]:
+        """Runs as many probes as it takes to confirm or correct.
+
+        Args:
+            curve: The curve of the ramp.
+            suggestion: What the ramp suggests.
+
+        Returns:
+            The probes, and the suggestion that they support. The model is
+            back in the state in which it came.
+        """
+        probes: list[Probe] = []
+        before = None
+        while (lr := next_lr(curve, suggestion, probes)) is not None:
+            if not probes:
+                before = self._held_out_loss()
+            probes.append(self._probe(lr, before))
+        return tuple(probes), decide(curve, suggestion, probes)
+
+    def _probe(self, lr: float, before: float | None) -> Probe:
+        sweep = _FixedRate(lr, monitor=self._monitor)
+        sweep.run_in(self._session, self._judge, self._watch())
+        try:
+            self._model.fit(
+                **self._replay.train,
+                **self._fit_kwargs,
+                epochs=sweep.most_batches(self._model),
+                shuffle=False,
+                callbacks=[sweep],
+                verbose=0,
+            )
+            losses = np.array(sweep.losses)
+            if not _finite_weights(self._model):
+                # Some layers hide a NaN from the loss: relu makes it zero.
+                losses = np.append(losses, math.nan)
+            after = None if before is None else self._held_out_loss()
+        finally:
+            self._session.rewind()
+        source = "" if before is None else self._replay.source
+        return Probe(lr, losses, after, before, source)
+
+    def _held_out_loss(self) -> float | None:
+        if self._replay.held_out is None:
+            return None
+        try:
+            logs = self._model.evaluate(
+                **self._replay.held_out, verbose=0, return_dict=True
+            )
+            return float(logs[self._monitor])
+        except Exception:
+            # Custom models need not be able to evaluate. What they lose is
+            # a check, and the suggestion says so. On JAX what fails there
+            # leaves the model's variables empty.
+            self._session.rewind()
+            return None
+
+
+def _finite_weights(model: Any) -> bool:
+    return all(
+        bool(np.isfinite(keras.ops.convert_to_numpy(weight)).all())
+        for weight in model.trainable_variables
+    )
+
+
+class _FixedRate(Sweep):
+    """Trains some steps at one learning rate. Its own recorder."""
+
+    def __init__(self, lr: float, *, monitor: str) -> None:
+        super().__init__(monitor=monitor, restore=False)
+        self.lr = lr
+        self.lrs = [lr]
+        self.losses: list[float] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether the probe is over."""
+        losses = self.losses
+        failed = bool(losses) and not math.isfinite(losses[-1])
+        return failed or len(losses) >= PROBE_STEPS
+
+    def record(self, loss: float) -> bool:
+        """Takes the loss of a step; False to stop."""
+        self.losses.append(float(loss))
+        return not self.done
+
+    def start(self, model: Any) -> _FixedRate:
+        """Returns itself: what it is to record with."""
+        return self
+
+    def finish(self, stopped: bool) -> None:
+        """Nothing to report."""
+
+    def most_batches(self, model: Any) -> int:
+        """Returns how many epochs, at worst of one batch, a probe takes."""
+        return 64 * PROBE_STEPS

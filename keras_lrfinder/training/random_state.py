@@ -1,0 +1,103 @@
+"""The global random state: Python's, NumPy's, Keras's and the backend's."""
+
+from __future__ import annotations
+
+import random
+import sys
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lrfinder.training.variables import host_copy
+
+__all__ = ["RandomState"]
+
+
+class RandomState:
+    """The state of every global random generator that a fit may draw from.
+
+    Taken when made. `restore` puts it back, as often as wanted.
+    """
+
+    def __init__(self) -> None:
+        self._python = random.getstate()
+        self._numpy = np.random.get_state()
+        self._keras = _keras_generator_state()
+        self._torch = _torch_state()
+        self._tensorflow = _tensorflow_state()
+
+    def restore(self) -> None:
+        """Puts every generator back to where it was."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        _restore_keras_generator(self._keras)
+        _restore_torch(self._torch)
+        _restore_tensorflow(self._tensorflow)
+
+
+def _keras_generator() -> Any:
+    # The generator behind `keras.random.*` without a seed. Keras has no
+    # public way to ask whether it exists; asking for it would make one.
+    state = sys.modules.get("keras.src.backend.common.global_state")
+    if state is None:
+        return None
+    return state.get_global_attribute("global_seed_generator")
+
+
+def _keras_generator_state() -> Any:
+    generator = _keras_generator()
+    return None if generator is None else host_copy(generator.state)
+
+
+def _restore_keras_generator(value: Any) -> None:
+    generator = _keras_generator()
+    if generator is None:
+        return
+    if value is None:
+        # Made during the test. It stays, as a traced function may use it,
+        # and gets the seed that it would get if it were made now.
+        python = random.getstate()
+        value = host_copy(keras.random.SeedGenerator().state)
+        random.setstate(python)
+    generator.state.assign(value)
+
+
+def _torch_state() -> Any:
+    if keras.backend.backend() != "torch":
+        return None
+    import torch
+
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return torch.get_rng_state(), cuda
+
+
+def _restore_torch(state: Any) -> None:
+    if state is None:
+        return
+    import torch
+
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])
+
+
+def _tensorflow_state() -> Any:
+    # What `tf.random.set_seed` starts, TensorFlow can only restart.
+    if keras.backend.backend() != "tensorflow":
+        return None
+    context = sys.modules["tensorflow.python.eager.context"].context()
+    generator = getattr(context, "_rng", None)
+    return None if generator is None else generator.getstate()
+
+
+def _restore_tensorflow(state: Any) -> None:
+    if state is None:
+        return
+    context = sys.modules["tensorflow.python.eager.context"].context()
+    if context._rng.getstate() == state:
+        return
+    # The seeds of the ops come again, so the ops must not be those that have
+    # drawn with them already: this makes TensorFlow forget them.
+    context._set_global_seed(context._seed)
+    context._rng.setstate(state)
