@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_lrfinder import lr_find
-from keras_lrfinder.training.applying import apply_learning_rate
+from keras_lrfinder.training.learning_rate import apply_learning_rate
 
 ROWS = 8
 

@@ -16,7 +16,7 @@ import tiny
 
 from keras_lrfinder import LRFinder
 from keras_lrfinder import lr_find
-from keras_lrfinder.training import jax_loop
+from keras_lrfinder.training import jax_state
 from keras_lrfinder.training import learning_rate
 from keras_lrfinder.training import loan as session
 from keras_lrfinder.training import snapshot as model_state
@@ -93,7 +93,7 @@ def counts(monkeypatch, backend):
     found.watch(keras.Variable, "assign")
     found.watch(keras.ops, "convert_to_numpy")
     found.watch(variables, "_fill")
-    for module in (variables, jax_loop, learning_rate, model_state):
+    for module in (variables, jax_state, learning_rate, model_state):
         found.watch(module, "host_copy")
     if backend == "tensorflow":
         import tensorflow as tf

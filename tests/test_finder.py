@@ -532,3 +532,32 @@ def test_curve_knows_what_it_is_of():
     assert curve.hyperparameters["momentum"] == 0.9
     assert curve.monitor == "loss"
     assert curve.environment["backend"] == keras.backend.backend()
+
+
+SURFACE = {
+    "apply",
+    "curve",
+    "plot",
+    "probes",
+    "restore",
+    "save_plots",
+    "save_tensorboard",
+    "suggestion",
+}
+
+
+def test_pressing_tab_shows_what_a_user_calls():
+    """Beside Keras's own hooks there is nothing else."""
+    own = {n for n in dir(LRFinder()) if not n.startswith("_")}
+    keras_own = set(dir(keras.callbacks.Callback()))
+
+    assert own - keras_own == SURFACE
+
+
+def test_curve_of_a_finished_test_is_one_object():
+    """It is made once, so that `is` says what `==` says."""
+    finder = LRFinder(verbose=0)
+    tiny.fit(tiny.compiled(), 2, [finder])
+
+    assert finder.curve is finder.curve
+    assert finder.curve.batch_size == tiny.BATCH

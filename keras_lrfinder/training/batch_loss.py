@@ -7,8 +7,10 @@ from typing import Any
 
 import keras
 
-from keras_lrfinder.training.jax_loop import JaxLoop
-from keras_lrfinder.training.overriding import overrides
+from keras_lrfinder.training.jax_state import JaxState
+from keras_lrfinder.training.keras_internals import is_overridden
+from keras_lrfinder.training.keras_internals import members_of
+from keras_lrfinder.training.keras_internals import rises
 from keras_lrfinder.training.variables import emptier
 from keras_lrfinder.training.variables import reader
 
@@ -35,18 +37,18 @@ class BatchLoss:
     Args:
         model: The compiled Keras model, in `on_train_begin`.
         monitor: String, the key of `logs` to be read.
-        loop: The running fit's state on JAX, or None to go through the
+        state: The running fit's state on JAX, or None to go through the
             model's variables.
     """
 
     def __init__(
-        self, model: Any, monitor: str, loop: JaxLoop | None = None
+        self, model: Any, monitor: str, state: JaxState | None = None
     ) -> None:
         self._tracker = _tracker(model, monitor)
-        self._in_loop = loop is not None
+        self._in_state = state is not None
         self._empty: Callable[[], None] | None = None
-        if loop is not None:
-            self._empty_in_loop(model, loop)
+        if state is not None:
+            self._empty_in_state(model, state)
         elif self._tracker is not None:
             self._empty = emptier(self._tracker.variables)
 
@@ -55,18 +57,18 @@ class BatchLoss:
 
         After it, the epoch's History would end as zero.
         """
-        if self._in_loop:
+        if self._in_state:
             return
         if self._tracker is None:
             model.reset_metrics()
         elif self._empty is not None:
             self._empty()
 
-    def _empty_in_loop(self, model: Any, loop: JaxLoop) -> None:
+    def _empty_in_state(self, model: Any, state: JaxState) -> None:
         model.reset_metrics()
         everything = model.metrics_variables
         tracker = self._tracker
-        loop.keep(everything if tracker is None else tracker.variables)
+        state.keep(everything if tracker is None else tracker.variables)
 
     def batch_size(self) -> int | None:
         """Returns the rows of the batch just trained, where they are known."""
@@ -89,31 +91,23 @@ def check_falls(model: Any, monitor: str) -> None:
     Raises:
         ValueError: `monitor` is a metric that Keras knows to rise.
     """
-    metrics = [metric for each in model.metrics for metric in _members(each)]
+    metrics = [metric for each in model.metrics for metric in members_of(each)]
     found = [metric for metric in metrics if metric.name == monitor] or [
         # Of several outputs, each metric is logged as output_metric.
         metric
         for metric in metrics
         if monitor.endswith(f"_{metric.name}")
     ]
-    if any(getattr(metric, "_direction", None) == "up" for metric in found):
+    if any(map(rises, found)):
         raise ValueError(
             "`monitor` must be a loss, which falls as the model learns. "
             f"Received: monitor={monitor!r}, which rises"
         )
 
 
-def _members(metric: Any) -> list[Any]:
-    # Keras keeps what `compile` was given in one metric made of several.
-    members = getattr(metric, "metrics", None)
-    if not isinstance(members, list):
-        return [metric]
-    return [member for member in members if hasattr(member, "name")]
-
-
 def _tracker(model: Any, monitor: str) -> Any:
     # A method of the user's own may log any metric under any name.
-    if overrides(model, _LOGGING):
+    if is_overridden(model, _LOGGING):
         return None
     found = [m for m in model.metrics if m.name == monitor]
     if len(found) == 1 and type(found[0]) is keras.metrics.Mean:

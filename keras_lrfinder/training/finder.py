@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
+import dataclasses
 import os
-import sys
-import tempfile
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
-
-import keras
 
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
@@ -25,18 +21,25 @@ from keras_lrfinder.pictures.report import html_report
 from keras_lrfinder.pictures.report import line
 from keras_lrfinder.pictures.report import text_report
 from keras_lrfinder.pictures.tensorboard import write_curve
-from keras_lrfinder.training.applying import apply_learning_rate
-from keras_lrfinder.training.learning_rate import all_optimizers
-from keras_lrfinder.training.learning_rate import leaf_optimizers
+from keras_lrfinder.training.environment import check_strategy
+from keras_lrfinder.training.environment import check_writable
+from keras_lrfinder.training.environment import directory_path
+from keras_lrfinder.training.environment import is_chief
+from keras_lrfinder.training.environment import run_facts
+from keras_lrfinder.training.learning_rate import apply_learning_rate
+from keras_lrfinder.training.loan import Loan
+from keras_lrfinder.training.loan import loan_of
+from keras_lrfinder.training.optimizers import all_optimizers
+from keras_lrfinder.training.optimizers import named_optimizers
 from keras_lrfinder.training.snapshot import check_model
 from keras_lrfinder.training.sweep import Sweep
-from keras_lrfinder.training.sweep import named_optimizers
-from keras_lrfinder.version import __version__
+from keras_lrfinder.training.sweep_callback import SweepCallback
+from keras_lrfinder.training.updates import Updates
 
-__all__ = ["LRFinder"]
+__all__ = ["LRFinder", "conclude"]
 
 
-class LRFinder(Sweep):
+class LRFinder(SweepCallback):
     """The learning rate range test, as a callback for `model.fit`.
 
     Before every batch the learning rate is that of the ramp, after every
@@ -116,7 +119,7 @@ class LRFinder(Sweep):
         plot_dir: str | os.PathLike[str] | None = None,
         verbose: int = 1,
     ) -> None:
-        super().__init__(monitor=monitor, optimizer=optimizer, restore=restore)
+        super().__init__()
         self._ramp = {
             "start_lr": start_lr,
             "end_lr": end_lr,
@@ -130,18 +133,29 @@ class LRFinder(Sweep):
         check_flag("verbose", verbose)
         if not isinstance(monitor, str):
             raise TypeError(f"`monitor` must be a string. Received: {monitor=}")
+        self._monitor = monitor
+        self._optimizer = optimizer
+        self._restores = bool(restore)
         self._steps = steps
         self._rule = rule
-        self._plot_dir = _path(plot_dir)
+        self._plot_dir = directory_path("plot_dir", plot_dir)
         self._verbose = verbose
         self._test: RangeTest | None = None
+        self._curve: Curve | None = None
         self._suggestion: Suggestion | None = None
         self._probes: tuple[Any, ...] = ()
 
     @property
     def curve(self) -> Curve:
         """What was measured; `INTERRUPTED` while the test still runs."""
-        return self._run().curve
+        if self._curve is not None:
+            return self._curve
+        curve = self._begun_test().curve
+        if self._sweep is not None:
+            curve = dataclasses.replace(
+                curve, batch_size=self._sweep.batch_size
+            )
+        return curve
 
     @property
     def suggestion(self) -> Suggestion:
@@ -149,14 +163,14 @@ class LRFinder(Sweep):
         if self._suggestion is not None:
             return self._suggestion
         suggestion = suggest(self.curve, self._rule)
-        if self._run().done:
+        if self._curve is not None:
             self._suggestion = suggestion
         return suggestion
 
     @property
     def probes(self) -> tuple[Any, ...]:
         """The short runs at fixed learning rates that `lr_find` made."""
-        self._run()
+        self._begun_test()
         return self._probes
 
     def plot(self, ax: Any = None, rules: Sequence[str] = ()) -> Any:
@@ -227,7 +241,7 @@ class LRFinder(Sweep):
                 f"{lr:g} by hand. Received: model={model!r}"
             )
         done = apply_learning_rate(model, optimizers, lr)
-        if self._verbose and _is_chief():
+        if self._verbose and is_chief():
             print(f"LRFinder: {done}")
         return lr
 
@@ -246,78 +260,53 @@ class LRFinder(Sweep):
             return str(self)
         return html_report(self.curve, self.suggestion, self.probes)
 
-    @property
-    def verbose(self) -> int:
-        """Whether the finder speaks."""
-        return self._verbose
+    def restore(self) -> None:
+        """Puts the model back as it was before the run.
 
-    def conclude(self, probes: tuple[Any, ...], suggestion: Suggestion) -> None:
-        """Puts the probes of the last run, and their verdict, on record."""
-        self._probes, self._suggestion = probes, suggestion
-
-    def start(self, model: Any) -> RangeTest:
-        """Plans the ramp for the fit that begins."""
-        _check_strategy(model)
-        if self._plot_dir is not None:
-            _check_writable(self._plot_dir)
-        self._suggestion, self._probes = None, ()
-        optimizers = named_optimizers(model, self._optimizer)
-        self._about = _about(model, optimizers, self._monitor)
-        self._about["steps_per_epoch"] = self._steps_per_epoch()
-        self._test = self._new_test(initial_epoch=0)
-        return self._test
+        Keras calls no hook after an exception or Ctrl-C inside `fit`; then
+        this is to be called by hand. Calling it again changes nothing.
+        """
+        self._end_sweep(stopped=True)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Plans anew where the fit does not begin with its first epoch."""
         super().on_epoch_begin(epoch, logs)
-        fresh = self._test is not None and self._recorder is self._test
-        if fresh and epoch > 0 and self._steps is None and not self._checked:
-            self._test = self._recorder = self._new_test(initial_epoch=epoch)
-
-    def note_batch_size(self, rows: int | None) -> None:
-        """Puts the size of the first batch on record."""
-        self._run().note_batch_size(rows)
-
-    def finish(self, stopped: bool) -> None:
-        """Makes the curve, the suggestion and the pictures."""
-        test = self._run()
-        test.end(StopReason.INTERRUPTED if stopped else StopReason.OUT_OF_DATA)
-        if not self._borrowed:
-            self.report()
-
-    def report(self) -> None:
-        """Writes the pictures and says the verdict, where asked to."""
-        if not _is_chief():
+        sweep = self._sweep
+        if sweep is None or sweep.is_valid or epoch == 0 or self._steps:
             return
+        if not len(self._begun_test().curve):
+            self._test = sweep.recorder = self._plan(epoch)
+
+    def _new_sweep(self) -> Sweep:
+        model = self.model
+        check_strategy(model)
         if self._plot_dir is not None:
-            self.save_plots(self._plot_dir)
-        if self._verbose:
-            print(line(self.curve, self.suggestion))
+            check_writable("plot_dir", self._plot_dir)
+        optimizers = named_optimizers(model, self._optimizer)
+        loan = loan_of(model)
+        if loan is None:
+            loan = Loan(model, optimizers, restore=self._restores)
+        self._curve, self._suggestion, self._probes = None, None, ()
+        self._updates = Updates(model, loan.rate)
+        self._facts = run_facts(model, optimizers, self._monitor)
+        self._test = self._plan(first_epoch=0)
+        return Sweep(self, loan, self._test, self._updates, self._monitor)
 
-    def _run(self) -> RangeTest:
-        if self._test is None:
-            raise RuntimeError(
-                "no range test has been run yet: pass this callback to "
-                "`model.fit(…, callbacks=[finder])` first"
-            )
-        return self._test
-
-    def _new_test(self, initial_epoch: int) -> RangeTest:
+    def _plan(self, first_epoch: int) -> RangeTest:
+        per_epoch = (self.params or {}).get("steps")
         steps = self._steps
         if steps is None:
-            steps = self._steps_of_fit(initial_epoch)
-        return RangeTest(steps=steps, **self._ramp, **self._about)  # type: ignore[arg-type]
+            steps = self._steps_of_fit(per_epoch, first_epoch)
+        if per_epoch is not None:
+            per_epoch = self._updates.per_epoch(per_epoch)
+        return RangeTest(
+            steps=steps,
+            steps_per_epoch=per_epoch,
+            **self._ramp,  # type: ignore[arg-type]
+            **self._facts,
+        )
 
-    def _steps_per_epoch(self) -> int | None:
-        per_epoch = (self.params or {}).get("steps")
-        if per_epoch is None:
-            return None
-        calls = -(-per_epoch // self._per_call)
-        return int(max(calls // self._per_step, 1))
-
-    def _steps_of_fit(self, initial_epoch: int) -> int:
-        params = self.params or {}
-        per_epoch = params.get("steps")
+    def _steps_of_fit(self, per_epoch: int | None, first_epoch: int) -> int:
         if per_epoch is None:
             raise ValueError(
                 "`steps` must be given where Keras does not know how many "
@@ -325,92 +314,55 @@ class LRFinder(Sweep):
                 "size): LRFinder(steps=100), or fit(steps_per_epoch=…). "
                 "Received: steps=None"
             )
-        epochs = max(params.get("epochs", 1) - initial_epoch, 0)
-        calls = epochs * -(-per_epoch // self._per_call)
-        steps = (calls + self._phase) // self._per_step
+        epochs = max((self.params or {}).get("epochs", 1) - first_epoch, 0)
+        steps = self._updates.in_fit(per_epoch, epochs)
         if steps < 2:
             raise ValueError(
                 "a range test needs a fit of at least 2 steps. Received: "
                 f"{steps} step(s) from {epochs} epoch(s) of {per_epoch} "
                 "batch(es); use more epochs or a smaller batch_size"
             )
-        return int(steps)
+        return steps
 
-
-def _is_chief() -> bool:
-    """Returns whether this is the one process that writes and speaks."""
-    backend = keras.backend.backend()
-    if backend == "jax":
-        return bool(sys.modules["jax"].process_index() == 0)
-    if backend == "torch":
-        group = sys.modules["torch"].distributed
-        if group.is_available() and group.is_initialized():
-            return bool(group.get_rank() == 0)
-    return True
-
-
-def _about(model: Any, optimizers: list[Any], monitor: str) -> dict[str, Any]:
-    """Returns what a later reader of the curve needs to know of the run."""
-    leaves = [
-        leaf for optimizer in optimizers for leaf in leaf_optimizers(optimizer)
-    ]
-    names = dict.fromkeys(type(leaf).__name__.lower() for leaf in leaves)
-    backend = keras.backend.backend()
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return {
-        "optimizer": "+".join(names),
-        "hyperparameters": _plain_settings(leaves[0]),
-        "monitor": monitor,
-        "environment": {
-            "date": now.isoformat(timespec="seconds"),
-            "keras_lrfinder": __version__,
-            "keras": keras.__version__,
-            "backend": backend,
-            backend: str(getattr(sys.modules.get(backend), "__version__", "")),
-            "model": str(model.name),
-        },
-    }
-
-
-def _plain_settings(optimizer: Any) -> dict[str, Any]:
-    # Not `get_config`: it fails for a schedule that cannot be serialised.
-    return {
-        name: value
-        for name, value in vars(optimizer).items()
-        if not name.startswith("_")
-        and name not in ("name", "built")
-        and isinstance(value, (bool, int, float, str))
-    }
-
-
-def _check_strategy(model: Any) -> None:
-    strategy = type(getattr(model, "distribute_strategy", None)).__name__
-    if "MultiWorker" in strategy or "CollectiveAllReduce" in strategy:
-        raise ValueError(
-            f"{strategy} is not supported: Keras 3's own `fit` fails under "
-            "it. Run the range test on one worker, under MirroredStrategy "
-            "or none."
+    def _sweep_ended(self, sweep: Sweep, stopped: bool) -> None:
+        test = self._begun_test()
+        test.end(StopReason.INTERRUPTED if stopped else StopReason.OUT_OF_DATA)
+        self._curve = dataclasses.replace(
+            test.curve, batch_size=sweep.batch_size
         )
+        if loan_of(self.model) is None:
+            self._report()
+
+    def _report(self) -> None:
+        """Writes the pictures and says the verdict, where asked to."""
+        if not is_chief():
+            return
+        if self._plot_dir is not None:
+            self.save_plots(self._plot_dir)
+        if self._verbose:
+            print(line(self.curve, self.suggestion))
+
+    def _begun_test(self) -> RangeTest:
+        if self._test is None:
+            raise RuntimeError(
+                "no range test has been run yet: pass this callback to "
+                "`model.fit(…, callbacks=[finder])` first"
+            )
+        return self._test
 
 
-def _path(directory: str | os.PathLike[str] | None) -> str | None:
-    if directory is None:
-        return None
-    if not isinstance(directory, (str, os.PathLike)):
-        raise TypeError(
-            "`plot_dir` must be the path of a directory, or None. "
-            f"Received: plot_dir={directory!r}"
-        )
-    return os.fspath(directory)
+def conclude(
+    finder: LRFinder,
+    probes: tuple[Any, ...] = (),
+    suggestion: Suggestion | None = None,
+) -> None:
+    """Ends what `lr_find` began: puts the probes on record, and reports.
 
-
-def _check_writable(directory: str) -> None:
-    try:
-        os.makedirs(directory, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        raise ValueError(
-            "`plot_dir` must be a directory that can be written. "
-            f"Received: plot_dir={directory!r} ({error})"
-        ) from error
+    Args:
+        finder: An `LRFinder` whose run is over.
+        probes: What was run after it.
+        suggestion: What these say; None: as the curve says.
+    """
+    finder._probes = probes
+    finder._suggestion = suggestion or finder.suggestion
+    finder._report()

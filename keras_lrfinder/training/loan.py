@@ -1,78 +1,153 @@
-"""A model on loan: swept, tried out, rewound, and given back as it came."""
+"""A model on loan: copied, swept, tried out, and given back as it came."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from keras_lrfinder.training.jax_loop import JaxLoop
+from keras_lrfinder.training.jax_state import JaxState
+from keras_lrfinder.training.keras_internals import inputs_of
 from keras_lrfinder.training.learning_rate import SweptRate
+from keras_lrfinder.training.optimizers import is_built
+from keras_lrfinder.training.snapshot import FitAttributes
 from keras_lrfinder.training.snapshot import ModelState
+from keras_lrfinder.training.snapshot import build_model
+from keras_lrfinder.training.train_function import TrainFunction
 
-__all__ = ["Session"]
+__all__ = ["Loan", "loan_of"]
+
+Progress = Callable[[float, float, bool], None]
+
+# By the model's id, as long as a loan lasts for several runs.
+_LENT: dict[int, Loan] = {}
 
 
-class Session:
-    """Holds a model's learning rate and its state, over one run or several.
+def loan_of(model: Any) -> Loan | None:
+    """Returns the loan that a model is on by now, for one run more."""
+    return _LENT.get(id(model))
+
+
+class Loan:
+    """Snapshot, learning rate and train function of a model: one lifetime.
+
+    As a context manager it lasts for several runs, which find it by
+    `loan_of`; a run that finds none makes its own.
 
     Args:
-        model: The Keras model, from `Callback.model` inside a fit.
+        model: The compiled Keras model.
         optimizers: The optimizers to sweep.
+        restore: Whether weights and all else come back at the end. The
+            learning rate, or schedule object, does in any case.
+
+    Attributes:
+        rate: `SweptRate`.
+        train_function: `TrainFunction`.
+        jax_state: `JaxState` of the running fit, or None.
+        validation_loss: Function of the model that returns the loss to
+            record instead of the logged one, or None.
+        progress: Function that is told the learning rate and the loss of
+            each step, and whether it was the last, or None.
     """
 
-    def __init__(self, model: Any, optimizers: list[Any]) -> None:
-        self.rate = SweptRate(model, optimizers)
-        self.state: ModelState | None = None
-        self.loop: JaxLoop | None = None
-        self.is_open = False
+    def __init__(
+        self, model: Any, optimizers: list[Any], *, restore: bool = True
+    ) -> None:
+        self.rate = SweptRate(optimizers)
+        self.train_function = TrainFunction(model)
+        self.jax_state: JaxState | None = None
+        self.validation_loss: Callable[[Any], float] | None = None
+        self.progress: Progress | None = None
+        self._model = model
+        self._restore = restore
+        self._attributes: FitAttributes | None = FitAttributes(model)
+        self._state: ModelState | None = None
+        self._per_call: int | None = None
+        self._is_open = False
+        self._is_kept = False
 
-    def open(self, model: Any, *, built: bool) -> None:
+    def __enter__(self) -> Loan:
+        _LENT[id(self._model)] = self
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+    @property
+    def has_copy(self) -> bool:
+        """Whether there is a state to come back to."""
+        return self._state is not None or self._is_kept
+
+    def one_step_per_call(self) -> None:
+        """Has Keras call the hooks after every step, before `fit` begins."""
+        per_call = getattr(self._model, "steps_per_execution", 1)
+        if per_call is not None and per_call > 1:
+            self._per_call = per_call
+            self._model.steps_per_execution = 1
+            self.train_function.leave_to_keras()
+
+    def open(self, model: Any) -> None:
         """Copies the state, and makes the learning rate assignable.
 
+        Does so once, in the first `on_train_begin`. A model that has no
+        weights yet is copied when it gets them, in its first step.
+
         Args:
-            model: The model, as above.
-            built: Whether its weights exist. If not, `copy` is to be called
-                as soon as they do.
+            model: The model, from `Callback.model`.
         """
-        if built:
-            self.copy(model)
-        self.rate.hold()
-        if keras.backend.backend() == "jax":
-            self._enter_loop(model)
-        self.is_open = True
-
-    def _enter_loop(self, model: Any) -> None:
-        loop = JaxLoop(model)
-        if all(map(loop.reaches, self.rate.variables)):
-            self.loop = loop
-            self.rate.assign_by(loop.assigner)
+        if self._is_open:
+            return
+        self._is_open = True
+        # Elsewhere Keras has built all that there is to build by now.
+        if keras.backend.backend() != "tensorflow" or is_built(model):
+            self._state = ModelState(model)
         else:
-            loop.remove()
+            self.train_function.before_first_step(self._build_and_copy)
+        if self.rate.hold(model):
+            self.train_function.renew()
+        if keras.backend.backend() == "jax":
+            self._enter_state(model)
 
-    def copy(self, model: Any) -> None:
-        """Copies the state, to come back to."""
-        self.state = ModelState(model)
+    def keep(self) -> None:
+        """Forgets the copy, where the weights are to stay."""
+        if not self._restore:
+            self._state, self._is_kept = None, True
 
     def rewind(self) -> None:
         """Puts the state back and keeps the learning rate assignable."""
-        if self.state is not None:
-            self.state.restore(rates=False)
+        if self._state is not None:
+            self._state.restore(rates=False)
 
-    def close(self, *, restore: bool = True) -> None:
-        """Gives everything back. Calling it again changes nothing.
-
-        Args:
-            restore: Whether the weights and all else come back as well; the
-                learning rate, or schedule object, does in any case.
-        """
-        if self.loop is not None:
-            self.loop.remove()
-            self.loop = None
-        if restore:
-            self.rewind()
+    def close(self) -> None:
+        """Gives everything back. Calling it again changes nothing."""
+        if loan_of(self._model) is self:
+            del _LENT[id(self._model)]
+        self.train_function.give_back()
+        self.rewind()
         # Last: a deferred model was copied when its learning rate was
         # already that of the ramp.
         self.rate.release()
-        self.state = None
-        self.is_open = False
+        if self._per_call is not None:
+            self._model.steps_per_execution = self._per_call
+        if self._attributes is not None:
+            self._attributes.restore()
+        self._state = self._per_call = None
+        self._attributes = self.jax_state = None
+
+    def _enter_state(self, model: Any) -> None:
+        state = JaxState(model)
+        if all(map(state.reaches, self.rate.variables)):
+            self.jax_state = state
+            self.rate.assign_by(state.assigner)
+            state.edit_in(self.train_function)
+
+    def _build_and_copy(self, iterator: Any) -> None:
+        # TensorFlow's fit builds such a model only while it traces the first
+        # step, after every hook that a callback has.
+        try:
+            build_model(self._model, inputs_of(iterator))
+            self._state = ModelState(self._model)
+        except Exception:
+            self.close()
+            raise

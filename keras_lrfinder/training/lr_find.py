@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -15,14 +13,15 @@ from keras_lrfinder.analysis.probes import PROBE_STEPS
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.arguments import check_flag
 from keras_lrfinder.training.finder import LRFinder
+from keras_lrfinder.training.finder import conclude
 from keras_lrfinder.training.fit_data import FitData
-from keras_lrfinder.training.learning_rate import leaf_optimizers
-from keras_lrfinder.training.loan import Session
+from keras_lrfinder.training.keras_internals import first_epoch
+from keras_lrfinder.training.loan import Loan
+from keras_lrfinder.training.loan import Progress
+from keras_lrfinder.training.optimizers import named_optimizers
 from keras_lrfinder.training.other_callbacks import harm
 from keras_lrfinder.training.probe_runs import Prober
-from keras_lrfinder.training.snapshot import FitAttributes
 from keras_lrfinder.training.snapshot import check_model
-from keras_lrfinder.training.sweep import named_optimizers
 
 __all__ = ["lr_find"]
 
@@ -110,92 +109,92 @@ def lr_find(
         start_lr, end_lr, steps=steps, verbose=verbose, **finder_kwargs
     )
     callbacks = _harmless(fit_kwargs.pop("callbacks", None), verbose)
-    job = _Job(
-        model, finder, finder_kwargs, fit_kwargs, steps, validation, probe
-    )
-    with _on_loan(model):
-        try:
+    optimizers = named_optimizers(model, finder_kwargs.get("optimizer"))
+    loan = Loan(model, optimizers, restore=finder_kwargs.get("restore", True))
+    monitor = finder_kwargs.get("monitor", "loss")
+    loan.validation_loss = _validation_loss(validation, monitor)
+    if validation is not None:
+        fit_kwargs.setdefault("validation_data", validation)
+    job = _Job(model, loan, finder, fit_kwargs, steps, monitor, verbose)
+    # Probes correct the package's own rule; another one was asked for its
+    # own answer. And they need the model as it was before the ramp.
+    own_rule = finder_kwargs.get("rule", "default") == "default"
+    found: tuple[Any, ...] = ()
+    with loan:
+        loan.one_step_per_call()
+        if probe and own_rule and finder_kwargs.get("restore", True):
+            job.keep_batches()
             job.run_ramp(callbacks)
-            job.run_probes()
-        finally:
-            job.end()
-    finder.report()
+            found = job.run_probes()
+        else:
+            job.run_ramp(callbacks)
+    conclude(finder, *found)
     return finder
 
 
 class _Job:
-    """Ramp and probes on one model, whose session they share."""
+    """Ramp and probes on one model, whose loan they share."""
 
     def __init__(
         self,
         model: Any,
+        loan: Loan,
         finder: LRFinder,
-        finder_kwargs: dict[str, Any],
         fit_kwargs: dict[str, Any],
         steps: int,
-        validation: Any,
-        probe: bool,
+        monitor: str,
+        verbose: int,
     ) -> None:
+        self._verbose = verbose
         self._model = model
+        self._loan = loan
         self._finder = finder
-        self._monitor = finder_kwargs.get("monitor", "loss")
-        self._restore = finder_kwargs.get("restore", True)
-        # Probes correct the package's own rule; another one was asked for
-        # its own answer. And they need the model as it was before the ramp.
-        default = finder_kwargs.get("rule", "default") == "default"
-        self._probes = bool(probe) and default and self._restore
-        self._judge = _validation_loss(validation, self._monitor)
-        if validation is not None:
-            fit_kwargs.setdefault("validation_data", validation)
+        self._monitor = monitor
+        self._steps = steps
         self._batch_size = fit_kwargs.get("batch_size")
         self._data = FitData(fit_kwargs)
         self._fit_kwargs = fit_kwargs
-        self._steps = steps
-        optimizers = named_optimizers(model, finder_kwargs.get("optimizer"))
-        self._per_update = _batches_per_update(optimizers)
-        self._session = Session(model, optimizers)
+        self._per_update = max(
+            leaf.gradient_accumulation_steps or 1 for leaf in loan.rate.leaves
+        )
+
+    def keep_batches(self) -> None:
+        """Has the ramp keep what the probes train on."""
+        self._data.keep(PROBE_STEPS * self._per_update + _MOST_RESERVED)
 
     def run_ramp(self, callbacks: list[Any]) -> None:
-        finder, scaled = self._finder, self._session.rate.scales_loss
-        watch = _progress("Ramp", self._steps, finder.verbose)
-        finder.run_in(self._session, self._judge, watch)
+        """Runs the range test itself."""
+        finder = self._finder
+        self._loan.progress = _progress("Ramp", self._steps, self._verbose)
         batches = self._steps * self._per_update
-        batches += _SPARE_BATCHES if scaled else 0
-        if self._probes:
-            self._data.keep(PROBE_STEPS * self._per_update + _MOST_RESERVED)
+        batches += _SPARE_BATCHES if self._loan.rate.scales_loss else 0
         self._model.fit(
-            **self._data.for_fit(batches, _epoch(self._model)),
+            **self._data.for_fit(batches, first_epoch(self._model)),
             **self._fit_kwargs,
             callbacks=[finder, *callbacks],
             verbose=0,
         )
 
-    def run_probes(self) -> None:
+    def run_probes(self) -> tuple[Any, ...]:
+        """Returns the probes and the suggestion that they support."""
         finder = self._finder
-        if not self._probes or finder.suggestion.lr is None:
-            return
-        self._session.rewind()
+        if finder.suggestion.lr is None:
+            return ()
+        self._loan.rewind()
         batches = PROBE_STEPS * self._per_update
         replay = self._data.replay(batches, self._batch_size)
         if replay is None:
-            finder.conclude((), _unprobed(finder.suggestion))
-            return
+            return (), _unprobed(finder.suggestion)
         given = ("class_weight",)
         prober = Prober(
             self._model,
-            self._session,
+            self._loan,
             replay,
             monitor=self._monitor,
             fit_kwargs={k: self._fit_kwargs.get(k) for k in given},
-            judge=self._judge,
-            watch=lambda: _progress("Probe", PROBE_STEPS, finder.verbose),
+            progress=lambda: _progress("Probe", PROBE_STEPS, self._verbose),
         )
-        finder.conclude(*prober.run(finder.curve, finder.suggestion))
-
-    def end(self) -> None:
-        self._finder.restore()
-        self._session.close(restore=self._restore)
-        self._finder.run_in(None)
+        return prober.run(finder.curve, finder.suggestion)
 
 
 def _unprobed(suggestion: Suggestion) -> Suggestion:
@@ -270,11 +269,6 @@ def _steers(callback: Any) -> bool:
     return isinstance(callback, steering)
 
 
-def _batches_per_update(optimizers: list[Any]) -> int:
-    leaves = [leaf for o in optimizers for leaf in leaf_optimizers(o)]
-    return max(leaf.gradient_accumulation_steps or 1 for leaf in leaves)
-
-
 def _validation_loss(
     validation: Any, monitor: str
 ) -> Callable[[Any], float] | None:
@@ -298,34 +292,7 @@ def _validation_loss(
     return loss
 
 
-def _epoch(model: Any) -> int:
-    # Where BackupAndRestore has left it, `fit` begins with a later epoch.
-    return getattr(model, "_initial_epoch", None) or 0
-
-
-@contextlib.contextmanager
-def _on_loan(model: Any) -> Iterator[None]:
-    """Gives back what a callback inside `fit` sees too late to copy."""
-    attributes = FitAttributes(model)
-    per_call = getattr(model, "steps_per_execution", 1)
-    several = per_call is not None and per_call > 1
-    train_function = model.train_function
-    if several:
-        # One step per call, so that each has its own learning rate.
-        model.steps_per_execution = 1
-        model.train_function = None
-    try:
-        yield
-    finally:
-        if several:
-            model.steps_per_execution = per_call
-            model.train_function = train_function
-        attributes.restore()
-
-
-def _progress(
-    name: str, steps: int, verbose: int
-) -> Callable[[float, float, bool], None] | None:
+def _progress(name: str, steps: int, verbose: int) -> Progress | None:
     """Returns a progress bar for a run, however many epochs it takes."""
     if not verbose:
         return None

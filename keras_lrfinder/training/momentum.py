@@ -13,6 +13,8 @@ from keras_lrfinder.schedules import OneCycle
 from keras_lrfinder.schedules import Phase
 from keras_lrfinder.schedules import number
 from keras_lrfinder.schedules import value_at
+from keras_lrfinder.training.keras_internals import batches_seen
+from keras_lrfinder.training.train_function import TrainFunction
 
 __all__ = ["OneCycleMomentum"]
 
@@ -105,8 +107,7 @@ class OneCycleMomentum(keras.callbacks.Callback):
         self._attribute = ""
         self._own_momentum = 0.0
         self._moving: _MovingMomentum | None = None
-        self._own_train_function: Any = None
-        self._train_function: Any = None
+        self._train_function: TrainFunction | None = None
 
     def momentum_at(self, step: int) -> float:
         """Returns the momentum of optimizer step `step`.
@@ -150,7 +151,7 @@ class OneCycleMomentum(keras.callbacks.Callback):
 
         def momentum_now() -> Any:
             return value_at(
-                _iterations(optimizer), self._phases(), schedule.anneal
+                batches_seen(optimizer), self._phases(), schedule.anneal
             )
 
         self._moving = _MovingMomentum(
@@ -161,15 +162,15 @@ class OneCycleMomentum(keras.callbacks.Callback):
         optimizer.get_config = _config_with(
             optimizer, self._attribute, self._own_momentum
         )
-        self._own_train_function = self.model.train_function
-        self._train_function = _new_train_function(self.model)
+        self._train_function = TrainFunction(self.model)
+        self._train_function.renew()
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Sets the momentum of this step (PyTorch)."""
         if self._moving is None and self._optimizer is not None:
-            step = int(ops.convert_to_numpy(_iterations(self._optimizer)))
+            step = int(ops.convert_to_numpy(batches_seen(self._optimizer)))
             setattr(self._optimizer, self._attribute, self.momentum_at(step))
 
     def on_train_batch_end(
@@ -198,11 +199,9 @@ class OneCycleMomentum(keras.callbacks.Callback):
         setattr(self._optimizer, self._attribute, self._own_momentum)
         if self._moving is not None:
             del self._optimizer.get_config
-            # A function that someone else has put there since is theirs.
-            if self.model.train_function is self._train_function:
-                self.model.train_function = self._own_train_function
-        self._optimizer = self._moving = None
-        self._train_function = self._own_train_function = None
+        if self._train_function is not None:
+            self._train_function.give_back()
+        self._optimizer = self._moving = self._train_function = None
 
 
 _NOT_A_TENSOR = (
@@ -304,12 +303,6 @@ def _momentum_attribute(optimizer: Any) -> str:
     return attribute
 
 
-def _iterations(optimizer: Any) -> Any:
-    # The count that the LR schedule gets: under gradient accumulation the
-    # public one is that of updates, since Keras 3.4.
-    return getattr(optimizer, "_iterations", optimizer.iterations)
-
-
 def _config_with(
     optimizer: Any, attribute: str, value: float
 ) -> Callable[[], dict[str, Any]]:
@@ -319,23 +312,3 @@ def _config_with(
         return {**get_config(), attribute: value}
 
     return config
-
-
-def _new_train_function(model: Any) -> Any:
-    """Makes the model trace its training step anew, and returns it."""
-    model.train_function = None
-    if keras.backend.backend() != "jax":
-        model.make_train_function()
-        return model.train_function
-    # jax.jit finds an earlier compilation by the equality of functions, and
-    # two bound `train_step`s of one model are equal.
-    own = dict(vars(model))
-    train_step = model.train_step
-    vars(model)["train_step"] = lambda *args: train_step(*args)
-    try:
-        model.make_train_function()
-    finally:
-        del vars(model)["train_step"]
-        if "train_step" in own:
-            vars(model)["train_step"] = own["train_step"]
-    return model.train_function

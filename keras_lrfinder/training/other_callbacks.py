@@ -1,16 +1,17 @@
-"""Company in the same fit: which other callbacks would do harm, and how."""
+"""Other callbacks of the same fit: which would do harm, and how."""
 
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 import keras
 
-from keras_lrfinder.training.overriding import overrides
+from keras_lrfinder.training.keras_internals import callback_list
+from keras_lrfinder.training.keras_internals import is_overridden
+from keras_lrfinder.training.keras_internals import wait_for_batch_hooks
 
-__all__ = ["check_company", "harm", "may_be_overruled"]
+__all__ = ["check_other_callbacks", "harm", "may_be_overruled"]
 
 _BATCH_HOOKS = (
     "on_batch_begin",
@@ -34,7 +35,7 @@ def harm(callback: Any, *, after: bool = True) -> str:
     return ""
 
 
-def check_company(finder: Any, kind: type) -> None:
+def check_other_callbacks(finder: Any, kind: type) -> None:
     """Raises where another callback of the same fit would do harm.
 
     To be called from a hook that Keras calls before the first
@@ -47,11 +48,11 @@ def check_company(finder: Any, kind: type) -> None:
     Raises:
         ValueError: Names the callback, the harm and the way out.
     """
-    company = _callback_list(finder)
-    if company is None:
+    shared = callback_list(finder)
+    if shared is None:
         return
-    _keep_in_one_thread(company)
-    callbacks = list(company.callbacks)
+    wait_for_batch_hooks(shared)
+    callbacks = list(shared.callbacks)
     position = [c is finder for c in callbacks].index(True)
     for index, other in enumerate(callbacks):
         if isinstance(other, kind) and other is not finder:
@@ -73,44 +74,20 @@ def may_be_overruled(finder: Any) -> bool:
     things. What happens between two epochs is made good at the next start.
 
     Args:
-        finder: The callback that asks, as for `check_company`.
+        finder: The callback that asks, as for `check_other_callbacks`.
     """
-    company = _callback_list(finder)
-    if company is None:
+    shared = callback_list(finder)
+    if shared is None:
         return True
     return any(
-        overrides(other, _BATCH_HOOKS)
+        is_overridden(other, _BATCH_HOOKS)
         and (
             not type(other).__module__.startswith("keras.")
             or isinstance(other, keras.callbacks.LambdaCallback)
         )
-        for other in company.callbacks
+        for other in shared.callbacks
         if other is not finder
     )
-
-
-def _callback_list(finder: Any) -> Any:
-    # A callback has no reference to the list it is in. The list's own method
-    # is what calls this hook, so it is in a frame not far up.
-    frame = sys._getframe(1)
-    for _ in range(12):
-        if frame is None:
-            return None
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, keras.callbacks.CallbackList) and any(
-            callback is finder for callback in owner.callbacks
-        ):
-            return owner
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
-
-
-def _keep_in_one_thread(company: Any) -> None:
-    # With `callbacks=finder` instead of `callbacks=[finder]` Keras on JAX and
-    # PyTorch believes that nobody waits for the batch hooks and runs them in
-    # a thread pool, while the next step is already under way.
-    if getattr(company, "_async_train", False):
-        company._async_train = False
 
 
 def _early_stopping(callback: Any, after: bool) -> str:

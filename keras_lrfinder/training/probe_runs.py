@@ -15,13 +15,18 @@ from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.probes import decide
 from keras_lrfinder.analysis.probes import next_lr
 from keras_lrfinder.analysis.suggestions import Suggestion
-from keras_lrfinder.training.loan import Session
+from keras_lrfinder.training.loan import Loan
+from keras_lrfinder.training.loan import Progress
 from keras_lrfinder.training.probe_data import Replay
+from keras_lrfinder.training.sweep import Recorder
 from keras_lrfinder.training.sweep import Sweep
+from keras_lrfinder.training.sweep_callback import SweepCallback
+from keras_lrfinder.training.updates import Updates
 
 __all__ = ["Prober"]
 
-Watch = Callable[[float, float, bool], None]
+# The fit is stopped from within; at worst an epoch is one batch.
+_MOST_EPOCHS = 64 * PROBE_STEPS
 
 
 class Prober:
@@ -29,33 +34,29 @@ class Prober:
 
     Args:
         model: The compiled Keras model.
-        session: The open session of the ramp, rewound.
+        loan: The loan that the model is on, rewound.
         replay: The data.
         monitor: String, the key of the logs that is the loss.
         fit_kwargs: What else `fit` is to get.
-        judge: Function of the model that returns the loss to record instead
-            of the logged one, or None.
-        watch: Function that makes a progress display for a probe, or None.
+        progress: Function that makes a progress display for a probe.
     """
 
     def __init__(
         self,
         model: Any,
-        session: Session,
+        loan: Loan,
         replay: Replay,
         *,
         monitor: str,
         fit_kwargs: dict[str, Any],
-        judge: Callable[[Any], float] | None = None,
-        watch: Callable[[], Watch | None] = lambda: None,
+        progress: Callable[[], Progress | None],
     ) -> None:
         self._model = model
-        self._session = session
+        self._loan = loan
         self._replay = replay
         self._monitor = monitor
         self._fit_kwargs = fit_kwargs
-        self._judge = judge
-        self._watch = watch
+        self._progress = progress
 
     def run(
         self, curve: Curve, suggestion: Suggestion
@@ -79,24 +80,24 @@ class Prober:
         return tuple(probes), decide(curve, suggestion, probes)
 
     def _probe(self, lr: float, before: float | None) -> Probe:
-        sweep = _FixedRate(lr, monitor=self._monitor)
-        sweep.run_in(self._session, self._judge, self._watch())
+        recorder = _FixedRate(lr)
+        self._loan.progress = self._progress()
         try:
             self._model.fit(
                 **self._replay.train,
                 **self._fit_kwargs,
-                epochs=sweep.most_batches(self._model),
+                epochs=_MOST_EPOCHS,
                 shuffle=False,
-                callbacks=[sweep],
+                callbacks=[_ProbeCallback(self._loan, recorder, self._monitor)],
                 verbose=0,
             )
-            losses = np.array(sweep.losses)
+            losses = np.array(recorder.losses)
             if not _finite_weights(self._model):
                 # Some layers hide a NaN from the loss: relu makes it zero.
                 losses = np.append(losses, math.nan)
             after = None if before is None else self._held_out_loss()
         finally:
-            self._session.rewind()
+            self._loan.rewind()
         source = "" if before is None else self._replay.source
         return Probe(lr, losses, after, before, source)
 
@@ -112,7 +113,7 @@ class Prober:
             # Custom models need not be able to evaluate. What they lose is
             # a check, and the suggestion says so. On JAX what fails there
             # leaves the model's variables empty.
-            self._session.rewind()
+            self._loan.rewind()
             return None
 
 
@@ -123,11 +124,10 @@ def _finite_weights(model: Any) -> bool:
     )
 
 
-class _FixedRate(Sweep):
-    """Trains some steps at one learning rate. Its own recorder."""
+class _FixedRate:
+    """Recorder of some steps at one learning rate."""
 
-    def __init__(self, lr: float, *, monitor: str) -> None:
-        super().__init__(monitor=monitor, restore=False)
+    def __init__(self, lr: float) -> None:
         self.lr = lr
         self.lrs = [lr]
         self.losses: list[float] = []
@@ -144,13 +144,16 @@ class _FixedRate(Sweep):
         self.losses.append(float(loss))
         return not self.done
 
-    def start(self, model: Any) -> _FixedRate:
-        """Returns itself: what it is to record with."""
-        return self
 
-    def finish(self, stopped: bool) -> None:
-        """Nothing to report."""
+class _ProbeCallback(SweepCallback):
+    """Sweeps the model's loan with a recorder that is handed in."""
 
-    def most_batches(self, model: Any) -> int:
-        """Returns how many epochs, at worst of one batch, a probe takes."""
-        return 64 * PROBE_STEPS
+    def __init__(self, loan: Loan, recorder: Recorder, monitor: str) -> None:
+        super().__init__()
+        self._loan = loan
+        self._recorder = recorder
+        self._monitor = monitor
+
+    def _new_sweep(self) -> Sweep:
+        updates = Updates(self.model, self._loan.rate)
+        return Sweep(self, self._loan, self._recorder, updates, self._monitor)

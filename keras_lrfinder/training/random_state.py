@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-import sys
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_lrfinder.training.keras_internals import global_seed_generator
+from keras_lrfinder.training.keras_internals import restore_tensorflow_seeds
+from keras_lrfinder.training.keras_internals import tensorflow_seeds
 from keras_lrfinder.training.variables import host_copy
 
 __all__ = ["RandomState"]
@@ -25,7 +27,7 @@ class RandomState:
         self._numpy = np.random.get_state()
         self._keras = _keras_generator_state()
         self._torch = _torch_state()
-        self._tensorflow = _tensorflow_state()
+        self._tensorflow = tensorflow_seeds()
 
     def restore(self) -> None:
         """Puts every generator back to where it was."""
@@ -33,25 +35,16 @@ class RandomState:
         np.random.set_state(self._numpy)
         _restore_keras_generator(self._keras)
         _restore_torch(self._torch)
-        _restore_tensorflow(self._tensorflow)
-
-
-def _keras_generator() -> Any:
-    # The generator behind `keras.random.*` without a seed. Keras has no
-    # public way to ask whether it exists; asking for it would make one.
-    state = sys.modules.get("keras.src.backend.common.global_state")
-    if state is None:
-        return None
-    return state.get_global_attribute("global_seed_generator")
+        restore_tensorflow_seeds(self._tensorflow)
 
 
 def _keras_generator_state() -> Any:
-    generator = _keras_generator()
+    generator = global_seed_generator()
     return None if generator is None else host_copy(generator.state)
 
 
 def _restore_keras_generator(value: Any) -> None:
-    generator = _keras_generator()
+    generator = global_seed_generator()
     if generator is None:
         return
     if value is None:
@@ -80,24 +73,3 @@ def _restore_torch(state: Any) -> None:
     torch.set_rng_state(state[0])
     if state[1]:
         torch.cuda.set_rng_state_all(state[1])
-
-
-def _tensorflow_state() -> Any:
-    # What `tf.random.set_seed` starts, TensorFlow can only restart.
-    if keras.backend.backend() != "tensorflow":
-        return None
-    context = sys.modules["tensorflow.python.eager.context"].context()
-    generator = getattr(context, "_rng", None)
-    return None if generator is None else generator.getstate()
-
-
-def _restore_tensorflow(state: Any) -> None:
-    if state is None:
-        return
-    context = sys.modules["tensorflow.python.eager.context"].context()
-    if context._rng.getstate() == state:
-        return
-    # The seeds of the ops come again, so the ops must not be those that have
-    # drawn with them already: this makes TensorFlow forget them.
-    context._set_global_seed(context._seed)
-    context._rng.setstate(state)

@@ -9,12 +9,24 @@ from typing import Any
 
 import keras
 
-from keras_lrfinder.training.learning_rate import all_optimizers
-from keras_lrfinder.training.learning_rate import leaf_optimizers
+from keras_lrfinder.training.keras_internals import learning_rate_of
+from keras_lrfinder.training.keras_internals import outside_of_trace
+from keras_lrfinder.training.keras_internals import set_instance_method
+from keras_lrfinder.training.keras_internals import set_learning_rate
+from keras_lrfinder.training.keras_internals import unset_instance_method
+from keras_lrfinder.training.optimizers import all_optimizers
+from keras_lrfinder.training.optimizers import is_built
+from keras_lrfinder.training.optimizers import leaf_optimizers
 from keras_lrfinder.training.random_state import RandomState
 from keras_lrfinder.training.variables import host_copy
 
-__all__ = ["FitAttributes", "ModelState", "build_model", "is_built", "snapshot"]
+__all__ = [
+    "FitAttributes",
+    "ModelState",
+    "build_model",
+    "check_model",
+    "snapshot",
+]
 
 
 @contextlib.contextmanager
@@ -69,19 +81,6 @@ def check_model(model: Any) -> None:
             "`model` must be a keras.Model of Keras 3. "
             f"Received: model={model!r} of {type(model).__module__}"
         )
-
-
-def is_built(model: Any) -> bool:
-    """Returns whether all weights of the model exist.
-
-    A model whose class only ties other models together, as a GAN's, may
-    never be called itself: it is built when its parts are.
-    """
-    layers = model._flatten_layers(include_self=True, recursive=True)
-    parts = [layer for layer in layers if layer is not model]
-    if not parts:
-        return bool(model.built)
-    return all(part.built for part in parts)
 
 
 def build_model(model: Any, inputs: Any) -> None:
@@ -141,7 +140,7 @@ class ModelState:
         self._own_builds: list[tuple[Any, Any]] = []
         self._values: list[tuple[Any, Any]] = []
         self._rates = [
-            (leaf, leaf._learning_rate)
+            (leaf, learning_rate_of(leaf))
             for optimizer in self.optimizers
             for leaf in leaf_optimizers(optimizer)
         ]
@@ -161,7 +160,7 @@ class ModelState:
         """
         for optimizer, build in self._own_builds:
             if vars(optimizer).get("build") is build:
-                object.__delattr__(optimizer, "build")
+                unset_instance_method(optimizer, "build")
         if rates:
             self._restore_rates()
         # Metrics made since have no value to go back to but the empty one.
@@ -175,12 +174,8 @@ class ModelState:
 
     def _restore_rates(self) -> None:
         for leaf, rate in self._rates:
-            if leaf._learning_rate is rate:
-                continue
-            if hasattr(rate, "assign"):
-                leaf._learning_rate = rate  # the setter takes no variable
-            else:
-                leaf.learning_rate = rate
+            if learning_rate_of(leaf) is not rate:
+                set_learning_rate(leaf, rate)
 
     def _save(self, variables: list[Any]) -> None:
         self._values += [(v, host_copy(v)) for v in variables]
@@ -214,25 +209,14 @@ def _watch_build(
 
     def build(variables: Any) -> None:
         before = {id(v) for v in optimizer.variables}
-        object.__delattr__(optimizer, "build")
+        unset_instance_method(optimizer, "build")
         # A variable made within a trace has no value before the first step.
-        with _outside_of_trace():
+        with outside_of_trace():
             original(variables)
             save([v for v in optimizer.variables if id(v) not in before])
 
-    object.__setattr__(optimizer, "build", build)
+    set_instance_method(optimizer, "build", build)
     return build
-
-
-@contextlib.contextmanager
-def _outside_of_trace() -> Iterator[None]:
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    with tf.init_scope():
-        yield
 
 
 def _all_variables(model: Any, optimizers: list[Any]) -> list[Any]:

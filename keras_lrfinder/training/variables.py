@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lrfinder.training.keras_internals import plain_tensorflow
+
 __all__ = ["assigner", "emptier", "host_copy", "reader"]
 
 _MOST_EXPECTED = 10_000
@@ -25,7 +27,7 @@ def assigner(
     """
     if keras.backend.backend() == "torch":
         return lambda number: _fill(variable, number)
-    value = _plain_tensorflow(variable)
+    value = plain_tensorflow(variable)
     if value is None:
         return variable.assign  # type: ignore[no-any-return]
     return _tensorflow_assigner(value, expected)
@@ -52,7 +54,7 @@ def reader(variable: Any) -> Callable[[], float]:
     Args:
         variable: `keras.Variable` of shape `()`.
     """
-    value = _plain_tensorflow(variable)
+    value = plain_tensorflow(variable)
     if value is None:
         return lambda: float(keras.ops.convert_to_numpy(variable))
     import tensorflow as tf
@@ -69,7 +71,7 @@ def host_copy(variable: Any) -> Any:
     # PyTorch: one variable more at the memory's peak. On several devices its
     # value is not one array, and Keras knows which to take.
     if keras.backend.backend() == "tensorflow":
-        value = _plain_tensorflow(variable)
+        value = plain_tensorflow(variable)
         if value is not None:
             return np.asarray(value.numpy())
         array = keras.ops.convert_to_numpy(variable)
@@ -108,10 +110,3 @@ def _fill(variable: Any, number: float) -> None:
     # Keras's assign on PyTorch makes a tensor of the number first. On a GPU
     # that is a copy from the host, which waits for the step; a fill does not.
     variable.value.data.fill_(number)
-
-
-def _plain_tensorflow(variable: Any) -> Any:
-    if keras.backend.backend() != "tensorflow":
-        return None
-    value = variable.value
-    return value if type(value).__name__ == "ResourceVariable" else None

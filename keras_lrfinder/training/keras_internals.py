@@ -1,0 +1,371 @@
+"""All that this package knows of other libraries' private parts.
+
+Every function here leans on something that Keras, TensorFlow or JAX do not
+document, says why there is no public way, and names the versions in which it
+was seen. Each has a test of its own in `tests/test_keras_internals.py`: when
+a new version breaks one, this file and that test say which part. Nothing
+else in the package touches a private name of another library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+__all__ = [
+    "batches_seen",
+    "callback_list",
+    "first_epoch",
+    "global_seed_generator",
+    "inputs_of",
+    "is_overridden",
+    "jax_state_places",
+    "layers_of",
+    "learning_rate_of",
+    "members_of",
+    "outside_of_trace",
+    "own_variable",
+    "plain_tensorflow",
+    "renewed_train_function",
+    "restore_tensorflow_seeds",
+    "rises",
+    "set_instance_method",
+    "set_learning_rate",
+    "strategy_scope",
+    "tensorflow_seeds",
+    "unset_instance_method",
+    "variables_are_current",
+    "wait_for_batch_hooks",
+]
+
+# --- Optimizers --------------------------------------------------------------
+
+
+def learning_rate_of(optimizer: Any) -> Any:
+    """Returns what holds the learning rate: variable, schedule or function.
+
+    The public property returns the current number in all three cases, so
+    that a schedule object could not be put back. Keras 3.3 to 3.15.
+    """
+    return optimizer._learning_rate
+
+
+def set_learning_rate(optimizer: Any, held: Any) -> None:
+    """Puts an object back that `learning_rate_of` returned.
+
+    The public setter takes schedules and functions, and no variable.
+    Keras 3.3 to 3.15.
+    """
+    if hasattr(held, "assign"):
+        optimizer._learning_rate = held
+    else:
+        optimizer.learning_rate = held
+
+
+def batches_seen(optimizer: Any) -> Any:
+    """Returns the variable that counts every batch.
+
+    It is what schedules are called with. The public `iterations` counts
+    updates where gradients are accumulated, since Keras 3.4; in 3.3 the
+    two are the same.
+    """
+    return getattr(optimizer, "_iterations", optimizer.iterations)
+
+
+def set_instance_method(
+    owner: Any, name: str, method: Callable[..., Any]
+) -> None:
+    """Puts a method on one object, past Keras's own `__setattr__`.
+
+    That one tracks what it is given, and refuses it once an optimizer is
+    built. Keras 3.3 to 3.15.
+    """
+    object.__setattr__(owner, name, method)
+
+
+def unset_instance_method(owner: Any, name: str) -> None:
+    """Takes away what `set_instance_method` has put there."""
+    object.__delattr__(owner, name)
+
+
+# --- Models and metrics ------------------------------------------------------
+
+
+def layers_of(model: Any) -> list[Any]:
+    """Returns every layer that a model is made of, at any depth.
+
+    The public `layers` are those of the first level. Keras 3.3 to 3.15.
+    """
+    layers = model._flatten_layers(include_self=False, recursive=True)
+    return [layer for layer in layers if layer is not model]
+
+
+def members_of(metric: Any) -> list[Any]:
+    """Returns the metrics that a metric of the model is made of.
+
+    Keras keeps what `compile` was given in one metric that has the others
+    in a list. Keras 3.3 to 3.15.
+    """
+    members = getattr(metric, "metrics", None)
+    if not isinstance(members, list):
+        return [metric]
+    return [member for member in members if hasattr(member, "name")]
+
+
+def rises(metric: Any) -> bool:
+    """Returns whether Keras knows a metric to be better the higher it is.
+
+    Public is only the string "auto" of callbacks, which ask the same.
+    Keras 3.5 to 3.15; older ones know of no metric.
+    """
+    return getattr(metric, "_direction", None) == "up"
+
+
+def is_overridden(owner: Any, names: Iterable[str]) -> bool:
+    """Returns whether any of some methods is not what Keras made it.
+
+    Args:
+        owner: A Keras model or callback.
+        names: Strings, methods of `keras.Model` or `keras.callbacks.Callback`
+            that Keras calls, documented or not.
+    """
+    base = keras.callbacks.Callback
+    if isinstance(owner, keras.Model):
+        base = keras.Model
+    return any(
+        name in vars(owner)
+        or getattr(type(owner), name, None) is not getattr(base, name, None)
+        for name in names
+    )
+
+
+# --- The running fit ---------------------------------------------------------
+
+
+def first_epoch(model: Any) -> int:
+    """Returns the epoch with which a `fit` begins, whatever it is told.
+
+    BackupAndRestore leaves it there for good. Keras 3.3 to 3.15.
+    """
+    return getattr(model, "_initial_epoch", None) or 0
+
+
+def callback_list(callback: Any) -> Any:
+    """Returns the CallbackList of the fit that is calling a callback's hook.
+
+    A callback has no reference to it. The list's own method is what calls
+    the hook, so it is in a frame not far up. None: nobody is calling.
+    Keras 3.3 to 3.15.
+    """
+    frame = sys._getframe(1)
+    for _ in range(12):
+        if frame is None:
+            return None
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, keras.callbacks.CallbackList) and any(
+            each is callback for each in owner.callbacks
+        ):
+            return owner
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def wait_for_batch_hooks(callbacks: Any) -> None:
+    """Has a CallbackList call the hooks of batches between two steps.
+
+    With `callbacks=finder` instead of `callbacks=[finder]` Keras on JAX and
+    PyTorch believes that nobody waits for them and runs them in a thread
+    pool, while the next step is already under way. Keras 3.6 to 3.15.
+    """
+    if getattr(callbacks, "_async_train", False):
+        callbacks._async_train = False
+
+
+def renewed_train_function(model: Any) -> Any:
+    """Makes a model trace its training step anew, and returns it.
+
+    jax.jit finds an earlier compilation by the equality of functions, and
+    two bound `train_step`s of one model are equal: so it is given another
+    one. JAX 0.4 to 0.10.
+    """
+    model.train_function = None
+    if keras.backend.backend() != "jax":
+        model.make_train_function()
+        return model.train_function
+    own = dict(vars(model))
+    train_step = model.train_step
+    vars(model)["train_step"] = lambda *args: train_step(*args)
+    try:
+        model.make_train_function()
+    finally:
+        del vars(model)["train_step"]
+        if "train_step" in own:
+            vars(model)["train_step"] = own["train_step"]
+    return model.train_function
+
+
+def inputs_of(iterator: Any) -> Any:
+    """Returns what a model is called with in a fit on TensorFlow.
+
+    Args:
+        iterator: What Keras calls the train function with.
+
+    Returns:
+        (Nested) `keras.KerasTensor`s. Keras 3.3 to 3.15.
+    """
+    import tensorflow as tf
+
+    x = keras.utils.unpack_x_y_sample_weight(iterator.element_spec)[0]
+    return tf.nest.map_structure(
+        lambda spec: keras.KerasTensor(spec.shape, spec.dtype.name), x
+    )
+
+
+# --- JAX ---------------------------------------------------------------------
+
+
+def jax_state_places(model: Any) -> dict[int, tuple[int, int]]:
+    """Returns where in the state of a running fit its variables' values are.
+
+    The train function gets (trainable, non-trainable, optimizer's, metrics')
+    values, each in the order of the model's variables. Keras 3.3 to 3.15.
+
+    Returns:
+        Dictionary from the `id` of a variable of the optimizer or a metric
+        to (part, index).
+    """
+    parts = ((2, model.optimizer.variables), (3, model.metrics_variables))
+    return {
+        id(variable): (part, index)
+        for part, variables in parts
+        for index, variable in enumerate(variables)
+    }
+
+
+def variables_are_current(model: Any) -> bool:
+    """Returns whether a running fit reads the model's variables again.
+
+    On JAX it does so only after somebody has had a look at `Callback.model`.
+    Keras 3.3 to 3.15.
+    """
+    return bool(getattr(model, "_jax_state_synced", True))
+
+
+# --- TensorFlow --------------------------------------------------------------
+
+
+def plain_tensorflow(variable: Any) -> Any:
+    """Returns the TensorFlow variable beneath a Keras one, if it is just one.
+
+    On several devices it is a container, which only Keras's own methods
+    know how to read and write. None then, and on other backends.
+    TensorFlow 2.16 to 2.21.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return None
+    value = variable.value
+    return value if type(value).__name__ == "ResourceVariable" else None
+
+
+@contextlib.contextmanager
+def strategy_scope(model: Any) -> Iterator[None]:
+    """Makes variables where the model's own ones are, on all devices."""
+    strategy = getattr(model, "distribute_strategy", None)
+    with strategy.scope() if strategy is not None else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def outside_of_trace() -> Iterator[None]:
+    """Lets variables that are made while TensorFlow traces have values."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    with tf.init_scope():
+        yield
+
+
+def own_variable(model: Any, optimizer: Any) -> Any:
+    """Gives an optimizer that holds a schedule a variable for it instead.
+
+    On JAX it becomes an attribute, so that it joins `optimizer.variables`: a
+    variable outside of them is a constant to a compiled step. Elsewhere it
+    must not: on TensorFlow, untracking a variable leaves an optimizer that
+    can never be saved again. Keras 3.3 to 3.15.
+    """
+    with strategy_scope(model):
+        variable = keras.Variable(
+            0.0, trainable=False, dtype="float32", name="learning_rate"
+        )
+    if keras.backend.backend() == "jax":
+        optimizer._learning_rate = variable
+    else:
+        optimizer.learning_rate = _Held(variable)
+    return variable
+
+
+class _Held(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that returns the value of a variable at every step."""
+
+    def __init__(self, variable: Any) -> None:
+        self._variable = variable
+
+    def __call__(self, step: Any) -> Any:
+        return self._variable
+
+    def get_config(self) -> dict[str, Any]:
+        return {"learning_rate": float(self._variable)}
+
+
+# --- Random states -----------------------------------------------------------
+
+
+def global_seed_generator() -> Any:
+    """Returns the generator behind `keras.random.*` without a seed, or None.
+
+    There is no public way to ask whether it exists; asking for it would make
+    one. Keras 3.3 to 3.15.
+    """
+    state = sys.modules.get("keras.src.backend.common.global_state")
+    if state is None:
+        return None
+    return state.get_global_attribute("global_seed_generator")
+
+
+def tensorflow_seeds() -> Any:
+    """Returns the state of what `tf.random.set_seed` has started.
+
+    TensorFlow itself can only restart it. TensorFlow 2.16 to 2.21.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return None
+    generator = getattr(_tensorflow_context(), "_rng", None)
+    return None if generator is None else generator.getstate()
+
+
+def restore_tensorflow_seeds(state: Any) -> None:
+    """Puts back what `tensorflow_seeds` returned.
+
+    The seeds of the ops come again, so the ops must not be those that have
+    drawn with them already: setting the seed anew makes TensorFlow forget
+    them.
+    """
+    if state is None:
+        return
+    context = _tensorflow_context()
+    if context._rng.getstate() == state:
+        return
+    context._set_global_seed(context._seed)
+    context._rng.setstate(state)
+
+
+def _tensorflow_context() -> Any:
+    return sys.modules["tensorflow.python.eager.context"].context()
