@@ -22,9 +22,6 @@ from keras_lrfinder.analysis import curve_file as exact_json
 from keras_lrfinder.analysis.curve_file import Path
 from keras_lrfinder.analysis.smoothing import ema
 from keras_lrfinder.analysis.smoothing import ema_span
-from keras_lrfinder.drawing.sketch import html_card
-from keras_lrfinder.drawing.sketch import svg_curve
-from keras_lrfinder.drawing.sketch import text_plot
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -318,10 +315,15 @@ class Curve:
         Raises:
             ValueError: Too small to hold a plot.
         """
+        from keras_lrfinder.drawing.text_plot import text_plot
+
         title = f"{self._title()}: {self.stop_reason}"
         return text_plot(self.lrs, self.losses, width, height, title)
 
     def _repr_html_(self) -> str:
+        from keras_lrfinder.drawing.notebook import html_card
+        from keras_lrfinder.drawing.notebook import svg_curve
+
         rows: list[tuple[str, object]] = [
             ("steps", f"{len(self)} of {self.steps}"),
             ("best loss, smoothed", f"{self.best_loss:.4g}"),

@@ -22,7 +22,6 @@ from keras_lrfinder.analysis.default_rule import calibrated
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.smoothing import ema
 from keras_lrfinder.analysis.smoothing import ema_span
-from keras_lrfinder.drawing.sketch import html_card
 
 __all__ = ["RULES", "Suggestion", "suggest"]
 
@@ -91,6 +90,8 @@ class Suggestion:
         )
 
     def _repr_html_(self) -> str:
+        from keras_lrfinder.drawing.notebook import html_card
+
         rows = [("confidence", self.confidence), ("why", self.reason)]
         if self.lr is None:
             return html_card("No learning rate", rows)
