@@ -6,22 +6,25 @@ import dataclasses
 import enum
 import json
 import math
-import reprlib
 from collections.abc import Mapping
-from numbers import Integral
-from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
 from keras_lrfinder.analysis import curve_file as exact_json
 from keras_lrfinder.analysis.curve_file import Path
 from keras_lrfinder.analysis.smoothing import ema
 from keras_lrfinder.analysis.smoothing import ema_span
+from keras_lrfinder.arguments import check_type
+from keras_lrfinder.arguments import integer
+from keras_lrfinder.arguments import learning_rates
+from keras_lrfinder.arguments import number
+from keras_lrfinder.arguments import one_of
+from keras_lrfinder.arguments import text
+from keras_lrfinder.arguments import vector
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +34,8 @@ __all__ = ["Curve", "StopReason"]
 _FORMAT = "keras_lrfinder.Curve"
 _FORMAT_VERSION = 1
 _OPTIONAL = ("stop_factor", "batch_size", "steps_per_epoch")
-_TEXTS = ("ramp", "optimizer", "monitor")
+
+RAMPS = ("exponential", "linear")
 
 
 class StopReason(enum.Enum):
@@ -140,55 +144,46 @@ class Curve:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lrs = _vector("lrs", self.lrs)
-        losses = _vector("losses", self.losses)
-        if not np.all(np.isfinite(lrs) & (lrs > 0)):
-            raise ValueError(
-                "`lrs` must be positive and finite. "
-                f"Received: lrs={reprlib.repr(self.lrs)}"
-            )
-        steps = len(lrs) if self.steps is None else _integer("steps", self)
-        if self.smoothed is None:
-            smoothed = _vector("smoothed", ema(losses, ema_span(max(steps, 1))))
-        else:
-            smoothed = _vector("smoothed", self.smoothed)
+        lrs = learning_rates("lrs", self.lrs)
+        losses = vector("losses", self.losses)
+        steps = integer("steps", _given(self.steps, len(lrs)))
+        smoothed = self.smoothed
+        if smoothed is None:
+            smoothed = ema(losses, ema_span(max(steps, 1)))
+        smoothed = vector("smoothed", smoothed)
         if not len(lrs) == len(losses) == len(smoothed) <= steps:
             raise ValueError(
                 "`lrs`, `losses` and `smoothed` must have one entry per step, "
                 f"and at most `steps`. Received: {len(lrs)}, {len(losses)} "
                 f"and {len(smoothed)} entries, {steps=}"
             )
-        self._check()
+        check_type("stop_reason", self.stop_reason, StopReason, "a StopReason")
         values = {
             "lrs": lrs,
             "losses": losses,
             "smoothed": smoothed,
             "steps": steps,
-            "best_loss": _number("best_loss", self, _lowest(smoothed)),
-            "start_lr": _number("start_lr", self, _at(lrs, 0)),
-            "end_lr": _number("end_lr", self, _at(lrs, -1)),
-            "hyperparameters": _mapping("hyperparameters", self),
-            "environment": _mapping("environment", self),
+            "best_loss": _given(self.best_loss, _lowest(smoothed)),
+            "start_lr": _given(self.start_lr, _at(lrs, 0)),
+            "end_lr": _given(self.end_lr, _at(lrs, -1)),
+            "stop_factor": self.stop_factor,
+            "ramp": one_of("ramp", self.ramp, RAMPS),
+            "optimizer": text("optimizer", self.optimizer),
+            "monitor": text("monitor", self.monitor),
         }
-        if self.stop_factor is not None:
-            values["stop_factor"] = _number("stop_factor", self, math.nan)
+        for name in ("best_loss", "start_lr", "end_lr", "stop_factor"):
+            if values[name] is not None:
+                values[name] = number(name, values[name], finite=False)
         for name in ("batch_size", "steps_per_epoch"):
             if getattr(self, name) is not None:
-                values[name] = _integer(name, self)
+                values[name] = integer(name, getattr(self, name))
+        for name in ("hyperparameters", "environment"):
+            check_type(name, getattr(self, name), Mapping, "a mapping")
+            values[name] = MappingProxyType(
+                exact_json.plain(getattr(self, name))
+            )
         for name, value in values.items():
             object.__setattr__(self, name, value)
-
-    def _check(self) -> None:
-        for name in _TEXTS:
-            if not isinstance(getattr(self, name), str):
-                raise _wrong(name, "a string", self)
-        if self.ramp not in ("exponential", "linear"):
-            raise ValueError(
-                '`ramp` must be "exponential" or "linear". '
-                f"Received: ramp={self.ramp!r}"
-            )
-        if not isinstance(self.stop_reason, StopReason):
-            raise _wrong("stop_reason", "a StopReason", self)
 
     def __len__(self) -> int:
         return len(self.lrs)
@@ -343,58 +338,8 @@ def _build(values: dict[str, Any]) -> Curve:
     return Curve(**values)
 
 
-def _vector(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    try:
-        array = np.asarray(values)
-        # To float64, numpy makes numbers of text, of None and of bools too.
-        # "V" is what it calls bfloat16.
-        if array.dtype.kind not in "iufOV" or (
-            array.dtype.kind == "O" and not all(map(_is_number, array.flat))
-        ):
-            raise TypeError(f"array of {array.dtype}")
-        vector = np.array(array, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(
-            f"`{name}` must be numbers. Received: {name}={reprlib.repr(values)}"
-        ) from error
-    if vector.ndim != 1:
-        raise ValueError(
-            f"`{name}` must have one dimension. Received: shape={vector.shape}"
-        )
-    vector.setflags(write=False)
-    return vector
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
-
-
-def _wrong(name: str, what: str, curve: Curve) -> TypeError:
-    value = getattr(curve, name)
-    return TypeError(f"`{name}` must be {what}. Received: {name}={value!r}")
-
-
-def _integer(name: str, curve: Curve) -> int:
-    value = getattr(curve, name)
-    if not _is_number(value) or not isinstance(value, Integral):
-        raise _wrong(name, "an integer", curve)
-    return int(value)
-
-
-def _number(name: str, curve: Curve, default: float) -> float:
-    value = getattr(curve, name)
-    if value is None:
-        return default
-    if not _is_number(value):
-        raise _wrong(name, "a number", curve)
-    return float(value)
-
-
-def _mapping(name: str, curve: Curve) -> Mapping[str, Any]:
-    value = getattr(curve, name)
-    if not isinstance(value, Mapping):
-        raise _wrong(name, "a mapping", curve)
-    return MappingProxyType(exact_json.plain(value))
+def _given(value: Any, default: float) -> Any:
+    return default if value is None else value
 
 
 def _lowest(smoothed: NDArray[np.float64]) -> float:

@@ -22,6 +22,7 @@ from keras_lrfinder.analysis.default_rule import calibrated
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.smoothing import ema
 from keras_lrfinder.analysis.smoothing import ema_span
+from keras_lrfinder.arguments import check_type
 
 __all__ = ["RULES", "Suggestion", "suggest"]
 
@@ -190,8 +191,7 @@ def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
         TypeError: `curve` is no `Curve`, `rule` neither name nor function.
         ValueError: No rule has that name.
     """
-    if not isinstance(curve, Curve):
-        raise TypeError(f"`curve` must be a Curve. Received: {curve=}")
+    check_type("curve", curve, Curve, "a Curve")
     name, function = _rule(rule)
     seen = landmarks(curve)
     refused = refusal(curve, seen)

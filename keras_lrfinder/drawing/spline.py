@@ -6,11 +6,13 @@ The moving average that decides looks back only; this spline looks both ways.
 from __future__ import annotations
 
 import math
-import reprlib
 
 import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
+
+from keras_lrfinder.arguments import learning_rates
+from keras_lrfinder.arguments import vector
 
 __all__ = ["smoothing_spline"]
 
@@ -89,17 +91,11 @@ def smoothing_spline(
 
 
 def _finite_points(lrs: ArrayLike, losses: ArrayLike) -> tuple[Vector, Vector]:
-    lr = np.asarray(lrs, dtype=np.float64)
-    loss = np.asarray(losses, dtype=np.float64)
-    if lr.ndim != 1 or lr.shape != loss.shape:
+    lr, loss = learning_rates("lrs", lrs), vector("losses", losses)
+    if len(lr) != len(loss):
         raise ValueError(
-            "`lrs` and `losses` must be of one dimension and equal length. "
-            f"Received: shapes {lr.shape} and {loss.shape}"
-        )
-    if not np.all(np.isfinite(lr) & (lr > 0)):
-        raise ValueError(
-            "`lrs` must be positive and finite. "
-            f"Received: lrs={reprlib.repr(lrs)}"
+            "`lrs` and `losses` must be of equal length. "
+            f"Received: {len(lr)} and {len(loss)} entries"
         )
     keep = np.isfinite(loss)
     order = np.argsort(lr[keep], kind="stable")

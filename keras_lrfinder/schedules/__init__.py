@@ -7,12 +7,17 @@ distributed or reloaded model follows them without any state of theirs.
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 from typing import NamedTuple
 
 import keras
 from keras import ops
+
+from keras_lrfinder.arguments import fraction
+from keras_lrfinder.arguments import integer
+from keras_lrfinder.arguments import number
+from keras_lrfinder.arguments import one_of
+from keras_lrfinder.arguments import positive
 
 __all__ = ["OneCycle", "Triangular"]
 
@@ -165,16 +170,16 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
         anneal: str = "cosine",
     ) -> None:
         super().__init__()
-        self.max_lr = _positive("max_lr", max_lr)
-        self.total_steps = _count("total_steps", total_steps, least=2)
+        self.max_lr = positive("max_lr", max_lr)
+        self.total_steps = integer("total_steps", total_steps, 2, _MOST_STEPS)
         if initial_lr is None:
             initial_lr = self.max_lr / 25
         self.initial_lr = _up_to_max("initial_lr", initial_lr, self.max_lr)
         if final_lr is None:
             final_lr = self.initial_lr / 10_000
         self.final_lr = _up_to_max("final_lr", final_lr, self.max_lr)
-        self.warmup_fraction = _fraction("warmup_fraction", warmup_fraction)
-        self.final_fraction = _fraction("final_fraction", final_fraction)
+        self.warmup_fraction = fraction("warmup_fraction", warmup_fraction)
+        self.final_fraction = fraction("final_fraction", final_fraction)
         if self.warmup_fraction + self.final_fraction >= 1:
             raise ValueError(
                 "`warmup_fraction` and `final_fraction` must leave a part for "
@@ -182,7 +187,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
                 f"warmup_fraction={warmup_fraction}, "
                 f"final_fraction={final_fraction}"
             )
-        self.anneal = _one_of("anneal", anneal, ANNEALS)
+        self.anneal = one_of("anneal", anneal, ANNEALS)
 
     def __call__(self, step: Any) -> Any:
         """Returns the LR of optimizer step `step`, a scalar float tensor.
@@ -228,6 +233,16 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
             "final_fraction": self.final_fraction,
             "anneal": self.anneal,
         }
+
+
+def _up_to_max(name: str, value: Any, max_lr: float) -> float:
+    result = number(name, value)
+    if not 0 <= result <= max_lr:
+        raise ValueError(
+            f"`{name}` must be between 0 and `max_lr`. Received: "
+            f"{name}={value}, max_lr={max_lr}"
+        )
+    return result
 
 
 @keras.saving.register_keras_serializable(package="keras_lrfinder")
@@ -286,15 +301,15 @@ class Triangular(keras.optimizers.schedules.LearningRateSchedule):
         gamma: float | None = None,
     ) -> None:
         super().__init__()
-        self.max_lr = _positive("max_lr", max_lr)
+        self.max_lr = positive("max_lr", max_lr)
         self.base_lr = number("base_lr", base_lr)
         if not 0 <= self.base_lr < self.max_lr:
             raise ValueError(
                 "`base_lr` must be at least 0 and below `max_lr`. Received: "
                 f"base_lr={base_lr}, max_lr={max_lr}"
             )
-        self.step_size = _count("step_size", step_size, least=1)
-        self.policy = _one_of("policy", policy, POLICIES)
+        self.step_size = integer("step_size", step_size, 1, _MOST_STEPS)
+        self.policy = one_of("policy", policy, POLICIES)
         self.gamma = _gamma(gamma, policy)
 
     def __call__(self, step: Any) -> Any:
@@ -333,73 +348,6 @@ class Triangular(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def number(name: str, value: Any) -> float:
-    """Returns a finite argument as a float, or names what is wrong with it."""
-    is_text_or_flag = isinstance(value, (bool, str, bytes))
-    if is_text_or_flag or not hasattr(value, "__float__"):
-        raise TypeError(
-            f"`{name}` must be a number. Received: {name}={value!r} "
-            f"(of type {type(value).__name__})"
-        )
-    result = float(value)
-    if not math.isfinite(result):
-        raise ValueError(f"`{name}` must be finite. Received: {name}={value}")
-    return result
-
-
-def _positive(name: str, value: Any) -> float:
-    result = number(name, value)
-    if result <= 0:
-        raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
-    return result
-
-
-def _up_to_max(name: str, value: Any, max_lr: float) -> float:
-    result = number(name, value)
-    if not 0 <= result <= max_lr:
-        raise ValueError(
-            f"`{name}` must be between 0 and `max_lr`. Received: "
-            f"{name}={value}, max_lr={max_lr}"
-        )
-    return result
-
-
-def _fraction(name: str, value: Any) -> float:
-    result = number(name, value)
-    if not 0 <= result < 1:
-        raise ValueError(
-            f"`{name}` must be at least 0 and below 1. Received: {name}={value}"
-        )
-    return result
-
-
-def _count(name: str, value: Any, least: int) -> int:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"`{name}` must be an integer. Received: {name}={value!r} "
-            f"(of type {type(value).__name__})"
-        ) from None
-    if not least <= count <= _MOST_STEPS:
-        raise ValueError(
-            f"`{name}` must be between {least} and {_MOST_STEPS}. Received: "
-            f"{name}={value}"
-        )
-    return count
-
-
-def _one_of(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, choices))}. "
-            f"Received: {name}={value!r}"
-        )
-    return str(value)
-
-
 def _gamma(gamma: Any, policy: str) -> float | None:
     if policy != "exp_range":
         if gamma is not None:
@@ -413,7 +361,7 @@ def _gamma(gamma: Any, policy: str) -> float | None:
             "`gamma` must be given with policy='exp_range'. Received: "
             "gamma=None"
         )
-    result = _positive("gamma", gamma)
+    result = positive("gamma", gamma)
     if result > 1:
         raise ValueError(f"`gamma` must be at most 1. Received: gamma={gamma}")
     return result

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_lrfinder.arguments import number
 from keras_lrfinder.schedules import OneCycle
 from keras_lrfinder.schedules import Phase
-from keras_lrfinder.schedules import number
 from keras_lrfinder.schedules import value_at
 
 __all__ = ["OneCycleMomentum"]
