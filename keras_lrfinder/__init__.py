@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.range_test import RangeTest
+from keras_lrfinder.analysis.stop_reason import StopReason
 from keras_lrfinder.analysis.suggestions import RULES
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.landmarks import Landmarks
+from keras_lrfinder.analysis.stop_reason import StopReason
 
 __all__ = ["Verdict", "refusal", "verdict"]
 

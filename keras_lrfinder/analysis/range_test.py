@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from keras_lrfinder.analysis.curve import RAMPS
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.smoothing import RunningEMA
 from keras_lrfinder.analysis.smoothing import ema_span
+from keras_lrfinder.analysis.stop_reason import StopReason
 from keras_lrfinder.arguments import check_type
 from keras_lrfinder.arguments import integer
 from keras_lrfinder.arguments import number

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.stop_reason import StopReason
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
 from keras_lrfinder.drawing.view import View
