@@ -404,3 +404,41 @@ def test_data_that_ran_out_are_the_reason_not_end_lr():
     )
     assert "the data ran out" in found.reason
     assert "end_lr" not in found.reason
+
+
+NARROW = Suggestion(0.01, 0.008, 0.012, "high", "default", "seen")
+WIDE = Suggestion(0.01, 0.001, 0.1, "low", "default", "seen")
+NONE = Suggestion(None, None, None, "none", "default", "it never fell")
+
+
+def test_constant_is_the_suggestion():
+    """A constant learning rate is the suggested one."""
+    assert WIDE.constant_lr == 0.01
+
+
+@pytest.mark.parametrize(
+    ("suggestion", "peak"), [(WIDE, 0.02), (NARROW, 0.012)]
+)
+def test_peak_is_double_within_what_would_do(suggestion, peak):
+    """The peak is twice the suggestion, at most its upper end."""
+    assert suggestion.one_cycle_max_lr == peak
+
+
+def test_base_is_a_fourth_of_the_peak():
+    """A triangular cycle spans a factor of four, as Smith (2015) says."""
+    assert WIDE.triangular_bounds == (0.005, 0.02)
+
+
+@pytest.mark.parametrize(
+    "use", ["constant_lr", "one_cycle_max_lr", "triangular_bounds"]
+)
+def test_no_learning_rate_raises_the_reason(use):
+    """Without a learning rate the error says why there is none."""
+    with pytest.raises(ValueError, match="it never fell"):
+        getattr(NONE, use)
+
+
+def test_a_suggestion_shows_itself_in_a_notebook():
+    """Its card has the number, or says that there is none and why."""
+    assert "1.00e-02" in WIDE._repr_html_()
+    assert "it never fell" in NONE._repr_html_()

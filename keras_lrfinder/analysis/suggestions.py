@@ -9,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lrfinder.analysis import uses
 from keras_lrfinder.analysis.confidence import Verdict
 from keras_lrfinder.analysis.confidence import refusal
 from keras_lrfinder.analysis.confidence import verdict
@@ -24,9 +24,24 @@ from keras_lrfinder.analysis.smoothing import ema
 from keras_lrfinder.analysis.smoothing import ema_span
 from keras_lrfinder.arguments import check_type
 
-__all__ = ["RULES", "Suggestion", "suggest"]
+__all__ = ["RULES", "Bounds", "Suggestion", "suggest"]
 
 Rule = Callable[[Curve], float]
+
+_PEAK_FACTOR = 2.0
+_BASE_FACTOR = 4.0
+
+
+class Bounds(NamedTuple):
+    """Both ends of a triangular cycle.
+
+    Attributes:
+        base_lr: Float, the lower end.
+        max_lr: Float, the upper end.
+    """
+
+    base_lr: float
+    max_lr: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +63,8 @@ class Suggestion:
     0.003
     >>> s.one_cycle_max_lr
     0.006
+    >>> s.triangular_bounds
+    Bounds(base_lr=0.0015, max_lr=0.006)
     """
 
     lr: float | None
@@ -69,18 +86,37 @@ class Suggestion:
 
     @property
     def constant_lr(self) -> float:
-        """For training with one learning rate: `lr` itself."""
-        return uses.constant(self)
+        """For training with one learning rate: `lr` itself.
+
+        This and its like raise a `ValueError` with the reason where there
+        is no learning rate.
+        """
+        return float(self)
 
     @property
     def one_cycle_max_lr(self) -> float:
-        """For `OneCycle`: its peak. See `uses.one_cycle_max_lr`."""
-        return uses.one_cycle_max_lr(self)
+        """For `OneCycle`, its peak: `min(2 * lr, high)`.
+
+        The mean of a one-cycle path is half its peak, so with twice the
+        learning rate the mean is the constant one. It is also what Smith
+        (2015, arXiv 1506.01186, section 3.3) says: the best single learning
+        rate is usually within a factor of two of the largest that converges,
+        and that one is the peak of the cycle (Smith and Topin 2017, arXiv
+        1708.07120).
+        """
+        lr = float(self)
+        high = lr if self.high is None else max(self.high, lr)
+        return min(_PEAK_FACTOR * lr, high)
 
     @property
-    def triangular_bounds(self) -> uses.Bounds:
-        """For `Triangular`: `base_lr` and `max_lr`."""
-        return uses.triangular_bounds(self)
+    def triangular_bounds(self) -> Bounds:
+        """For `Triangular`, its `base_lr` and `max_lr`.
+
+        `max_lr` is that of one-cycle; `base_lr` is a fourth of it (Smith
+        2015, arXiv 1506.01186, section 3.3: a third or a fourth).
+        """
+        max_lr = self.one_cycle_max_lr
+        return Bounds(max_lr / _BASE_FACTOR, max_lr)
 
     def __str__(self) -> str:
         if self.lr is None:
