@@ -1,4 +1,4 @@
-"""Rules, refusals and verdicts, on curves whose answer is known."""
+"""Rules, refusals and confidence, on curves whose answer is known."""
 
 import subprocess
 import sys
@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from keras_lrfinder.analysis import landmarks as landmarks_module
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
-from keras_lrfinder.analysis.default_rule import calibrated
-from keras_lrfinder.analysis.default_rule import constants_of
+from keras_lrfinder.analysis.default_rule import DEFAULT_RULE
 from keras_lrfinder.analysis.landmarks import landmarks
+from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probes import decide
 from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.range_test import ramp_lrs
 from keras_lrfinder.analysis.suggestions import RULES
@@ -81,7 +83,7 @@ def test_momentum_is_interpolated():
         run(optimizer="sgd", hyperparameters={"momentum": m})
         for m in (0.0, 1 - 10**-0.5, 0.9)
     ]
-    none, half, full = (constants_of(c).offset for c in curves)
+    none, half, full = (DEFAULT_RULE.of(c, longest=1.5).offset for c in curves)
     assert half == pytest.approx((none + full) / 2)
 
 
@@ -299,7 +301,7 @@ def test_empty_curve_has_no_landmarks():
     """The rule itself says so instead of failing somewhere inside."""
     assert landmarks(Curve([], [])) is None
     with pytest.raises(ValueError, match="without a finite loss"):
-        calibrated(Curve([], []))
+        RULES["default"](Curve([], []))
 
 
 @given(
@@ -308,7 +310,7 @@ def test_empty_curve_has_no_landmarks():
     )
 )
 @settings(max_examples=200, deadline=None)
-def test_any_losses_have_a_verdict(losses):
+def test_any_losses_have_an_answer(losses):
     """Whatever the losses, there is a number or a reason."""
     lrs = np.geomspace(1e-7, 10, max(len(losses), 1))[: len(losses)]
     found = suggest(Curve(lrs, losses, optimizer="adam"))
@@ -442,3 +444,38 @@ def test_a_suggestion_shows_itself_in_a_notebook():
     """Its card has the number, or says that there is none and why."""
     assert "1.00e-02" in WIDE._repr_html_()
     assert "it never fell" in NONE._repr_html_()
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """How often the landmarks of a curve are computed."""
+    whose = []
+
+    def counted(curve, x, y):
+        whose.append(curve)
+        return computed(curve, x, y)
+
+    computed = landmarks_module._landmarks
+    monkeypatch.setattr(landmarks_module, "_landmarks", counted)
+    return whose
+
+
+@pytest.mark.parametrize("rule", [*RULES, lambda curve: 0.01])
+def test_a_curve_is_looked_at_once(looks, rule):
+    """A suggestion computes the landmarks once, whatever its rule."""
+    suggest(run(noise=0.05), rule)
+
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("held_out", [None, 1.0, 3.0])
+def test_probes_look_at_the_curve_once(looks, held_out):
+    """So does the decision about its probes."""
+    curve = run(noise=0.05)
+    found = suggest(curve)
+    falls = np.linspace(2.3, 1.0, 60)
+    looks.clear()
+
+    decide(curve, found, [Probe(found.lr, falls, held_out, 2.3)])
+
+    assert len(looks) == 1

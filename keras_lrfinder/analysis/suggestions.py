@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lrfinder.analysis.confidence import Verdict
+from keras_lrfinder.analysis.confidence import Confidence
+from keras_lrfinder.analysis.confidence import confidence_in
 from keras_lrfinder.analysis.confidence import refusal
-from keras_lrfinder.analysis.confidence import verdict
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.default_rule import calibrated
+from keras_lrfinder.analysis.default_rule import default_lr
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.smoothing import ema
 from keras_lrfinder.analysis.smoothing import ema_span
@@ -142,7 +142,10 @@ def default(curve: Curve) -> float:
     How far below depends on the optimizer, on the noise, and on how many
     steps an epoch has: see `keras_lrfinder.analysis.default_rule`.
     """
-    return calibrated(curve)
+    seen = landmarks(curve)
+    if seen is None:
+        raise ValueError("a curve without a finite loss has no landmarks")
+    return default_lr(curve, seen)
 
 
 def minimum(curve: Curve) -> float:
@@ -233,18 +236,16 @@ def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
     refused = refusal(curve, seen)
     if refused or seen is None:
         return Suggestion.refused(name, refused)
-    lr = _answer(name, function, curve)
+    # Not by `default`, which would look for the landmarks again.
+    own = default_lr(curve, seen)
+    lr = own if function is default else _answer(name, function, curve)
     if not (math.isfinite(lr) and lr > 0):
-        return Suggestion(
-            None, None, None, "none", name, f"the rule {name} answered {lr}"
-        )
+        return Suggestion.refused(name, f"the rule {name} answered {lr}")
     lr = min(max(lr, float(curve.lrs[0])), float(curve.lrs[-1]))
-    said = verdict(curve, seen, lr)
+    said = confidence_in(curve, seen, lr)
     if function is not default:
-        said = _doubted(said, verdict(curve, seen, default(curve)), lr)
-    return Suggestion(
-        lr, said.low, said.high, said.confidence, name, said.reason
-    )
+        said = _doubted(said, confidence_in(curve, seen, own), lr)
+    return Suggestion(lr, said.low, said.high, said.level, name, said.reason)
 
 
 def check_rule(rule: object) -> None:
@@ -263,7 +264,7 @@ def _answer(name: str, function: Rule, curve: Curve) -> float:
         ) from None
 
 
-def _doubted(said: Verdict, own: Verdict, lr: float) -> Verdict:
+def _doubted(said: Confidence, own: Confidence, lr: float) -> Confidence:
     """Returns what is to be said of a rule, given what the default's is."""
     if own.low <= lr <= own.high:
         return said
@@ -271,9 +272,7 @@ def _doubted(said: Verdict, own: Verdict, lr: float) -> Verdict:
         f"; but the default rule would stay between {own.low:.1e} and "
         f"{own.high:.1e}"
     )
-    return dataclasses.replace(
-        said, confidence="low", reason=said.reason + doubt
-    )
+    return dataclasses.replace(said, level="low", reason=said.reason + doubt)
 
 
 def _rule(rule: object) -> tuple[str, Rule]:
