@@ -10,9 +10,9 @@ import keras
 from keras import ops
 
 from keras_lrfinder.arguments import number
-from keras_lrfinder.schedules import OneCycle
-from keras_lrfinder.schedules import Phase
-from keras_lrfinder.schedules import value_at
+from keras_lrfinder.schedules.one_cycle import OneCycle
+from keras_lrfinder.schedules.phases import Phase
+from keras_lrfinder.schedules.phases import value_at
 
 __all__ = ["OneCycleMomentum"]
 
