@@ -15,7 +15,6 @@ import numpy as np
 from keras_lrfinder import OneCycle
 from keras_lrfinder import OneCycleMomentum
 from keras_lrfinder import lr_find
-from keras_lrfinder.analysis.uses import one_cycle_max_lr
 
 SAMPLE = Path(__file__).with_name("data") / "mnist_sample.npz"
 
@@ -65,7 +64,7 @@ def main(argv=None):
 
     model = compile_model(build(), 0.01)
     finder = lr_find(model, x, y, batch_size=options.batch_size)
-    max_lr = one_cycle_max_lr(finder.suggestion)
+    max_lr = finder.suggestion.one_cycle_max_lr
 
     total_steps = options.epochs * -(-len(x) // options.batch_size)
     schedule = OneCycle(max_lr, total_steps)

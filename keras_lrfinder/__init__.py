@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from typing import Any as _Any
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.range_test import RangeTest
+from keras_lrfinder.analysis.stop_reason import StopReason
 from keras_lrfinder.analysis.suggestions import RULES
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
@@ -15,8 +15,8 @@ from keras_lrfinder.pictures.plotting import plot_curves
 from keras_lrfinder.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from keras_lrfinder.schedules import OneCycle
-    from keras_lrfinder.schedules import Triangular
+    from keras_lrfinder.schedules.one_cycle import OneCycle
+    from keras_lrfinder.schedules.triangular import Triangular
     from keras_lrfinder.training.finder import LRFinder
     from keras_lrfinder.training.lr_find import lr_find
     from keras_lrfinder.training.momentum import OneCycleMomentum
@@ -42,9 +42,9 @@ __all__ = [
 # read, analysed and drawn without it, so they are imported when asked for.
 _KERAS_SIDE = {
     "LRFinder": "training.finder",
-    "OneCycle": "schedules",
+    "OneCycle": "schedules.one_cycle",
     "OneCycleMomentum": "training.momentum",
-    "Triangular": "schedules",
+    "Triangular": "schedules.triangular",
     "lr_find": "training.lr_find",
     "snapshot": "training.snapshot",
 }

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from keras_lrfinder.analysis import curve_file as exact_json
+from keras_lrfinder.analysis import curve_file
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.smoothing import ema
@@ -449,9 +449,9 @@ class TestJSON:
     @settings(max_examples=100, deadline=None)
     def test_encoding_is_undone_by_decoding(self, value):
         """Strings that read like numbers stay strings."""
-        value = exact_json.plain(value)
-        text = json.dumps(exact_json.encode(value), allow_nan=False)
-        back = exact_json.plain(exact_json.decode(json.loads(text)))
+        value = curve_file.plain(value)
+        text = json.dumps(curve_file.encode(value), allow_nan=False)
+        back = curve_file.plain(curve_file.decode(json.loads(text)))
 
         assert repr(value) == repr(back)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_lrfinder.schedules import OneCycle
-from keras_lrfinder.schedules import value_at
+from keras_lrfinder.schedules.phases import value_at
 from keras_lrfinder.training import momentum
 from keras_lrfinder.training.momentum import OneCycleMomentum
 

@@ -156,6 +156,13 @@ def test_pure_module_imports_nothing_heavy_at_its_top(name):
     assert "keras" not in {n for n, _ in found}
 
 
+@pytest.mark.parametrize("name", [m for m in MODULES if room(m) == "analysis"])
+def test_analysis_imports_no_picture_code_at_its_top(name):
+    """Values draw themselves only when they are asked to."""
+    at_top = {found for found, top in imports(MODULES[name]) if top}
+    assert not {m for m in at_top if m.startswith("keras_lrfinder.drawing")}
+
+
 @pytest.mark.parametrize("name", [m for m in MODULES if room(m) not in PURE])
 def test_keras_side_loads_no_single_backend(name):
     """Which backend there is, is the user's choice."""

@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_lrfinder import schedules
 from keras_lrfinder.schedules import OneCycle
 from keras_lrfinder.schedules import Triangular
+from keras_lrfinder.schedules import one_cycle
+from keras_lrfinder.schedules import triangular
 
 # Float32 carries 6e-8; the worst case met on any backend is 3e-7.
 RTOL = 1e-6
@@ -403,9 +404,10 @@ def test_argument_of_wrong_type(make, message):
         make()
 
 
-def test_docstring_examples_run():
-    """The examples in the module print what they say."""
-    outcome = doctest.testmod(schedules)
+@pytest.mark.parametrize("module", [one_cycle, triangular])
+def test_docstring_examples_run(module):
+    """The examples in the modules print what they say."""
+    outcome = doctest.testmod(module)
 
     assert outcome.attempted > 0
     assert outcome.failed == 0

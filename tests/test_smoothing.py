@@ -108,11 +108,11 @@ class TestSplineTruth:
         """Neighbours on the grid have one and the same ratio."""
         lrs = np.linspace(1e-4, 1.0, 200)
 
-        grid, values = smoothing_spline(lrs, descent(lrs), points=50)
+        grid, values = smoothing_spline(lrs, descent(lrs))
 
-        assert (len(grid), len(values)) == (50, 50)
+        assert (len(grid), len(values)) == (300, 300)
         np.testing.assert_allclose(
-            1e4 ** (1 / 49), grid[1:] / grid[:-1], rtol=1e-9
+            1e4 ** (1 / 299), grid[1:] / grid[:-1], rtol=1e-9
         )
 
     def test_spans_the_finite_points_exactly(self):
@@ -235,16 +235,13 @@ class TestSplineScale:
 class TestSplineAnything:
     @pytest.mark.filterwarnings("error")
     @settings(max_examples=150, deadline=None)
-    @given(
-        points=st.lists(st.tuples(LRS, ANY_LOSS), max_size=40),
-        length=st.integers(min_value=2, max_value=60),
-    )
-    def test_no_input_breaks_it(self, points, length):
+    @given(points=st.lists(st.tuples(LRS, ANY_LOSS), max_size=40))
+    def test_no_input_breaks_it(self, points):
         """Finite values on a rising grid, without a warning, always."""
         lrs = [lr for lr, _ in points]
         losses = [loss for _, loss in points]
 
-        grid, values = smoothing_spline(lrs, losses, length)
+        grid, values = smoothing_spline(lrs, losses)
 
         assert len(grid) == len(values)
         assert np.all(np.isfinite(values))
@@ -284,7 +281,7 @@ class TestSplineAnything:
         """Below five points: straight lines in log LR."""
         lrs, losses = 10.0 ** np.arange(count), np.arange(count) ** 2.0
 
-        grid, values = smoothing_spline(lrs, losses, 31)
+        grid, values = smoothing_spline(lrs, losses)
 
         np.testing.assert_allclose(
             np.interp(np.log10(grid), np.arange(count), losses),
@@ -331,20 +328,19 @@ class TestSplineAnything:
         np.testing.assert_allclose(descent(grid), values, atol=0.1)
 
     @pytest.mark.parametrize(
-        ("lrs", "losses", "points", "words"),
+        ("lrs", "losses", "words"),
         [
-            ([1.0, 2.0], [1.0], 9, "equal length"),
-            ([[1.0]], [[1.0]], 9, "one dimension"),
-            ([0.0, 1.0], [1.0, 1.0], 9, "positive and finite"),
-            ([-1.0], [1.0], 9, "positive and finite"),
-            ([math.nan], [1.0], 9, "positive and finite"),
-            ([1.0, 2.0], [1.0, 1.0], 1, "`points` must be at least 2"),
+            ([1.0, 2.0], [1.0], "equal length"),
+            ([[1.0]], [[1.0]], "one dimension"),
+            ([0.0, 1.0], [1.0, 1.0], "positive and finite"),
+            ([-1.0], [1.0], "positive and finite"),
+            ([math.nan], [1.0], "positive and finite"),
         ],
     )
-    def test_refuses_what_it_cannot_fit(self, lrs, losses, points, words):
+    def test_refuses_what_it_cannot_fit(self, lrs, losses, words):
         """Each bad argument has its message."""
         with pytest.raises(ValueError, match=words):
-            smoothing_spline(lrs, losses, points)
+            smoothing_spline(lrs, losses)
 
     @settings(max_examples=40, deadline=None)
     @given(

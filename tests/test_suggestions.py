@@ -1,4 +1,4 @@
-"""Rules, refusals and verdicts, on curves whose answer is known."""
+"""Rules, refusals and confidence, on curves whose answer is known."""
 
 import subprocess
 import sys
@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from keras_lrfinder.analysis import landmarks as landmarks_module
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
-from keras_lrfinder.analysis.default_rule import calibrated
-from keras_lrfinder.analysis.default_rule import constants_of
+from keras_lrfinder.analysis.default_rule import DEFAULT_RULE
 from keras_lrfinder.analysis.landmarks import landmarks
+from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probes import decide
 from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.range_test import ramp_lrs
 from keras_lrfinder.analysis.suggestions import RULES
@@ -81,7 +83,7 @@ def test_momentum_is_interpolated():
         run(optimizer="sgd", hyperparameters={"momentum": m})
         for m in (0.0, 1 - 10**-0.5, 0.9)
     ]
-    none, half, full = (constants_of(c).offset for c in curves)
+    none, half, full = (DEFAULT_RULE.of(c, longest=1.5).offset for c in curves)
     assert half == pytest.approx((none + full) / 2)
 
 
@@ -299,7 +301,7 @@ def test_empty_curve_has_no_landmarks():
     """The rule itself says so instead of failing somewhere inside."""
     assert landmarks(Curve([], [])) is None
     with pytest.raises(ValueError, match="without a finite loss"):
-        calibrated(Curve([], []))
+        RULES["default"](Curve([], []))
 
 
 @given(
@@ -308,7 +310,7 @@ def test_empty_curve_has_no_landmarks():
     )
 )
 @settings(max_examples=200, deadline=None)
-def test_any_losses_have_a_verdict(losses):
+def test_any_losses_have_an_answer(losses):
     """Whatever the losses, there is a number or a reason."""
     lrs = np.geomspace(1e-7, 10, max(len(losses), 1))[: len(losses)]
     found = suggest(Curve(lrs, losses, optimizer="adam"))
@@ -404,3 +406,76 @@ def test_data_that_ran_out_are_the_reason_not_end_lr():
     )
     assert "the data ran out" in found.reason
     assert "end_lr" not in found.reason
+
+
+NARROW = Suggestion(0.01, 0.008, 0.012, "high", "default", "seen")
+WIDE = Suggestion(0.01, 0.001, 0.1, "low", "default", "seen")
+NONE = Suggestion(None, None, None, "none", "default", "it never fell")
+
+
+def test_constant_is_the_suggestion():
+    """A constant learning rate is the suggested one."""
+    assert WIDE.constant_lr == 0.01
+
+
+@pytest.mark.parametrize(
+    ("suggestion", "peak"), [(WIDE, 0.02), (NARROW, 0.012)]
+)
+def test_peak_is_double_within_what_would_do(suggestion, peak):
+    """The peak is twice the suggestion, at most its upper end."""
+    assert suggestion.one_cycle_max_lr == peak
+
+
+def test_base_is_a_fourth_of_the_peak():
+    """A triangular cycle spans a factor of four, as Smith (2015) says."""
+    assert WIDE.triangular_bounds == (0.005, 0.02)
+
+
+@pytest.mark.parametrize(
+    "use", ["constant_lr", "one_cycle_max_lr", "triangular_bounds"]
+)
+def test_no_learning_rate_raises_the_reason(use):
+    """Without a learning rate the error says why there is none."""
+    with pytest.raises(ValueError, match="it never fell"):
+        getattr(NONE, use)
+
+
+def test_a_suggestion_shows_itself_in_a_notebook():
+    """Its card has the number, or says that there is none and why."""
+    assert "1.00e-02" in WIDE._repr_html_()
+    assert "it never fell" in NONE._repr_html_()
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """How often the landmarks of a curve are computed."""
+    whose = []
+
+    def counted(curve, x, y):
+        whose.append(curve)
+        return computed(curve, x, y)
+
+    computed = landmarks_module._landmarks
+    monkeypatch.setattr(landmarks_module, "_landmarks", counted)
+    return whose
+
+
+@pytest.mark.parametrize("rule", [*RULES, lambda curve: 0.01])
+def test_a_curve_is_looked_at_once(looks, rule):
+    """A suggestion computes the landmarks once, whatever its rule."""
+    suggest(run(noise=0.05), rule)
+
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("held_out", [None, 1.0, 3.0])
+def test_probes_look_at_the_curve_once(looks, held_out):
+    """So does the decision about its probes."""
+    curve = run(noise=0.05)
+    found = suggest(curve)
+    falls = np.linspace(2.3, 1.0, 60)
+    looks.clear()
+
+    decide(curve, found, [Probe(found.lr, falls, held_out, 2.3)])
+
+    assert len(looks) == 1

@@ -26,14 +26,13 @@ from benchmarks.quality.cells import load
 from benchmarks.quality.simulate import curve
 from benchmarks.quality.simulate import probes
 from benchmarks.quality.tally import learnable
-from keras_lrfinder.analysis import probes as probing
-from keras_lrfinder.analysis.default_rule import Calibration
+from keras_lrfinder.analysis.default_rule import ByOptimizer
 from keras_lrfinder.analysis.default_rule import Constants
-from keras_lrfinder.analysis.default_rule import calibrated
+from keras_lrfinder.analysis.default_rule import default_lr
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.probes import Reading
 from keras_lrfinder.analysis.probes import Shifts
+from keras_lrfinder.analysis.probes import reached
 from keras_lrfinder.analysis.suggestions import Suggestion
 
 Vector = NDArray[np.float64]
@@ -183,10 +182,10 @@ def fit_rule(rows: Sample, start: Vector = START) -> Vector:
     return search(loss, start, [*axes, *slides])
 
 
-def calibration(w: Vector) -> Calibration:
+def calibration(w: Vector) -> ByOptimizer[Constants]:
     """The fitted vector as the package's constants."""
     sgd, momentum, adaptive, slope, soft, few, rough = np.round(w, 2).tolist()
-    return Calibration(
+    return ByOptimizer(
         Constants(sgd, slope, few, rough, float(MARGINS[0])),
         Constants(momentum, slope, few, rough, float(MARGINS[1])),
         Constants(adaptive, soft, few, 0.0, float(MARGINS[2])),
@@ -201,7 +200,7 @@ class Probed:
         kind: Position in `KINDS`.
         table: Regret at every hundredth of a decade.
         ramp: log10 of the ramp's answer.
-        knee, memorised: As `probe.readings` says.
+        knee, memorised: As `probes.Levels` says.
         few: By how many decades an epoch is shorter than 100 steps.
         most: log10 of what the answer stays below.
     """
@@ -218,7 +217,7 @@ class Probed:
 def read_probes(
     cells: Sequence[Cell],
     tables: dict[str, Vector],
-    constants: Calibration,
+    constants: ByOptimizer[Constants],
     ramp: int = 1,
 ) -> list[Probed]:
     """The readings of every test whose probes say anything."""
@@ -226,19 +225,21 @@ def read_probes(
     for cell in cells:
         for seed in range(cell.seeds):
             measured = curve(cell, seed, ramp)
-            lr = calibrated(measured, constants)
+            seen = landmarks(measured)
+            lr = default_lr(measured, seen, constants)
             first = Suggestion(lr, lr, lr, "low", "default", "")
             runs = probes(cell, seed, ramp, first, "fresh")
-            read = probing.readings(measured, runs)
-            if read is not None:
+            levels = reached(seen, runs)
+            if levels.tell:
                 found.append(
                     Probed(
                         kind(cell),
                         tables[cell.name],
                         float(np.log10(lr)),
-                        *read,
+                        levels.knee,
+                        levels.memorised,
                         few_batches(measured),
-                        probing.most(measured, runs),
+                        levels.most,
                     )
                 )
     return found
@@ -270,9 +271,9 @@ def fit_shifts(rows: Sequence[Probed]) -> Shifts:
     return best
 
 
-def fit_probes(rows: Sequence[Probed]) -> Reading:
+def fit_probes(rows: Sequence[Probed]) -> ByOptimizer[Shifts]:
     """The constants of the probes for every kind of optimizer."""
-    return Reading(
+    return ByOptimizer(
         *(fit_shifts([r for r in rows if r.kind == k]) for k in range(3))
     )
 

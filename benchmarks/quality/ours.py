@@ -10,37 +10,38 @@ from benchmarks.quality.cells import Cell
 from benchmarks.quality.contenders import Contender
 from benchmarks.quality.simulate import curve
 from benchmarks.quality.simulate import probes
-from keras_lrfinder.analysis.default_rule import CALIBRATION
-from keras_lrfinder.analysis.default_rule import Calibration
+from keras_lrfinder.analysis.default_rule import DEFAULT_RULE
+from keras_lrfinder.analysis.default_rule import ByOptimizer
 from keras_lrfinder.analysis.default_rule import Constants
-from keras_lrfinder.analysis.default_rule import calibrated
+from keras_lrfinder.analysis.default_rule import default_lr
+from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probes import PROBE_STEPS
-from keras_lrfinder.analysis.probes import READING
-from keras_lrfinder.analysis.probes import Reading
+from keras_lrfinder.analysis.probes import SHIFTS
 from keras_lrfinder.analysis.probes import Shifts
 from keras_lrfinder.analysis.probes import decide
 from keras_lrfinder.analysis.suggestions import RULES
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
 
-Fitted = Callable[[Cell], tuple[Calibration, Reading]]
+Both = tuple[ByOptimizer[Constants], ByOptimizer[Shifts]]
+Fitted = Callable[[Cell], Both]
 
 
-def shipped(cell: Cell) -> tuple[Calibration, Reading]:
+def shipped(cell: Cell) -> Both:
     """The package's constants, fitted on this cell too."""
-    return CALIBRATION, READING
+    return DEFAULT_RULE, SHIFTS
 
 
 def left_out(text: str) -> Fitted:
     """From the text of `constants.json`: those that never saw the family."""
     stored = json.loads(text)
 
-    def constants(cell: Cell) -> tuple[Calibration, Reading]:
+    def constants(cell: Cell) -> Both:
         found = stored.get(cell.family, stored[""])
         rule, reading = found["calibration"], found["reading"]
         return (
-            Calibration(**{k: Constants(**v) for k, v in rule.items()}),
-            Reading(**{k: Shifts(**v) for k, v in reading.items()}),
+            ByOptimizer(**{k: Constants(**v) for k, v in rule.items()}),
+            ByOptimizer(**{k: Shifts(**v) for k, v in reading.items()}),
         )
 
     return constants
@@ -49,7 +50,10 @@ def left_out(text: str) -> Fitted:
 def suggested(cell: Cell, seed: int, ramp: int, fitted: Fitted) -> Suggestion:
     """What `suggest` says, with the rule's constants exchanged."""
     constants = fitted(cell)[0]
-    return suggest(curve(cell, seed, ramp), lambda c: calibrated(c, constants))
+    return suggest(
+        curve(cell, seed, ramp),
+        lambda c: default_lr(c, landmarks(c), constants),
+    )
 
 
 def probed(

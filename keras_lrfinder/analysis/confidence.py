@@ -1,4 +1,4 @@
-"""How far to trust a learning rate read off a curve, in plain words."""
+"""How far to trust a learning rate: whether at all, its range, and why."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.landmarks import Landmarks
+from keras_lrfinder.analysis.stop_reason import StopReason
 
-__all__ = ["Verdict", "refusal", "verdict"]
+__all__ = ["Confidence", "confidence_in", "refusal"]
 
 _FEWEST_POINTS = 8
 _CUT_SHORT = (StopReason.OUT_OF_DATA, StopReason.INTERRUPTED)
@@ -28,17 +28,17 @@ _REACH = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class Confidence:
     """What is to be said about a suggestion.
 
     Attributes:
-        confidence: `"high"` or `"low"`.
+        level: `"high"` or `"low"`.
         low: Float, lower end of the range that would do.
         high: Float, upper end.
         reason: String.
     """
 
-    confidence: str
+    level: str
     low: float
     high: float
     reason: str
@@ -94,13 +94,12 @@ def _more_points(seen: Landmarks) -> str:
     return "run more steps"
 
 
-def verdict(curve: Curve, seen: Landmarks, lr: float) -> Verdict:
+def confidence_in(curve: Curve, seen: Landmarks, lr: float) -> Confidence:
     """Returns what is to be said about suggesting `lr`."""
     last = float(np.log10(curve.lrs[-1]))
     falling = not seen.rose and seen.bottom > last - _AT_END
     stranger = _stranger(curve)
     sure = seen.fell and seen.rose and not stranger
-    confidence = "high" if sure else "low"
     reach = 10.0 ** (_REACH if sure else 2.0 * _REACH)
     if falling and curve.stop_reason in _CUT_SHORT:
         reason = (
@@ -116,7 +115,8 @@ def verdict(curve: Curve, seen: Landmarks, lr: float) -> Verdict:
     else:
         reason = _seen(seen)
     reason += stranger
-    return Verdict(confidence, lr / reach, lr * reach, reason)
+    level = "high" if sure else "low"
+    return Confidence(level, lr / reach, lr * reach, reason)
 
 
 def _stranger(curve: Curve) -> str:

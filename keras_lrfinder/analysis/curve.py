@@ -1,82 +1,41 @@
-"""What a range test measured: the frozen `Curve`, and why it ended."""
+"""What a range test measured: the frozen `Curve`."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
-import json
+import functools
 import math
-import reprlib
 from collections.abc import Mapping
-from numbers import Integral
-from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
-from keras_lrfinder.analysis import curve_file as exact_json
 from keras_lrfinder.analysis.curve_file import Path
+from keras_lrfinder.analysis.curve_file import fields_of
+from keras_lrfinder.analysis.curve_file import plain
+from keras_lrfinder.analysis.curve_file import read_json
+from keras_lrfinder.analysis.curve_file import write_csv
+from keras_lrfinder.analysis.curve_file import write_json
 from keras_lrfinder.analysis.smoothing import ema
 from keras_lrfinder.analysis.smoothing import ema_span
-from keras_lrfinder.drawing.sketch import html_card
-from keras_lrfinder.drawing.sketch import svg_curve
-from keras_lrfinder.drawing.sketch import text_plot
+from keras_lrfinder.analysis.stop_reason import StopReason
+from keras_lrfinder.arguments import check_type
+from keras_lrfinder.arguments import integer
+from keras_lrfinder.arguments import learning_rates
+from keras_lrfinder.arguments import number
+from keras_lrfinder.arguments import one_of
+from keras_lrfinder.arguments import text
+from keras_lrfinder.arguments import vector
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Curve", "StopReason"]
 
-_FORMAT = "keras_lrfinder.Curve"
-_FORMAT_VERSION = 1
-_OPTIONAL = ("stop_factor", "batch_size", "steps_per_epoch")
-_TEXTS = ("ramp", "optimizer", "monitor")
-
-
-class StopReason(enum.Enum):
-    """Why a range test ended. The value says it in words.
-
-    Attributes:
-        cause: String, what happened.
-        remedy: String, what to do about it.
-
-    Example:
-    >>> StopReason.OUT_OF_DATA.cause
-    'the data ran out before the last step'
-    """
-
-    COMPLETED = (
-        "all steps ran",
-        "If the loss was still falling at the end, raise end_lr.",
-    )
-    DIVERGED = (
-        "the loss blew up",
-        "This is the usual end of a range test: nothing to do.",
-    )
-    NOT_FINITE = (
-        "the loss became NaN or infinite",
-        "The usual end of a range test at a high learning rate; if it came "
-        "within the first steps, lower start_lr and check the inputs for NaN.",
-    )
-    OUT_OF_DATA = (
-        "the data ran out before the last step",
-        "Use fewer steps, more epochs, or data that can be read again.",
-    )
-    INTERRUPTED = (
-        "the test was interrupted",
-        "The curve is valid as far as it goes; run the test to its end.",
-    )
-
-    def __init__(self, cause: str, remedy: str) -> None:
-        self.cause = cause
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return self.cause
+RAMPS = ("exponential", "linear")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -143,55 +102,56 @@ class Curve:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lrs = _vector("lrs", self.lrs)
-        losses = _vector("losses", self.losses)
-        if not np.all(np.isfinite(lrs) & (lrs > 0)):
-            raise ValueError(
-                "`lrs` must be positive and finite. "
-                f"Received: lrs={reprlib.repr(self.lrs)}"
-            )
-        steps = len(lrs) if self.steps is None else _integer("steps", self)
-        if self.smoothed is None:
-            smoothed = _vector("smoothed", ema(losses, ema_span(max(steps, 1))))
-        else:
-            smoothed = _vector("smoothed", self.smoothed)
+        lrs = learning_rates("lrs", self.lrs)
+        losses = vector("losses", self.losses)
+        steps = integer("steps", _given(self.steps, len(lrs)))
+        smoothed = self.smoothed
+        if smoothed is None:
+            smoothed = ema(losses, ema_span(max(steps, 1)))
+        smoothed = vector("smoothed", smoothed)
         if not len(lrs) == len(losses) == len(smoothed) <= steps:
             raise ValueError(
                 "`lrs`, `losses` and `smoothed` must have one entry per step, "
                 f"and at most `steps`. Received: {len(lrs)}, {len(losses)} "
                 f"and {len(smoothed)} entries, {steps=}"
             )
-        self._check()
-        values = {
+        filled = {
             "lrs": lrs,
             "losses": losses,
             "smoothed": smoothed,
             "steps": steps,
-            "best_loss": _number("best_loss", self, _lowest(smoothed)),
-            "start_lr": _number("start_lr", self, _at(lrs, 0)),
-            "end_lr": _number("end_lr", self, _at(lrs, -1)),
-            "hyperparameters": _mapping("hyperparameters", self),
-            "environment": _mapping("environment", self),
+            "best_loss": _given(self.best_loss, _lowest(smoothed)),
+            "start_lr": _given(self.start_lr, _at(lrs, 0)),
+            "end_lr": _given(self.end_lr, _at(lrs, -1)),
         }
-        if self.stop_factor is not None:
-            values["stop_factor"] = _number("stop_factor", self, math.nan)
-        for name in ("batch_size", "steps_per_epoch"):
-            if getattr(self, name) is not None:
-                values[name] = _integer(name, self)
-        for name, value in values.items():
+        for name, value in filled.items():
+            object.__setattr__(self, name, value)
+        for name, value in self._checked().items():
             object.__setattr__(self, name, value)
 
-    def _check(self) -> None:
-        for name in _TEXTS:
-            if not isinstance(getattr(self, name), str):
-                raise _wrong(name, "a string", self)
-        if self.ramp not in ("exponential", "linear"):
-            raise ValueError(
-                '`ramp` must be "exponential" or "linear". '
-                f"Received: ramp={self.ramp!r}"
-            )
-        if not isinstance(self.stop_reason, StopReason):
-            raise _wrong("stop_reason", "a StopReason", self)
+    def _checked(self) -> dict[str, Any]:
+        """Returns the fields that are no arrays, each as its own type."""
+        check_type("stop_reason", self.stop_reason, StopReason, "a StopReason")
+        values: dict[str, Any] = {
+            "ramp": one_of("ramp", self.ramp, RAMPS),
+            "optimizer": text("optimizer", self.optimizer),
+            "monitor": text("monitor", self.monitor),
+        }
+        for name in ("best_loss", "start_lr", "end_lr", "stop_factor"):
+            if (value := getattr(self, name)) is not None:
+                values[name] = number(name, value, finite=False)
+        for name in ("batch_size", "steps_per_epoch"):
+            if (value := getattr(self, name)) is not None:
+                values[name] = integer(name, value)
+        for name in ("hyperparameters", "environment"):
+            value = getattr(self, name)
+            check_type(name, value, Mapping, "a mapping")
+            values[name] = MappingProxyType(plain(value))
+        return values
+
+    def _values(self) -> dict[str, Any]:
+        names = [field.name for field in dataclasses.fields(self)]
+        return {name: getattr(self, name) for name in names}
 
     def __len__(self) -> int:
         return len(self.lrs)
@@ -199,10 +159,7 @@ class Curve:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Curve):
             return NotImplemented
-        return all(
-            _same(getattr(self, field.name), getattr(other, field.name))
-            for field in dataclasses.fields(self)
-        )
+        return _same(self._values(), other._values())
 
     def __hash__(self) -> int:
         # What is equal must hash alike: 0.0 and -0.0, and NaNs of any bits.
@@ -219,13 +176,10 @@ class Curve:
     def __reduce__(self) -> tuple[Any, ...]:
         # Mapping proxies cannot be pickled or deep-copied: go through the
         # constructor, which makes them anew.
-        values = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-        }
+        values = self._values()
         for name in ("hyperparameters", "environment"):
             values[name] = dict(values[name])
-        return _build, (values,)
+        return functools.partial(Curve, **values), ()
 
     def to_json(self, path: Path | None = None) -> str:
         """Returns the whole curve as strict JSON, and writes it to `path`.
@@ -236,15 +190,7 @@ class Curve:
         Args:
             path: Where to write the text as well; None writes nothing.
         """
-        record: dict[str, Any] = {"format": _FORMAT, "version": _FORMAT_VERSION}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, StopReason):
-                value = value.name
-            record[field.name] = exact_json.encode(value)
-        text = json.dumps(record, allow_nan=False)
-        exact_json.write(path, text)
-        return text
+        return write_json(self._values(), path)
 
     @classmethod
     def from_json(cls, source: Path) -> Curve:
@@ -259,12 +205,10 @@ class Curve:
             ValueError: The text is damaged, is no curve, or was written in a
                 format that this version does not know.
         """
-        record = exact_json.read(source, _FORMAT, _FORMAT_VERSION)
+        record = read_json(source)
+        names = [field.name for field in dataclasses.fields(cls)]
         try:
-            _check_fields(record, dataclasses.fields(cls))
-            values = exact_json.decode(record)
-            values["stop_reason"] = _reason(values["stop_reason"])
-            return cls(**values)
+            return cls(**fields_of(record, names))
         except (TypeError, ValueError) as error:
             raise ValueError(f"not a valid curve: {error}") from error
 
@@ -276,14 +220,7 @@ class Curve:
         Args:
             path: Where to write the text as well; None writes nothing.
         """
-        rows = zip(
-            self.lrs.tolist(), self.losses.tolist(), self.smoothed.tolist()
-        )
-        lines = ["step,lr,loss,smoothed"]
-        lines += [f"{i},{a!r},{b!r},{c!r}" for i, (a, b, c) in enumerate(rows)]
-        text = "\n".join(lines) + "\n"
-        exact_json.write(path, text)
-        return text
+        return write_csv(self._columns(), path)
 
     def to_pandas(self) -> pd.DataFrame:
         """Returns a pandas DataFrame: `lr`, `loss`, `smoothed` by `step`.
@@ -298,13 +235,14 @@ class Curve:
                 "`to_pandas` needs pandas: pip install pandas. "
                 "`to_csv` does without"
             ) from error
-        columns = {"lr": self.lrs, "loss": self.losses}
         return pd.DataFrame(
             # Copies: pandas would hand out views of what is read-only.
-            {k: v.copy() for k, v in columns.items()}
-            | {"smoothed": self.smoothed.copy()},
+            {name: column.copy() for name, column in self._columns().items()},
             index=pd.RangeIndex(len(self), name="step"),
         )
+
+    def _columns(self) -> dict[str, NDArray[np.float64]]:
+        return {"lr": self.lrs, "loss": self.losses, "smoothed": self.smoothed}
 
     def to_text(self, width: int = 72, height: int = 16) -> str:
         """Returns a plot in plain ASCII, for where there is no display.
@@ -318,10 +256,15 @@ class Curve:
         Raises:
             ValueError: Too small to hold a plot.
         """
+        from keras_lrfinder.drawing.text_plot import text_plot
+
         title = f"{self._title()}: {self.stop_reason}"
         return text_plot(self.lrs, self.losses, width, height, title)
 
     def _repr_html_(self) -> str:
+        from keras_lrfinder.drawing.notebook import html_card
+        from keras_lrfinder.drawing.notebook import svg_curve
+
         rows: list[tuple[str, object]] = [
             ("steps", f"{len(self)} of {self.steps}"),
             ("best loss, smoothed", f"{self.best_loss:.4g}"),
@@ -337,62 +280,8 @@ class Curve:
         return "LR range test" + (self.optimizer and f", {self.optimizer}")
 
 
-def _build(values: dict[str, Any]) -> Curve:
-    return Curve(**values)
-
-
-def _vector(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    try:
-        array = np.asarray(values)
-        # To float64, numpy makes numbers of text, of None and of bools too.
-        # "V" is what it calls bfloat16.
-        if array.dtype.kind not in "iufOV" or (
-            array.dtype.kind == "O" and not all(map(_is_number, array.flat))
-        ):
-            raise TypeError(f"array of {array.dtype}")
-        vector = np.array(array, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(
-            f"`{name}` must be numbers. Received: {name}={reprlib.repr(values)}"
-        ) from error
-    if vector.ndim != 1:
-        raise ValueError(
-            f"`{name}` must have one dimension. Received: shape={vector.shape}"
-        )
-    vector.setflags(write=False)
-    return vector
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
-
-
-def _wrong(name: str, what: str, curve: Curve) -> TypeError:
-    value = getattr(curve, name)
-    return TypeError(f"`{name}` must be {what}. Received: {name}={value!r}")
-
-
-def _integer(name: str, curve: Curve) -> int:
-    value = getattr(curve, name)
-    if not _is_number(value) or not isinstance(value, Integral):
-        raise _wrong(name, "an integer", curve)
-    return int(value)
-
-
-def _number(name: str, curve: Curve, default: float) -> float:
-    value = getattr(curve, name)
-    if value is None:
-        return default
-    if not _is_number(value):
-        raise _wrong(name, "a number", curve)
-    return float(value)
-
-
-def _mapping(name: str, curve: Curve) -> Mapping[str, Any]:
-    value = getattr(curve, name)
-    if not isinstance(value, Mapping):
-        raise _wrong(name, "a mapping", curve)
-    return MappingProxyType(exact_json.plain(value))
+def _given(value: Any, default: float) -> Any:
+    return default if value is None else value
 
 
 def _lowest(smoothed: NDArray[np.float64]) -> float:
@@ -402,29 +291,6 @@ def _lowest(smoothed: NDArray[np.float64]) -> float:
 
 def _at(lrs: NDArray[np.float64], position: int) -> float:
     return float(lrs[position]) if len(lrs) else math.nan
-
-
-def _reason(name: object) -> StopReason:
-    if not isinstance(name, str) or name not in StopReason.__members__:
-        raise ValueError(f"unknown stop_reason {name!r}")
-    return StopReason[name]
-
-
-def _check_fields(
-    record: dict[str, Any], fields: tuple[dataclasses.Field[Any], ...]
-) -> None:
-    names = {field.name for field in fields}
-    if set(record) != names:
-        raise ValueError(
-            f"missing {sorted(names - set(record))}, "
-            f"unknown {sorted(set(record) - names)}"
-        )
-    # The constructor would fill these in; a file has them.
-    empty = [
-        name for name in names.difference(_OPTIONAL) if record[name] is None
-    ]
-    if empty:
-        raise ValueError(f"null in {sorted(empty)}")
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Values to strict JSON and back, every number exactly.
+"""A curve as a file: strict JSON and back, every number exactly, and CSV.
 
 JSON has no NaN and no infinity. Here they are the strings `"NaN"`,
 `"Infinity"` and `"-Infinity"`; a string that reads so itself gets a tilde
@@ -11,14 +11,29 @@ import json
 import math
 import os
 import re
+from collections.abc import Collection
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["Path", "decode", "encode", "plain", "read", "write"]
+from keras_lrfinder.analysis.stop_reason import StopReason
+
+__all__ = [
+    "Path",
+    "fields_of",
+    "plain",
+    "read_json",
+    "write_csv",
+    "write_json",
+]
 
 Path = str | os.PathLike[str]
+
+_FORMAT = "keras_lrfinder.Curve"
+_VERSION = 1
+_MAY_BE_NULL = {"stop_factor", "batch_size", "steps_per_epoch"}
 
 _ESCAPED = re.compile(r"~*(NaN|Infinity|-Infinity)")
 
@@ -50,6 +65,8 @@ def encode(value: Any) -> Any:
     """Returns what `json.dumps` writes without loss for a `plain` value."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
+    if isinstance(value, StopReason):
+        return value.name
     if isinstance(value, Mapping):
         return {key: encode(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -72,19 +89,36 @@ def decode(value: Any) -> Any:
     return value
 
 
-def read(source: Path, mark: str, version: int) -> dict[str, Any]:
-    """Returns the JSON object in a text or a file, format mark removed.
+def write_json(values: Mapping[str, Any], path: Path | None) -> str:
+    """Returns the fields of a curve as JSON, and writes them to `path`."""
+    record = {"format": _FORMAT, "version": _VERSION, **encode(values)}
+    text = json.dumps(record, allow_nan=False)
+    _write(path, text)
+    return text
+
+
+def write_csv(
+    columns: Mapping[str, NDArray[np.float64]], path: Path | None
+) -> str:
+    """Returns a line for each step, and writes them to `path`."""
+    rows = zip(*(column.tolist() for column in columns.values()))
+    lines = [",".join(("step", *columns))]
+    lines += [",".join(map(repr, (i, *row))) for i, row in enumerate(rows)]
+    text = "\n".join(lines) + "\n"
+    _write(path, text)
+    return text
+
+
+def read_json(source: Path) -> dict[str, Any]:
+    """Returns the record of a curve in a text or a file, its mark removed.
 
     Args:
         source: The text, which starts with a brace, or the path of a file.
-        mark: String that the entry `"format"` must hold.
-        version: Integer that the entry `"version"` must hold.
 
     Raises:
         OSError: The file cannot be read.
         TypeError: `source` is neither text nor path.
-        ValueError: The text is damaged, lacks the mark, or is of another
-            version.
+        ValueError: The text is damaged, is no curve, or of another version.
     """
     text = _text_of(source)
     try:
@@ -92,19 +126,36 @@ def read(source: Path, mark: str, version: int) -> dict[str, Any]:
         record = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"damaged, not JSON: {error}") from error
-    if not isinstance(record, dict) or record.pop("format", None) != mark:
-        raise ValueError(f'the JSON lacks the mark "format": "{mark}"')
+    if not isinstance(record, dict) or record.pop("format", None) != _FORMAT:
+        raise ValueError(f'the JSON lacks the mark "format": "{_FORMAT}"')
     found = record.pop("version", None)
-    if type(found) is not int or found != version:
+    if type(found) is not int or found != _VERSION:
         raise ValueError(
             f"written in format version {found!r}; this package reads "
-            f"version {version}"
+            f"version {_VERSION}"
         )
     return record
 
 
-def write(path: Path | None, text: str) -> None:
-    """Writes `text` to a file; None writes nothing."""
+def fields_of(record: dict[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Returns the values of a curve's fields, all of which must be there."""
+    if set(record) != set(names):
+        raise ValueError(
+            f"missing {sorted(set(names) - set(record))}, "
+            f"unknown {sorted(set(record) - set(names))}"
+        )
+    # The constructor would fill these in; a file has them.
+    empty = {name for name in names if record[name] is None} - _MAY_BE_NULL
+    if empty:
+        raise ValueError(f"null in {sorted(empty)}")
+    values: dict[str, Any] = decode(record)
+    reason = values["stop_reason"]
+    if not isinstance(reason, str) or reason not in StopReason.__members__:
+        raise ValueError(f"unknown stop_reason {reason!r}")
+    return values | {"stop_reason": StopReason[reason]}
+
+
+def _write(path: Path | None, text: str) -> None:
     if path is not None:
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)

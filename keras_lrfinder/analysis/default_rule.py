@@ -6,7 +6,7 @@ rough     = roughness * log10(noise / loss + 0.01)
 ```
 
 `edge` is log10 of the learning rate at which training becomes unstable
-(`landmarks`), `epoch` the number of steps of an epoch where the curve knows
+(`landmarks.py`), `epoch` the number of steps of an epoch where the curve knows
 it: with little data, the same hundreds of steps are many epochs, and what
 would be a good learning rate for more data memorises instead. Noise asks for
 a smaller learning rate than the ramp, which is short, can show.
@@ -20,12 +20,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from typing import Any
+from typing import Generic
+from typing import TypeVar
 
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.landmarks import Landmarks
-from keras_lrfinder.analysis.landmarks import landmarks
 
-__all__ = ["CALIBRATION", "Calibration", "Constants", "calibrated", "kind_of"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = [
+    "DEFAULT_RULE",
+    "ByOptimizer",
+    "Constants",
+    "default_lr",
+    "few_batches",
+]
+
+T = TypeVar("T", bound="DataclassInstance")
 
 _SMALL_EPOCH = 2.0
 # Lion's step has the size of the learning rate whatever the gradient: in the
@@ -50,78 +65,72 @@ class Constants:
 
 
 @dataclasses.dataclass(frozen=True)
-class Calibration:
-    """The constants for plain SGD, for momentum 0.9, and for the others."""
+class ByOptimizer(Generic[T]):
+    """Constants for plain SGD, for momentum 0.9, and for the others."""
 
-    sgd: Constants = Constants(-1.97, 0.55, 0.47, 0.85, 0.5)
-    momentum: Constants = Constants(-2.8, 0.55, 0.47, 0.85, 1.1)
-    adaptive: Constants = Constants(-2.32, 0.27, 0.47, 0.0, 1.0)
+    sgd: T
+    momentum: T
+    adaptive: T
+
+    def of(self, curve: Curve, longest: float) -> T:
+        """Returns the constants for a curve's optimizer.
+
+        Between plain SGD and momentum 0.9, and beyond, they follow the
+        logarithm of how much momentum lengthens a step. An optimizer
+        without a name counts as adaptive: a learning rate too low costs
+        less than one too high.
+
+        Args:
+            curve: Knows the optimizer and its momentum.
+            longest: Float, where to stop beyond 0.9, which is at 1.
+        """
+        if curve.optimizer.lower() != "sgd":
+            return self.adaptive
+        share = min(_lengthening(curve.hyperparameters), longest)
+        none, full = map(dataclasses.astuple, (self.sgd, self.momentum))
+        between = (a + share * (b - a) for a, b in zip(none, full))
+        return type(self.sgd)(*between)
 
 
-CALIBRATION = Calibration()
+DEFAULT_RULE = ByOptimizer(
+    sgd=Constants(-1.97, 0.55, 0.47, 0.85, 0.5),
+    momentum=Constants(-2.8, 0.55, 0.47, 0.85, 1.1),
+    adaptive=Constants(-2.32, 0.27, 0.47, 0.0, 1.0),
+)
 
 
-def kind_of(curve: Curve) -> tuple[str, float]:
-    """Returns `"sgd"` or `"adaptive"`, and how much momentum there is.
-
-    The second is `log10(1 / (1 - momentum))`, by which momentum lengthens a
-    step: 0 without, 1 with 0.9. An optimizer without a name counts as
-    adaptive: a learning rate too low costs less than one too high.
-    """
-    if curve.optimizer.lower() != "sgd":
-        return "adaptive", 0.0
-    momentum = curve.hyperparameters.get("momentum", 0.0)
+def _lengthening(hyperparameters: Mapping[str, Any]) -> float:
+    """Returns `log10(1 / (1 - momentum))`: 0 without, 1 with 0.9."""
     try:
-        momentum = min(max(float(momentum), 0.0), 0.999)
+        momentum = float(hyperparameters.get("momentum", 0.0))
     except (TypeError, ValueError):
-        momentum = 0.0
-    return "sgd", math.log10(1.0 / (1.0 - momentum))
-
-
-def constants_of(
-    curve: Curve, calibration: Calibration = CALIBRATION
-) -> Constants:
-    """Returns the constants for a curve's optimizer.
-
-    Between plain SGD and momentum 0.9 they follow the length of a step.
-    """
-    kind, momentum = kind_of(curve)
-    if kind == "adaptive":
-        found = calibration.adaptive
-        if curve.optimizer.lower() == "lion":
-            found = dataclasses.replace(found, offset=found.offset - _LION)
-        return found
-    none, full = (
-        dataclasses.astuple(c) for c in (calibration.sgd, calibration.momentum)
-    )
-    share = min(momentum, 1.5)
-    return Constants(*(a + share * (b - a) for a, b in zip(none, full)))
+        return 0.0
+    return math.log10(1.0 / (1.0 - min(max(momentum, 0.0), 0.999)))
 
 
 def few_batches(curve: Curve) -> float:
     """Returns by how many decades an epoch is shorter than 100 steps."""
-    steps = getattr(curve, "steps_per_epoch", None)
+    steps = curve.steps_per_epoch
     if not steps or steps < 1:
         return 0.0
     return max(0.0, _SMALL_EPOCH - math.log10(steps))
 
 
-def calibrated(
+def default_lr(
     curve: Curve,
-    calibration: Calibration = CALIBRATION,
-    seen: Landmarks | None = None,
+    seen: Landmarks,
+    constants: ByOptimizer[Constants] = DEFAULT_RULE,
 ) -> float:
     """Returns the learning rate of the default rule.
 
     Args:
-        curve: A range test with at least one finite loss.
-        calibration: The constants.
-        seen: The curve's landmarks, where they are known already.
+        curve: A range test.
+        seen: Its landmarks.
+        constants: The constants.
     """
-    seen = seen or landmarks(curve)
-    if seen is None:
-        raise ValueError("a curve without a finite loss has no landmarks")
-    c = constants_of(curve, calibration)
+    c = constants.of(curve, longest=1.5)
+    if curve.optimizer.lower() == "lion":
+        c = dataclasses.replace(c, offset=c.offset - _LION)
     decades = (
         c.offset
         + c.slope * seen.edge

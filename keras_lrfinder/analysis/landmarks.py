@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.stop_reason import StopReason
 
 __all__ = ["Landmarks", "landmarks"]
 

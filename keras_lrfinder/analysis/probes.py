@@ -43,8 +43,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.default_rule import ByOptimizer
 from keras_lrfinder.analysis.default_rule import few_batches
-from keras_lrfinder.analysis.default_rule import kind_of
+from keras_lrfinder.analysis.landmarks import Landmarks
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.suggestions import Suggestion
 
@@ -105,16 +106,11 @@ class Shifts:
     trust: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """The constants for plain SGD, for momentum 0.9, and for the others."""
-
-    sgd: Shifts = Shifts(0.2, 0.0, 1.0, 0.5)
-    momentum: Shifts = Shifts(0.1, 0.2, 0.5, 0.65)
-    adaptive: Shifts = Shifts(-0.1, 0.7, 0.0, 0.5)
-
-
-READING = Reading()
+SHIFTS = ByOptimizer(
+    sgd=Shifts(0.2, 0.0, 1.0, 0.5),
+    momentum=Shifts(0.1, 0.2, 0.5, 0.65),
+    adaptive=Shifts(-0.1, 0.7, 0.0, 0.5),
+)
 
 
 def next_lr(
@@ -132,7 +128,7 @@ def next_lr(
         return None
     if not probes:
         return suggestion.lr
-    levels = _levels(curve, probes)
+    levels = reached(landmarks(curve), probes)
     x, held = levels.x, levels.held
     best = int(np.argmin(held))
     if len(probes) == 1 and levels.blown[0]:
@@ -150,7 +146,7 @@ def decide(
     curve: Curve,
     suggestion: Suggestion,
     probes: Sequence[Probe],
-    reading: Reading = READING,
+    constants: ByOptimizer[Shifts] = SHIFTS,
 ) -> Suggestion:
     """Returns the suggestion that ramp and probes support together.
 
@@ -158,7 +154,7 @@ def decide(
         curve: The ramp that was run.
         suggestion: What `suggest(curve)` said.
         probes: All probes, in any order; none returns `suggestion` itself.
-        reading: The constants.
+        constants: The constants.
 
     Returns:
         `Suggestion`. Its `lr` is None where every probe blew up, or where
@@ -168,43 +164,25 @@ def decide(
     """
     if suggestion.lr is None or not probes:
         return suggestion
-    levels = _levels(curve, probes)
+    seen = landmarks(curve)
+    levels = reached(seen, probes)
     if levels.blown.all():
         return _refused(suggestion, levels)
-    if not levels.learnt.any() and _hardly_fell(curve):
+    if not levels.learnt.any() and _hardly_fell(seen):
         return _nothing_to_learn(suggestion)
     ramp = math.log10(suggestion.lr)
-    read = readings(curve, probes)
-    if read is None:
+    if not levels.tell:
         return _unchecked(suggestion, levels, ramp)
-    knee, memorised = read
-    shifts = _shifts(curve, reading)
-    probed = knee + shifts.shift - shifts.few * few_batches(curve)
+    shifts = constants.of(curve, longest=1.0)
+    probed = levels.knee + shifts.shift - shifts.few * few_batches(curve)
     decades = (1.0 - shifts.trust) * probed + shifts.trust * ramp
-    decades -= shifts.caution * min(1.0, 2.0 * memorised)
+    decades -= shifts.caution * min(1.0, 2.0 * levels.memorised)
     agree = abs(probed - ramp) <= _AGREE
-    return _checked(suggestion, levels, decades, memorised, agree)
-
-
-def readings(
-    curve: Curve, probes: Sequence[Probe]
-) -> tuple[float, float] | None:
-    """Returns knee and share memorised; None: the probes tell neither."""
-    if not probes:
-        return None
-    levels = _levels(curve, probes)
-    if not (levels.checked and levels.learnt.any() and levels.gained.any()):
-        return None
-    return _knee(levels), _memorised(levels)
-
-
-def most(curve: Curve, probes: Sequence[Probe]) -> float:
-    """Returns log10 of what a suggestion stays below: what blew up."""
-    return _levels(curve, probes).most
+    return _checked(suggestion, levels, decades, agree)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Levels:
+class Levels:
     """What the probes reached, by rising learning rate.
 
     Attributes:
@@ -233,6 +211,35 @@ class _Levels:
     source: str
 
     @property
+    def tell(self) -> bool:
+        """Whether `knee` and `memorised` mean anything."""
+        return bool(self.checked and self.learnt.any() and self.gained.any())
+
+    @property
+    def knee(self) -> float:
+        """The lowest log10(LR) that learns nearly as fast as any."""
+        x, train = self.x, self.train
+        best = int(np.argmin(train))
+        fall = (self.first - train) / (self.first - train[best])
+        i = best
+        while i > 0 and fall[i - 1] >= 1.0 - _KNEE:
+            i -= 1
+        if i == 0:
+            return float(x[0])
+        share = (1.0 - _KNEE - fall[i - 1]) / (fall[i] - fall[i - 1])
+        return float(x[i - 1] + share * (x[i] - x[i - 1]))
+
+    @property
+    def memorised(self) -> float:
+        """The share of the best fall that held-out loss lacks."""
+        best = int(np.argmin(self.train))
+        train, held = self.train[best], self.held[best]
+        fall = self.before - train
+        if not fall > 0.02 * abs(self.first):
+            return 0.0
+        return float(np.clip((held - train) / fall, 0.0, 1.0))
+
+    @property
     def most(self) -> float:
         """log10 of the highest LR that is safely below what blew up."""
         if not self.blown.any():
@@ -240,9 +247,14 @@ class _Levels:
         return float(self.x[self.blown].min()) - STEP / 2.0
 
 
-def _levels(curve: Curve, probes: Sequence[Probe]) -> _Levels:
+def reached(seen: Landmarks | None, probes: Sequence[Probe]) -> Levels:
+    """Returns what the probes reached, at least one of them.
+
+    Args:
+        seen: The landmarks of the ramp, which say what is noise.
+        probes: In any order.
+    """
     probes = sorted(probes, key=lambda p: p.lr)
-    seen = landmarks(curve)
     firsts = [float(p.losses[0]) for p in probes if len(p.losses)]
     first = seen.first if seen else float(np.median(firsts))
     longest = max(len(p.losses) for p in probes)
@@ -257,7 +269,7 @@ def _levels(curve: Curve, probes: Sequence[Probe]) -> _Levels:
         before = np.array([p.held_out_before for p in probes])
     else:
         held, before = capped.tolist(), np.full(len(probes), first)
-    return _Levels(
+    return Levels(
         x=np.log10([p.lr for p in probes]),
         train=capped,
         held=np.array(held),
@@ -286,43 +298,7 @@ def _capped(loss: float | None, most: float | None) -> float:
     return min(float(loss), float(most))
 
 
-def _shifts(curve: Curve, reading: Reading) -> Shifts:
-    kind, momentum = kind_of(curve)
-    if kind == "adaptive":
-        return reading.adaptive
-    none, full = (
-        dataclasses.astuple(s) for s in (reading.sgd, reading.momentum)
-    )
-    share = min(momentum, 1.0)
-    return Shifts(*(a + share * (b - a) for a, b in zip(none, full)))
-
-
-def _knee(levels: _Levels) -> float:
-    """Returns the lowest log10(LR) that learns nearly as fast as any."""
-    x, train = levels.x, levels.train
-    best = int(np.argmin(train))
-    fall = (levels.first - train) / (levels.first - train[best])
-    i = best
-    while i > 0 and fall[i - 1] >= 1.0 - _KNEE:
-        i -= 1
-    if i == 0:
-        return float(x[0])
-    share = (1.0 - _KNEE - fall[i - 1]) / (fall[i] - fall[i - 1])
-    return float(x[i - 1] + share * (x[i] - x[i - 1]))
-
-
-def _memorised(levels: _Levels) -> float:
-    """Returns the share of the best fall that held-out loss lacks."""
-    best = int(np.argmin(levels.train))
-    train, held = levels.train[best], levels.held[best]
-    fall = levels.before - train
-    if not fall > 0.02 * abs(levels.first):
-        return 0.0
-    return float(np.clip((held - train) / fall, 0.0, 1.0))
-
-
-def _hardly_fell(curve: Curve) -> bool:
-    seen = landmarks(curve)
+def _hardly_fell(seen: Landmarks | None) -> bool:
     return seen is None or seen.first - seen.lowest < 0.01 * seen.scale
 
 
@@ -335,7 +311,7 @@ def _nothing_to_learn(suggestion: Suggestion) -> Suggestion:
     )
 
 
-def _refused(suggestion: Suggestion, levels: _Levels) -> Suggestion:
+def _refused(suggestion: Suggestion, levels: Levels) -> Suggestion:
     lowest = 10.0 ** levels.x[0]
     return Suggestion.refused(
         suggestion.rule,
@@ -345,7 +321,7 @@ def _refused(suggestion: Suggestion, levels: _Levels) -> Suggestion:
 
 
 def _unchecked(
-    suggestion: Suggestion, levels: _Levels, ramp: float
+    suggestion: Suggestion, levels: Levels, ramp: float
 ) -> Suggestion:
     if not levels.checked:
         seen = (
@@ -368,17 +344,16 @@ def _unchecked(
 
 def _checked(
     suggestion: Suggestion,
-    levels: _Levels,
+    levels: Levels,
     decades: float,
-    memorised: float,
     agree: bool,
 ) -> Suggestion:
-    if memorised < _NOTABLE:
+    if levels.memorised < _NOTABLE:
         seen = f"what they learnt holds on {levels.source}"
     else:
         seen = (
-            f"{memorised:.0%} of what the best of them learnt does not hold "
-            f"on {levels.source}: memorised, so lower is better"
+            f"{levels.memorised:.0%} of what the best of them learnt does "
+            f"not hold on {levels.source}: memorised, so lower is better"
         )
     sure = suggestion.confidence == "high" and agree
     return _moved(suggestion, levels, decades, sure, seen)
@@ -386,7 +361,7 @@ def _checked(
 
 def _moved(
     suggestion: Suggestion,
-    levels: _Levels,
+    levels: Levels,
     decades: float,
     sure: bool,
     seen: str,

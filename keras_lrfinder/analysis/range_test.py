@@ -9,17 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from collections.abc import Sequence
-from numbers import Integral
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lrfinder.analysis.curve import RAMPS
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.smoothing import RunningEMA
 from keras_lrfinder.analysis.smoothing import ema_span
+from keras_lrfinder.analysis.stop_reason import StopReason
+from keras_lrfinder.arguments import check_type
+from keras_lrfinder.arguments import integer
+from keras_lrfinder.arguments import number
+from keras_lrfinder.arguments import one_of
+from keras_lrfinder.arguments import positive
 
 __all__ = ["RangeTest", "ramp_lrs"]
 
@@ -61,21 +65,21 @@ def ramp_lrs(
     >>> [f"{lr:.6g}" for lr in ramp_lrs(1e-4, 1.0, 5)]
     ['0.0001', '0.001', '0.01', '0.1', '1']
     """
-    _check_range(start_lr, end_lr)
-    _check_steps(steps)
+    start, end = positive("start_lr", start_lr), positive("end_lr", end_lr)
+    if not start < end:
+        raise ValueError(
+            "`start_lr` must be below `end_lr`. "
+            f"Received: {start_lr=}, {end_lr=}"
+        )
+    steps = integer("steps", steps, least=2)
     progress = np.arange(steps, dtype=np.float64) / (steps - 1)
-    start, end = float(start_lr), float(end_lr)
-    if ramp == "exponential":
+    if one_of("ramp", ramp, RAMPS) == "exponential":
         # In logarithms, as end / start may overflow; divided by the last
         # one, as the power of ten of a logarithm is not exact.
         low, high = math.log10(start), math.log10(end)
         lrs = 10.0 ** (low + progress * (high - low))
-    elif ramp == "linear":
-        lrs = start + progress * (end - start)
     else:
-        raise ValueError(
-            f'`ramp` must be "exponential" or "linear". Received: {ramp=}'
-        )
+        lrs = start + progress * (end - start)
     lrs[0], lrs[-1] = start, end
     return lrs
 
@@ -132,16 +136,15 @@ class RangeTest:
         steps_per_epoch: int | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        _check_stop_factor(stop_factor)
         lrs = ramp_lrs(start_lr, end_lr, steps, ramp)
         self._lrs: list[float] = lrs.tolist()
-        self._stop_factor = stop_factor
+        self._stop_factor = _factor(stop_factor)
         self._about: dict[str, Any] = {
-            "start_lr": float(start_lr),
-            "end_lr": float(end_lr),
-            "steps": int(steps),
+            "start_lr": self._lrs[0],
+            "end_lr": self._lrs[-1],
+            "steps": len(self._lrs),
             "ramp": ramp,
-            "stop_factor": stop_factor,
+            "stop_factor": self._stop_factor,
             "optimizer": optimizer,
             "hyperparameters": dict(hyperparameters or {}),
             "monitor": monitor,
@@ -149,8 +152,8 @@ class RangeTest:
             "steps_per_epoch": steps_per_epoch,
             "environment": dict(environment or {}),
         }
-        self._average = RunningEMA(ema_span(steps))
-        self._settled = _steps_to_settle(steps)
+        self._average = RunningEMA(ema_span(len(self._lrs)))
+        self._settled = _steps_to_settle(len(self._lrs))
         self._losses: list[float] = []
         self._smoothed: list[float] = []
         self._best = math.inf
@@ -235,10 +238,7 @@ class RangeTest:
         Raises:
             TypeError: `reason` is no `StopReason`.
         """
-        if not isinstance(reason, StopReason):
-            raise TypeError(
-                f"`reason` must be a StopReason. Received: {reason=}"
-            )
+        check_type("reason", reason, StopReason, "a StopReason")
         if self._reason is None:
             self._reason = reason
 
@@ -276,6 +276,17 @@ class RangeTest:
         return float(np.median(np.abs(np.diff(losses))))
 
 
+def _factor(stop_factor: float | None) -> float | None:
+    if stop_factor is None:
+        return None
+    factor = number("stop_factor", stop_factor, finite=False)
+    if not factor > 1:
+        raise ValueError(
+            f"`stop_factor` must be above 1, or None. Received: {stop_factor=}"
+        )
+    return factor
+
+
 def _steps_to_settle(steps: int) -> int:
     # Before that the average, and what is known of the noise, rest on too
     # few losses; in a very short test on as many as it can spare.
@@ -291,42 +302,3 @@ def _as_float(loss: Any) -> float:
         raise TypeError(
             f"`loss` must be one number. Received: loss={loss!r}"
         ) from error
-
-
-def _check_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(
-            f"`{name}` must be a number. Received: {name}={value!r}"
-        )
-
-
-def _check_range(start_lr: Any, end_lr: Any) -> None:
-    for name, value in (("start_lr", start_lr), ("end_lr", end_lr)):
-        _check_number(name, value)
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(
-                f"`{name}` must be positive and finite. "
-                f"Received: {name}={value!r}"
-            )
-    if not start_lr < end_lr:
-        raise ValueError(
-            "`start_lr` must be below `end_lr`. "
-            f"Received: {start_lr=}, {end_lr=}"
-        )
-
-
-def _check_steps(steps: Any) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, Integral):
-        raise TypeError(f"`steps` must be an integer. Received: {steps=}")
-    if steps < 2:
-        raise ValueError(f"`steps` must be at least 2. Received: {steps=}")
-
-
-def _check_stop_factor(stop_factor: Any) -> None:
-    if stop_factor is None:
-        return
-    _check_number("stop_factor", stop_factor)
-    if not stop_factor > 1:
-        raise ValueError(
-            f"`stop_factor` must be above 1, or None. Received: {stop_factor=}"
-        )

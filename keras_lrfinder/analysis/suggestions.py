@@ -9,24 +9,39 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lrfinder.analysis import uses
-from keras_lrfinder.analysis.confidence import Verdict
+from keras_lrfinder.analysis.confidence import Confidence
+from keras_lrfinder.analysis.confidence import confidence_in
 from keras_lrfinder.analysis.confidence import refusal
-from keras_lrfinder.analysis.confidence import verdict
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.default_rule import calibrated
+from keras_lrfinder.analysis.default_rule import default_lr
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.smoothing import ema
 from keras_lrfinder.analysis.smoothing import ema_span
-from keras_lrfinder.drawing.sketch import html_card
+from keras_lrfinder.arguments import check_type
 
-__all__ = ["RULES", "Suggestion", "suggest"]
+__all__ = ["RULES", "Bounds", "Suggestion", "suggest"]
 
 Rule = Callable[[Curve], float]
+
+_PEAK_FACTOR = 2.0
+_BASE_FACTOR = 4.0
+
+
+class Bounds(NamedTuple):
+    """Both ends of a triangular cycle.
+
+    Attributes:
+        base_lr: Float, the lower end.
+        max_lr: Float, the upper end.
+    """
+
+    base_lr: float
+    max_lr: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +63,8 @@ class Suggestion:
     0.003
     >>> s.one_cycle_max_lr
     0.006
+    >>> s.triangular_bounds
+    Bounds(base_lr=0.0015, max_lr=0.006)
     """
 
     lr: float | None
@@ -69,18 +86,37 @@ class Suggestion:
 
     @property
     def constant_lr(self) -> float:
-        """For training with one learning rate: `lr` itself."""
-        return uses.constant(self)
+        """For training with one learning rate: `lr` itself.
+
+        This and its like raise a `ValueError` with the reason where there
+        is no learning rate.
+        """
+        return float(self)
 
     @property
     def one_cycle_max_lr(self) -> float:
-        """For `OneCycle`: its peak. See `uses.one_cycle_max_lr`."""
-        return uses.one_cycle_max_lr(self)
+        """For `OneCycle`, its peak: `min(2 * lr, high)`.
+
+        The mean of a one-cycle path is half its peak, so with twice the
+        learning rate the mean is the constant one. It is also what Smith
+        (2015, arXiv 1506.01186, section 3.3) says: the best single learning
+        rate is usually within a factor of two of the largest that converges,
+        and that one is the peak of the cycle (Smith and Topin 2017, arXiv
+        1708.07120).
+        """
+        lr = float(self)
+        high = lr if self.high is None else max(self.high, lr)
+        return min(_PEAK_FACTOR * lr, high)
 
     @property
-    def triangular_bounds(self) -> uses.Bounds:
-        """For `Triangular`: `base_lr` and `max_lr`."""
-        return uses.triangular_bounds(self)
+    def triangular_bounds(self) -> Bounds:
+        """For `Triangular`, its `base_lr` and `max_lr`.
+
+        `max_lr` is that of one-cycle; `base_lr` is a fourth of it (Smith
+        2015, arXiv 1506.01186, section 3.3: a third or a fourth).
+        """
+        max_lr = self.one_cycle_max_lr
+        return Bounds(max_lr / _BASE_FACTOR, max_lr)
 
     def __str__(self) -> str:
         if self.lr is None:
@@ -91,6 +127,8 @@ class Suggestion:
         )
 
     def _repr_html_(self) -> str:
+        from keras_lrfinder.drawing.notebook import html_card
+
         rows = [("confidence", self.confidence), ("why", self.reason)]
         if self.lr is None:
             return html_card("No learning rate", rows)
@@ -104,7 +142,10 @@ def default(curve: Curve) -> float:
     How far below depends on the optimizer, on the noise, and on how many
     steps an epoch has: see `keras_lrfinder.analysis.default_rule`.
     """
-    return calibrated(curve)
+    seen = landmarks(curve)
+    if seen is None:
+        raise ValueError("a curve without a finite loss has no landmarks")
+    return default_lr(curve, seen)
 
 
 def minimum(curve: Curve) -> float:
@@ -189,25 +230,22 @@ def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
         TypeError: `curve` is no `Curve`, `rule` neither name nor function.
         ValueError: No rule has that name.
     """
-    if not isinstance(curve, Curve):
-        raise TypeError(f"`curve` must be a Curve. Received: {curve=}")
+    check_type("curve", curve, Curve, "a Curve")
     name, function = _rule(rule)
     seen = landmarks(curve)
     refused = refusal(curve, seen)
     if refused or seen is None:
         return Suggestion.refused(name, refused)
-    lr = _answer(name, function, curve)
+    # Not by `default`, which would look for the landmarks again.
+    own = default_lr(curve, seen)
+    lr = own if function is default else _answer(name, function, curve)
     if not (math.isfinite(lr) and lr > 0):
-        return Suggestion(
-            None, None, None, "none", name, f"the rule {name} answered {lr}"
-        )
+        return Suggestion.refused(name, f"the rule {name} answered {lr}")
     lr = min(max(lr, float(curve.lrs[0])), float(curve.lrs[-1]))
-    said = verdict(curve, seen, lr)
+    said = confidence_in(curve, seen, lr)
     if function is not default:
-        said = _doubted(said, verdict(curve, seen, default(curve)), lr)
-    return Suggestion(
-        lr, said.low, said.high, said.confidence, name, said.reason
-    )
+        said = _doubted(said, confidence_in(curve, seen, own), lr)
+    return Suggestion(lr, said.low, said.high, said.level, name, said.reason)
 
 
 def check_rule(rule: object) -> None:
@@ -226,7 +264,7 @@ def _answer(name: str, function: Rule, curve: Curve) -> float:
         ) from None
 
 
-def _doubted(said: Verdict, own: Verdict, lr: float) -> Verdict:
+def _doubted(said: Confidence, own: Confidence, lr: float) -> Confidence:
     """Returns what is to be said of a rule, given what the default's is."""
     if own.low <= lr <= own.high:
         return said
@@ -234,9 +272,7 @@ def _doubted(said: Verdict, own: Verdict, lr: float) -> Verdict:
         f"; but the default rule would stay between {own.low:.1e} and "
         f"{own.high:.1e}"
     )
-    return dataclasses.replace(
-        said, confidence="low", reason=said.reason + doubt
-    )
+    return dataclasses.replace(said, level="low", reason=said.reason + doubt)
 
 
 def _rule(rule: object) -> tuple[str, Rule]:

@@ -6,11 +6,13 @@ The moving average that decides looks back only; this spline looks both ways.
 from __future__ import annotations
 
 import math
-import reprlib
 
 import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
+
+from keras_lrfinder.arguments import learning_rates
+from keras_lrfinder.arguments import vector
 
 __all__ = ["smoothing_spline"]
 
@@ -20,12 +22,14 @@ Vector = NDArray[np.float64]
 _MOST_KNOTS = 400
 # scipy's smoothing spline takes no fewer.
 _FEWEST_KNOTS = 5
+# How many points the smooth line has.
+_POINTS = 300
 # Widths to choose from, as shares of the range of log10(LR).
 _WIDTHS = np.geomspace(0.01, 0.12, 8)
 
 
 def smoothing_spline(
-    lrs: ArrayLike, losses: ArrayLike, points: int = 300
+    lrs: ArrayLike, losses: ArrayLike
 ) -> tuple[Vector, Vector]:
     """Returns a smooth curve through noisy losses, for pictures.
 
@@ -49,31 +53,28 @@ def smoothing_spline(
             repeated ones allowed.
         losses: Array of shape `(n,)`. Entries that are not finite are left
             out.
-        points: Integer >= 2, the length of the result.
 
     Returns:
-        Two arrays of `points` entries: learning rates from the lowest to
+        Two arrays of 300 entries: learning rates from the lowest to
         the highest with a finite loss, evenly spaced in log10(LR), and the
         smooth losses there. Fewer than five different learning rates are
         joined by straight lines; one gives one entry and none gives none.
 
     Raises:
         ValueError: Arrays of unequal length or of more than one dimension,
-            a learning rate that is not positive and finite, `points` < 2.
+            a learning rate that is not positive and finite.
 
     Example:
-    >>> lrs, smooth = smoothing_spline([1e-3, 1e-2, 1e-1], [3.0, 2.0, 2.0], 5)
-    >>> smooth.tolist()
-    [3.0, 2.5, 2.0, 2.0, 2.0]
+    >>> lrs, smooth = smoothing_spline([1e-3, 1e-1], [3.0, 1.0])
+    >>> [f"{y:.1f}" for y in np.interp([1e-3, 1e-2, 1e-1], lrs, smooth)]
+    ['3.0', '2.0', '1.0']
     """
     lr, loss = _finite_points(lrs, losses)
-    if points < 2:
-        raise ValueError(f"`points` must be at least 2. Received: {points=}")
     x = np.log10(lr)
     if len(x) == 0 or x[0] == x[-1]:
         mean = float(np.sum(loss / max(len(loss), 1)))
         return lr[:1], np.full(len(lr[:1]), mean)
-    grid = np.linspace(0.0, 1.0, points)
+    grid = np.linspace(0.0, 1.0, _POINTS)
     grid_lrs = 10.0 ** (x[0] + grid * (x[-1] - x[0]))
     grid_lrs[0], grid_lrs[-1] = lr[0], lr[-1]
     position = (x - x[0]) / (x[-1] - x[0])
@@ -90,17 +91,11 @@ def smoothing_spline(
 
 
 def _finite_points(lrs: ArrayLike, losses: ArrayLike) -> tuple[Vector, Vector]:
-    lr = np.asarray(lrs, dtype=np.float64)
-    loss = np.asarray(losses, dtype=np.float64)
-    if lr.ndim != 1 or lr.shape != loss.shape:
+    lr, loss = learning_rates("lrs", lrs), vector("losses", losses)
+    if len(lr) != len(loss):
         raise ValueError(
-            "`lrs` and `losses` must be of one dimension and equal length. "
-            f"Received: shapes {lr.shape} and {loss.shape}"
-        )
-    if not np.all(np.isfinite(lr) & (lr > 0)):
-        raise ValueError(
-            "`lrs` must be positive and finite. "
-            f"Received: lrs={reprlib.repr(lrs)}"
+            "`lrs` and `losses` must be of equal length. "
+            f"Received: {len(lr)} and {len(loss)} entries"
         )
     keep = np.isfinite(loss)
     order = np.argsort(lr[keep], kind="stable")

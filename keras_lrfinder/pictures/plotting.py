@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.stop_reason import StopReason
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
-from keras_lrfinder.drawing.sketch import View
-from keras_lrfinder.drawing.sketch import thin_out
-from keras_lrfinder.drawing.sketch import view
+from keras_lrfinder.drawing.view import View
+from keras_lrfinder.drawing.view import thin_out
+from keras_lrfinder.drawing.view import view
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -398,7 +398,7 @@ def _mark_suggestion(
     if on_line and len(shown.lrs):
         ax.plot(
             [lr],
-            [_on_line(shown, lr)],
+            [shown.at(lr)],
             marker="o",
             markersize=8,
             color=_VERMILLION,
@@ -495,11 +495,7 @@ def _draw_one(
         **style,
     )
     if lr is not None and len(shown.lrs):
-        ax.plot([lr], [_on_line(shown, lr)], zorder=5, **style)
-
-
-def _on_line(shown: View, lr: float) -> float:
-    return float(np.interp(np.log(lr), np.log(shown.lrs), shown.smooth))
+        ax.plot([lr], [shown.at(lr)], zorder=5, **style)
 
 
 def _probe_level(probe: Any) -> float:

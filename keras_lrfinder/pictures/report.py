@@ -10,8 +10,8 @@ import numpy as np
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.suggestions import Suggestion
-from keras_lrfinder.drawing.sketch import html_card
-from keras_lrfinder.drawing.sketch import svg_curve
+from keras_lrfinder.drawing.notebook import html_card
+from keras_lrfinder.drawing.notebook import svg_curve
 
 __all__ = ["html_report", "line", "text_report"]
 

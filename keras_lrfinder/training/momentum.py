@@ -9,10 +9,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lrfinder.schedules import OneCycle
-from keras_lrfinder.schedules import Phase
-from keras_lrfinder.schedules import number
-from keras_lrfinder.schedules import value_at
+from keras_lrfinder.arguments import number
+from keras_lrfinder.schedules.one_cycle import OneCycle
+from keras_lrfinder.schedules.phases import Phase
+from keras_lrfinder.schedules.phases import value_at
 from keras_lrfinder.training.keras_internals import batches_seen
 from keras_lrfinder.training.train_function import TrainFunction
 
