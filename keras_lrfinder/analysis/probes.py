@@ -87,6 +87,23 @@ class Probe:
     held_out_before: float | None = None
     source: str = ""
 
+    @property
+    def tail(self) -> float:
+        """The mean training loss of the last quarter of the steps."""
+        losses = np.asarray(self.losses, dtype=np.float64)
+        return float(losses[-max(len(losses) // 4, 1) :].mean())
+
+    @property
+    def final_loss(self) -> float:
+        """The loss that was reached, on held-out samples where there are any.
+
+        NaN where the run blew up.
+        """
+        if not len(self.losses) or not math.isfinite(self.losses[-1]):
+            return math.nan
+        loss = self.tail if self.held_out is None else float(self.held_out)
+        return loss if math.isfinite(loss) else math.nan
+
 
 @dataclasses.dataclass(frozen=True)
 class Shifts:
@@ -258,7 +275,8 @@ def reached(seen: Landmarks | None, probes: Sequence[Probe]) -> Levels:
     firsts = [float(p.losses[0]) for p in probes if len(p.losses)]
     first = seen.first if seen else float(np.median(firsts))
     longest = max(len(p.losses) for p in probes)
-    train = [_tail(p, longest) for p in probes]
+    # A run that ended early blew up.
+    train = [p.tail if len(p.losses) == longest else math.nan for p in probes]
     checked = all(
         p.held_out is not None and p.held_out_before is not None for p in probes
     )
@@ -281,14 +299,6 @@ def reached(seen: Landmarks | None, probes: Sequence[Probe]) -> Levels:
         checked=checked,
         source=probes[0].source,
     )
-
-
-def _tail(probe: Probe, longest: int) -> float:
-    """Returns the mean loss of the last quarter; NaN if it ended early."""
-    losses = np.asarray(probe.losses, dtype=np.float64)
-    if len(losses) < longest:
-        return math.nan
-    return float(losses[-max(longest // 4, 1) :].mean())
 
 
 def _capped(loss: float | None, most: float | None) -> float:
