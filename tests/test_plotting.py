@@ -22,10 +22,8 @@ from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
 from keras_lrfinder.drawing.spline import smoothing_spline
 from keras_lrfinder.pictures import figure as figure_module
-from keras_lrfinder.pictures.comparison import CURVE_COLOURS
 from keras_lrfinder.pictures.comparison import plot_curves
 from keras_lrfinder.pictures.figure import save_plot
-from keras_lrfinder.pictures.marks import RULE_COLOURS
 from keras_lrfinder.pictures.plotting import plot_curve
 from keras_lrfinder.pictures.plotting import save_plots
 
@@ -602,7 +600,7 @@ class TestManners:
             "#000000", "#E69F00", "#56B4E9", "#009E73",
             "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
         }  # fmt: skip
-        used = {*CURVE_COLOURS, *RULE_COLOURS}
+        used = {*figure_module.CURVE_COLOURS, *figure_module.RULE_COLOURS}
         used |= {figure_module.BLUE, figure_module.VERMILLION}
 
         assert used <= okabe_ito

@@ -13,13 +13,9 @@ from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
 from keras_lrfinder.drawing.view import View
 from keras_lrfinder.drawing.view import view
-from keras_lrfinder.pictures.figure import BLUE
+from keras_lrfinder.pictures.figure import CURVE_COLOURS
 from keras_lrfinder.pictures.figure import DASHES
-from keras_lrfinder.pictures.figure import GREEN
-from keras_lrfinder.pictures.figure import ORANGE
-from keras_lrfinder.pictures.figure import PURPLE
-from keras_lrfinder.pictures.figure import SKY
-from keras_lrfinder.pictures.figure import VERMILLION
+from keras_lrfinder.pictures.figure import frame
 from keras_lrfinder.pictures.figure import legend_of
 from keras_lrfinder.pictures.figure import new_axes
 
@@ -28,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_curves"]
 
-CURVE_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 _MARKERS = "osD^vP"
 
 
@@ -65,25 +60,19 @@ def plot_curves(
     if suggestions is None:
         suggestions = {name: suggest(curve) for name, curve in curves.items()}
     views = {name: _shown(curve, relative) for name, curve in curves.items()}
-    ax.set_xscale("log")
-    if all(shown.log for shown in views.values()):
-        ax.set_yscale("log")
+    monitors = {curve.monitor for curve in curves.values()}
+    loss = f"smoothed {monitors.pop() if len(monitors) == 1 else 'loss'}"
+    frame(
+        ax,
+        "Learning rate range tests; marked: the suggestions",
+        f"{loss}, as a share of its fall" if relative else loss,
+        log=all(shown.log for shown in views.values()),
+    )
     for i, (name, shown) in enumerate(views.items()):
         _draw_one(ax, i, str(name), shown, suggestions.get(name))
     seen = [shown for shown in views.values() if len(shown.lrs)]
     if seen:
         ax.set_ylim(min(s.low for s in seen), max(s.high for s in seen))
-    monitors = {curve.monitor for curve in curves.values()}
-    label = monitors.pop() if len(monitors) == 1 else "loss"
-    ax.set_xlabel("learning rate")
-    ax.set_ylabel(
-        f"smoothed {label}, as a share of its fall"
-        if relative
-        else f"smoothed {label}",
-        parse_math=False,
-    )
-    ax.set_title("Learning rate range tests; marked: the suggestions")
-    ax.grid(True, which="major", alpha=0.25, linewidth=0.6)
     legend_of(ax, seen[0] if seen else next(iter(views.values())))
     return ax
 
@@ -95,9 +84,8 @@ def _shown(curve: Curve, relative: bool) -> View:
     bottom = int(np.argmin(shown.smooth))
     low = float(shown.smooth[bottom])
     fall = float(shown.smooth[: bottom + 1].max()) - low
-    if not fall > 0:
-        return View(shown.lrs, shown.smooth * 0.0 + 1.0, -0.1, 1.3, False)
-    return View(shown.lrs, (shown.smooth - low) / fall, -0.1, 1.3, False)
+    share = (shown.smooth - low) / fall if fall > 0 else shown.smooth * 0 + 1.0
+    return View(shown.lrs, share, -0.1, 1.3, False)
 
 
 def _draw_one(

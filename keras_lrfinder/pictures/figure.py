@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import textwrap
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["inches", "ink", "legend_of", "new_axes", "save_plot"]
+__all__ = ["frame", "inches", "ink", "legend_of", "new_axes", "save_plot"]
 
 # Okabe and Ito (2008): told apart with every kind of colour vision.
 BLUE = "#0072B2"
@@ -32,6 +33,8 @@ SKY = "#56B4E9"
 GREY = "#999999"
 INK = "#222222"
 
+CURVE_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+RULE_COLOURS = (PURPLE, GREEN, ORANGE, SKY)
 # How the second, third, … of several lines is told apart.
 DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (2, 2)))
 
@@ -60,6 +63,18 @@ def new_axes() -> Axes:
         text.set_color(INK)
         text.set_fontsize(11)
     return ax
+
+
+def frame(ax: Axes, title: str, loss: str, log: bool) -> None:
+    """Sets both scales, the labels and the grid."""
+    ax.set_xscale("log")
+    if log:
+        ax.set_yscale("log")
+    ax.set_xlabel("learning rate")
+    # What users name is no mathematics.
+    ax.set_ylabel(loss, parse_math=False)
+    ax.set_title(textwrap.fill(title, int(14 * inches(ax))), parse_math=False)
+    ax.grid(True, which="major", alpha=0.25, linewidth=0.6)
 
 
 def save_plot(

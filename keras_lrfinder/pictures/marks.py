@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -18,9 +19,7 @@ from keras_lrfinder.drawing.view import View
 from keras_lrfinder.pictures.figure import DASHES
 from keras_lrfinder.pictures.figure import GREEN
 from keras_lrfinder.pictures.figure import INK
-from keras_lrfinder.pictures.figure import ORANGE
-from keras_lrfinder.pictures.figure import PURPLE
-from keras_lrfinder.pictures.figure import SKY
+from keras_lrfinder.pictures.figure import RULE_COLOURS
 from keras_lrfinder.pictures.figure import VERMILLION
 from keras_lrfinder.pictures.figure import inches
 from keras_lrfinder.pictures.figure import ink
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["mark_probes", "mark_rules", "mark_stop", "mark_suggestion"]
 
 Rule = Callable[[Curve], float]
-
-RULE_COLOURS = (PURPLE, GREEN, ORANGE, SKY)
 
 
 def mark_suggestion(
@@ -63,15 +60,11 @@ def mark_suggestion(
             label=f"{suggestion.low:.2g} to {suggestion.high:.2g} would do",
         )
     if on_line and len(shown.lrs):
-        ax.plot(
-            [lr],
-            [shown.at(lr)],
-            marker="o",
-            markersize=8,
-            color=VERMILLION,
-            markeredgecolor="white",
-            zorder=7,
-        )
+        _dots(ax, [lr], [shown.at(lr)], "o", VERMILLION, zorder=7)
+    _write_number(ax, lr)
+
+
+def _write_number(ax: Axes, lr: float) -> None:
     left, right = ax.get_xlim()
     on_the_right = np.log(lr / left) > 0.7 * np.log(right / left)
     ax.annotate(
@@ -145,29 +138,25 @@ def mark_probes(ax: Axes, points: list[tuple[float, float]]) -> None:
     inside = [(lr, y) for lr, y in points if y <= top]
     above = [lr for lr, y in points if not y <= top]
     if inside:
-        ax.plot(
-            *zip(*inside),
-            linestyle="none",
-            marker="D",
-            markersize=7,
-            color=GREEN,
-            markeredgecolor="white",
-            label="probes, after their last step",
-            zorder=6,
-        )
+        lrs, losses = zip(*inside)
+        name = "probes, after their last step"
+        _dots(ax, lrs, losses, "D", GREEN, markersize=7, label=name)
     if above:
-        ax.plot(
-            above,
-            [0.97] * len(above),
-            transform=ax.get_xaxis_transform(),
-            linestyle="none",
-            marker="^",
-            markersize=8,
-            color=GREEN,
-            markeredgecolor="white",
-            label="probes that ended above",
-            zorder=6,
-        )
+        edge = {"transform": ax.get_xaxis_transform()}
+        name = "probes that ended above"
+        _dots(ax, above, [0.97] * len(above), "^", GREEN, label=name, **edge)
+
+
+def _dots(
+    ax: Axes,
+    lrs: Sequence[float],
+    losses: Sequence[float],
+    marker: str,
+    colour: str,
+    **more: Any,
+) -> None:
+    style = {"markersize": 8, "zorder": 6, "markeredgecolor": "white", **more}
+    ax.plot(lrs, losses, linestyle="none", marker=marker, color=colour, **style)
 
 
 def mark_rules(
@@ -179,9 +168,8 @@ def mark_rules(
         rules = [rules]
     for i, rule in enumerate(rules or ()):
         found = suggest(curve, rule)
-        colour = RULE_COLOURS[i % len(RULE_COLOURS)]
         style: dict[str, Any] = {
-            "color": colour,
+            "color": RULE_COLOURS[i % len(RULE_COLOURS)],
             "linewidth": 1.6,
             "linestyle": DASHES[i % len(DASHES)],
             "zorder": 3,

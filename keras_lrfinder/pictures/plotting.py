@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import textwrap
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from keras_lrfinder.drawing.view import thin_out
 from keras_lrfinder.drawing.view import view
 from keras_lrfinder.pictures.figure import BLUE
 from keras_lrfinder.pictures.figure import GREY
-from keras_lrfinder.pictures.figure import inches
+from keras_lrfinder.pictures.figure import frame
 from keras_lrfinder.pictures.figure import legend_of
 from keras_lrfinder.pictures.figure import new_axes
 from keras_lrfinder.pictures.figure import save_plot
@@ -136,9 +135,12 @@ def save_plots(
 def _frame(
     ax: Axes, curve: Curve, shown: View, points: list[tuple[float, float]]
 ) -> None:
-    ax.set_xscale("log")
-    if shown.log:
-        ax.set_yscale("log")
+    name = f"{curve.optimizer}, " if curve.optimizer else ""
+    title = (
+        f"LR range test, {name}{len(curve)} of {curve.steps} steps: "
+        f"{curve.stop_reason.cause}"
+    )
+    frame(ax, title, curve.monitor, shown.log)
     if len(curve):
         lrs = [curve.lrs.min(), curve.lrs.max(), *(lr for lr, _ in points)]
         span = max(lrs) / min(lrs)
@@ -154,12 +156,3 @@ def _frame(
             else min(levels) - 0.05 * (high - min(levels))
         )
     ax.set_ylim(low, high)
-    name = f"{curve.optimizer}, " if curve.optimizer else ""
-    title = (
-        f"LR range test, {name}{len(curve)} of {curve.steps} steps: "
-        f"{curve.stop_reason.cause}"
-    )
-    ax.set_title(textwrap.fill(title, int(14 * inches(ax))), parse_math=False)
-    ax.set_xlabel("learning rate")
-    ax.set_ylabel(curve.monitor, parse_math=False)
-    ax.grid(True, which="major", alpha=0.25, linewidth=0.6)
