@@ -11,7 +11,7 @@ from keras_lrfinder.analysis.stop_reason import StopReason
 from keras_lrfinder.analysis.suggestions import RULES
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
-from keras_lrfinder.pictures.plotting import plot_curves
+from keras_lrfinder.pictures.comparison import plot_curves
 from keras_lrfinder.version import __version__ as __version__
 
 if TYPE_CHECKING:

@@ -50,16 +50,13 @@ def number(name: str, value: Any, finite: bool = True) -> float:
     0.5
     """
     if not _is_number(value):
-        raise _wrong_type(name, value, "a number")
+        raise _wrong_type(name, "a number", value)
     try:
         result = float(value)
-    except OverflowError as error:
-        raise ValueError(
-            f"`{name}` must fit into a float. "
-            f"Received: {name}={reprlib.repr(value)}"
-        ) from error
+    except OverflowError:
+        raise _wrong(name, "small enough for a float", value) from None
     if finite and not math.isfinite(result):
-        raise ValueError(f"`{name}` must be finite. {_received(name, value)}")
+        raise _wrong(name, "finite", value)
     return result
 
 
@@ -67,7 +64,7 @@ def positive(name: str, value: Any) -> float:
     """Returns a finite number above 0 as a float."""
     result = number(name, value)
     if not result > 0:
-        raise ValueError(f"`{name}` must be positive. {_received(name, value)}")
+        raise _wrong(name, "positive", value)
     return result
 
 
@@ -75,9 +72,7 @@ def fraction(name: str, value: Any) -> float:
     """Returns a number in [0, 1) as a float."""
     result = number(name, value)
     if not 0 <= result < 1:
-        raise ValueError(
-            f"`{name}` must be at least 0 and below 1. {_received(name, value)}"
-        )
+        raise _wrong(name, "at least 0 and below 1", value)
     return result
 
 
@@ -93,15 +88,15 @@ def integer(
         most: The largest, with `least`; None: any.
     """
     try:
-        if not _is_number(value):
-            raise TypeError
-        result = operator.index(value)
+        result = operator.index(value) if _is_number(value) else None
     except TypeError:
-        raise _wrong_type(name, value, "an integer") from None
+        result = None
+    if result is None:
+        raise _wrong_type(name, "an integer", value)
     too_small = least is not None and result < least
     if too_small or (most is not None and result > most):
         need = f"between {least} and {most}" if most else f"at least {least}"
-        raise ValueError(f"`{name}` must be {need}. {_received(name, value)}")
+        raise _wrong(name, need, value)
     return result
 
 
@@ -114,10 +109,7 @@ def text(name: str, value: Any) -> str:
 def one_of(name: str, value: Any, choices: Collection[str]) -> str:
     """Returns a string that is one of the choices."""
     if text(name, value) not in choices:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, choices))}. "
-            f"Received: {name}={value!r}"
-        )
+        raise _wrong(name, f"one of {', '.join(map(repr, choices))}", value)
     return str(value)
 
 
@@ -127,16 +119,13 @@ def check_flag(name: str, value: object) -> None:
     A string would be true whatever it says.
     """
     if not isinstance(_item(value), Integral):
-        raise TypeError(
-            f"`{name}` must be True or False, or 1 or 0. "
-            f"Received: {name}={value!r}"
-        )
+        raise _wrong_type(name, "True or False, or 1 or 0", value)
 
 
 def check_type(name: str, value: object, kind: type, what: str) -> None:
     """Raises a `TypeError` where `value` is not a `kind`, called `what`."""
     if not isinstance(value, kind):
-        raise _wrong_type(name, value, what)
+        raise _wrong_type(name, what, value)
 
 
 def vector(name: str, values: ArrayLike) -> NDArray[np.float64]:
@@ -154,9 +143,7 @@ def vector(name: str, values: ArrayLike) -> NDArray[np.float64]:
             raise TypeError(f"array of {array.dtype}")
         result = np.array(array, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(
-            f"`{name}` must be numbers. Received: {name}={reprlib.repr(values)}"
-        ) from error
+        raise _wrong_type(name, "numbers", values) from error
     if result.ndim != 1:
         raise ValueError(
             f"`{name}` must have one dimension. Received: shape={result.shape}"
@@ -169,10 +156,7 @@ def learning_rates(name: str, values: ArrayLike) -> NDArray[np.float64]:
     """Returns a `vector` whose entries are positive and finite."""
     result = vector(name, values)
     if not np.all(np.isfinite(result) & (result > 0)):
-        raise ValueError(
-            f"`{name}` must be positive and finite. "
-            f"Received: {name}={reprlib.repr(values)}"
-        )
+        raise _wrong(name, "positive and finite", values)
     return result
 
 
@@ -189,12 +173,13 @@ def _item(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _received(name: str, value: Any) -> str:
-    return f"Received: {name}={value}"
+def _wrong(name: str, need: str, value: Any) -> ValueError:
+    came = reprlib.repr(_item(value) if _is_number(value) else value)
+    return ValueError(f"`{name}` must be {need}. Received: {name}={came}")
 
 
-def _wrong_type(name: str, value: Any, what: str) -> TypeError:
+def _wrong_type(name: str, need: str, value: Any) -> TypeError:
     return TypeError(
-        f"`{name}` must be {what}. Received: {name}={reprlib.repr(value)} "
+        f"`{name}` must be {need}. Received: {name}={reprlib.repr(value)} "
         f"(of type {type(value).__name__})"
     )

@@ -138,7 +138,7 @@ def test_no_door_takes_what_is_no_integer(door, value):
     ("check", "value", "words"),
     [
         (number, np.nan, "`x` must be finite. Received: x=nan"),
-        (number, 10**400, "`x` must fit into a float. Received: x=1000"),
+        (number, 10**400, "`x` must be small enough for a float. Rec"),
         (positive, 0, "`x` must be positive. Received: x=0"),
         (fraction, 1.0, "`x` must be at least 0 and below 1. Rec"),
         (lambda n, v: integer(n, v, 2), 1, "`x` must be at least 2. Rec"),

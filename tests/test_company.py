@@ -254,9 +254,9 @@ def test_the_history_has_the_learning_rate(net, xy, losses):
     np.testing.assert_allclose(rates, [ramp[7], ramp[15], ramp[19]], rtol=1e-6)
 
 
+@pytest.mark.backend("tensorflow")
 def test_tensorboard_may_watch(net, xy, losses, tmp_path):
-    """TensorBoard's log does no harm."""
-    pytest.importorskip("tensorboard")
+    """TensorBoard's log, which Keras writes by TensorFlow, does no harm."""
     board = CALLBACKS.TensorBoard(tmp_path, update_freq=1)
     assert_right(net, xy, losses, [finder(), board])
     assert list(tmp_path.rglob("events*"))

@@ -18,8 +18,8 @@ DOCUMENTS = sorted(
 PACKAGE = ROOT / "keras_lrfinder"
 WITH_EXAMPLES = [
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-    for room in ("drawing", "analysis")
-    for path in sorted((PACKAGE / room).glob("*.py"))
+    for pattern in ("*.py", "drawing/*.py", "analysis/*.py")
+    for path in sorted(PACKAGE.glob(pattern))
     if ">>>" in path.read_text(encoding="utf-8")
 ]
 

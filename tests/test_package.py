@@ -45,6 +45,8 @@ ROOMS = {
         "training",
     },
 }
+# Whose modules CONTRIBUTING names.
+NAMED = set(ROOMS) - {"training"}
 PURE = {"", "drawing", "analysis", "pictures"}
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
@@ -129,6 +131,18 @@ def test_every_folder_has_its_rule():
 def test_module_imports_only_what_its_folder_may(name):
     """Nothing points up, not even inside a function."""
     assert {room(m) for m in own_imports(MODULES[name])} <= ROOMS[room(name)]
+
+
+def test_contributing_names_every_module():
+    """Each once, with its line, and none that is not there."""
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    paths = re.findall(r"^- `([\w/]+)\.py`: \S", text, re.MULTILINE)
+    named = [path.replace("/", ".") for path in paths]
+    there = [name for name in MODULES if not name.endswith("__init__")]
+
+    assert sorted(n for n in named if room(n) in NAMED) == sorted(
+        n for n in there if room(n) in NAMED
+    )
 
 
 def test_no_circle_of_imports():

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import textwrap
-import types
 import warnings
 import xml.etree.ElementTree as ET
 
@@ -18,13 +17,14 @@ from PIL import Image
 
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
 from keras_lrfinder.drawing.spline import smoothing_spline
-from keras_lrfinder.pictures import plotting
+from keras_lrfinder.pictures import figure as figure_module
+from keras_lrfinder.pictures.comparison import plot_curves
+from keras_lrfinder.pictures.figure import save_plot
 from keras_lrfinder.pictures.plotting import plot_curve
-from keras_lrfinder.pictures.plotting import plot_curves
-from keras_lrfinder.pictures.plotting import save_plot
 from keras_lrfinder.pictures.plotting import save_plots
 
 SURE = Suggestion(1e-3, 3e-4, 3e-3, "high", "default", "seen")
@@ -45,10 +45,8 @@ def measured(steps=200, shift=0.0, middle=1e-3, **fields):
 
 
 def probe(lr, level, held_out=None):
-    """What the probes look like to a picture."""
-    return types.SimpleNamespace(
-        lr=lr, losses=np.full(20, level), held_out=held_out
-    )
+    """A probe whose loss was the same at every step."""
+    return Probe(lr, np.full(20, level), held_out)
 
 
 def lines(ax):
@@ -264,19 +262,15 @@ class TestMarks:
     def test_probes_are_points(self):
         """Each at its LR and the mean of its last quarter of losses."""
         losses = np.concatenate((np.full(15, 9.0), np.full(5, 0.7)))
-        short = types.SimpleNamespace(lr=1e-3, losses=losses, held_out=None)
-        ax = plot_curve(measured(), probes=[short, probe(1e-2, 0.5)])
+        probes = [Probe(1e-3, losses), probe(1e-2, 0.5)]
+        ax = plot_curve(measured(), probes=probes)
         points = lines(ax)["probes, after their last step"]
 
         assert list(zip(*points.get_data())) == [(1e-3, 0.7), (1e-2, 0.5)]
 
-    @pytest.mark.parametrize("name", ["held_out", "score"])
-    def test_probes_own_score_counts(self, name):
-        """A score or held-out loss, where there is one, is the level."""
-        one = types.SimpleNamespace(
-            lr=1e-3, losses=np.ones(9), held_out=None, score=None
-        )
-        setattr(one, name, 0.6)
+    def test_held_out_loss_of_a_probe_counts(self):
+        """Where there is one, it is the level."""
+        one = probe(1e-3, 1.0, held_out=0.6)
         points = lines(plot_curve(measured(), probes=[one]))
 
         assert points["probes, after their last step"].get_ydata()[0] == 0.6
@@ -554,6 +548,7 @@ class TestManners:
         """A fresh process: backend, rcParams and pyplot's figures."""
         code = """
             import json, sys
+            import keras_lrfinder
             import keras_lrfinder.pictures.plotting as p
             before = "matplotlib" in sys.modules
             import matplotlib
@@ -562,7 +557,7 @@ class TestManners:
             from keras_lrfinder.analysis.curve import Curve
             c = Curve([10.0 ** -i for i in range(9, 0, -1)], range(9, 0, -1))
             p.plot_curve(c)
-            p.plot_curves({"a": c})
+            keras_lrfinder.plot_curves({"a": c})
             p.save_plots(c, None, sys.argv[1])
             after = {k: repr(v) for k, v in dict.items(matplotlib.rcParams)}
             pyplot = "matplotlib.pyplot" in sys.modules
@@ -605,8 +600,8 @@ class TestManners:
             "#000000", "#E69F00", "#56B4E9", "#009E73",
             "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
         }  # fmt: skip
-        used = {*plotting._CURVE_COLOURS, *plotting._RULE_COLOURS}
-        used |= {plotting._BLUE, plotting._VERMILLION, plotting._GREEN}
+        used = {*figure_module.CURVE_COLOURS, *figure_module.RULE_COLOURS}
+        used |= {figure_module.BLUE, figure_module.VERMILLION}
 
         assert used <= okabe_ito
 

@@ -1,11 +1,16 @@
-"""The event file, read back by TensorFlow and by TensorBoard themselves."""
+"""The event file, read back by TensorBoard itself."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import (
+    EventAccumulator,
+)
 
+from keras_lrfinder import Curve
 from keras_lrfinder import RangeTest
 from keras_lrfinder import suggest
 from keras_lrfinder.pictures.tensorboard import write_curve
@@ -20,16 +25,17 @@ def a_curve():
 
 
 def read(path):
-    """Returns tag to {step: simple value or image}, as TensorFlow reads."""
-    tf = pytest.importorskip("tensorflow")
-    found = {}
-    # TensorFlow's reader compares every checksum.
-    for record in tf.data.TFRecordDataset(str(path)):
-        event = tf.compat.v1.Event.FromString(record.numpy())
-        for value in event.summary.value:
-            kind = value.WhichOneof("value")
-            found.setdefault(value.tag, {})[event.step] = getattr(value, kind)
-    return found
+    """Returns tag to {step: value or image}, checksums compared."""
+    events = EventAccumulator(str(path), {"scalars": 0, "images": 0}).Reload()
+    found = {
+        tag: {event.step: event.value for event in events.Scalars(tag)}
+        for tag in events.Tags()["scalars"]
+    }
+    images = {
+        tag: {event.step: event for event in events.Images(tag)}
+        for tag in events.Tags()["images"]
+    }
+    return found | images
 
 
 @pytest.mark.parametrize(
@@ -72,23 +78,37 @@ def test_two_calls_write_two_files(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_tensorboard_itself_reads_the_file(tmp_path):
-    """TensorBoard's own loader finds the scalars and the picture."""
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing import event_accumulator
-
+def test_a_directory_is_read_as_one_run(tmp_path):
+    """What `tensorboard --logdir` shows: all four series, and no other."""
     write_curve(a_curve(), None, tmp_path)
 
-    events = event_accumulator.EventAccumulator(str(tmp_path)).Reload()
-    tags = events.Tags()
-    assert "lr_finder/curve" in tags["images"] + tags["tensors"]
-    assert "lr_finder/loss" in tags["scalars"] + tags["tensors"]
+    assert set(read(tmp_path)) == {
+        f"lr_finder/{name}"
+        for name in ("loss", "smoothed_loss", "learning_rate", "curve")
+    }
+
+
+def test_what_float32_cannot_hold_is_infinite(tmp_path):
+    """The format has no more digits; a huge loss is no error."""
+    curve = Curve([1.0, 2.0], [1e300, -1e300])
+
+    found = read(write_curve(curve, None, tmp_path))["lr_finder/loss"]
+
+    assert found == {0: np.inf, 1: -np.inf}
+
+
+def test_without_tensorboardx_the_error_names_the_extra(tmp_path, monkeypatch):
+    """An ImportError with the way out, and nothing written."""
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+
+    with pytest.raises(ImportError, match=r"keras_lrfinder\[tensorboard\]"):
+        write_curve(a_curve(), None, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.backend("tensorflow")
 def test_keras_tensorboard_in_the_same_fit_has_both(tmp_path):
     """With `update_freq="batch"` Keras writes loss and learning rate."""
-    pytest.importorskip("tensorboard")
     import keras
     import tiny
 
@@ -106,10 +126,10 @@ def test_keras_tensorboard_in_the_same_fit_has_both(tmp_path):
         callbacks=[finder, board],
     )
 
-    tags = set()
-    for file in tmp_path.glob("train/events*"):
-        tags |= set(read(file))
-    assert {"batch_loss", "batch_learning_rate"} <= tags
+    events = EventAccumulator(str(tmp_path / "train")).Reload()
+    assert {"batch_loss", "batch_learning_rate"} <= set(
+        events.Tags()["tensors"]
+    )
 
 
 def test_finder_writes_its_own_run(tmp_path):

@@ -62,6 +62,12 @@ _NOTABLE = 0.1
 # Half the interval, in decades.
 _SURE, _UNSURE = 0.5, 1.0
 
+_NOTHING_TO_LEARN = (
+    f"the loss fell by less than 1 % in the test, and {PROBE_STEPS} steps at "
+    "one learning rate did not lower it either: check that inputs and targets "
+    "belong together"
+)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Probe:
@@ -86,6 +92,23 @@ class Probe:
     held_out: float | None = None
     held_out_before: float | None = None
     source: str = ""
+
+    @property
+    def tail(self) -> float:
+        """The mean training loss of the last quarter of the steps."""
+        losses = np.asarray(self.losses, dtype=np.float64)
+        return float(losses[-max(len(losses) // 4, 1) :].mean())
+
+    @property
+    def final_loss(self) -> float:
+        """The loss that was reached, on held-out samples where there are any.
+
+        NaN where the run blew up.
+        """
+        if not len(self.losses) or not math.isfinite(self.losses[-1]):
+            return math.nan
+        loss = self.tail if self.held_out is None else float(self.held_out)
+        return loss if math.isfinite(loss) else math.nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,13 +147,13 @@ def next_lr(
             there is nothing to probe.
         probes: The probes so far, in any order.
     """
-    if suggestion.lr is None or len(probes) >= MOST_PROBES:
+    seen = landmarks(curve)
+    if suggestion.lr is None or seen is None or len(probes) >= MOST_PROBES:
         return None
     if not probes:
         return suggestion.lr
-    levels = reached(landmarks(curve), probes)
-    x, held = levels.x, levels.held
-    best = int(np.argmin(held))
+    levels = reached(seen, probes)
+    x, best = levels.x, int(np.argmin(levels.held))
     if len(probes) == 1 and levels.blown[0]:
         decades = x[0] - STEP
     elif best == len(x) - 1:
@@ -162,23 +185,30 @@ def decide(
         of the ramp, lowered below what blew up, where there were no
         held-out samples to judge by.
     """
-    if suggestion.lr is None or not probes:
-        return suggestion
     seen = landmarks(curve)
+    if suggestion.lr is None or seen is None or not probes:
+        return suggestion
     levels = reached(seen, probes)
+    hardly_fell = seen.first - seen.lowest < 0.01 * seen.scale
     if levels.blown.all():
-        return _refused(suggestion, levels)
-    if not levels.learnt.any() and _hardly_fell(seen):
-        return _nothing_to_learn(suggestion)
-    ramp = math.log10(suggestion.lr)
-    if not levels.tell:
-        return _unchecked(suggestion, levels, ramp)
-    shifts = constants.of(curve, longest=1.0)
-    probed = levels.knee + shifts.shift - shifts.few * few_batches(curve)
-    decades = (1.0 - shifts.trust) * probed + shifts.trust * ramp
-    decades -= shifts.caution * min(1.0, 2.0 * levels.memorised)
-    agree = abs(probed - ramp) <= _AGREE
-    return _checked(suggestion, levels, decades, agree)
+        lowest = 10.0 ** levels.x[0]
+        why = (
+            f"training blew up at every probe, down to {lowest:.1e}: test "
+            "lower learning rates, and check the scale of inputs and targets"
+        )
+        return Suggestion.refused(suggestion.rule, why)
+    if hardly_fell and not levels.learnt.any():
+        return Suggestion.refused(suggestion.rule, _NOTHING_TO_LEARN)
+    ramp = decades = math.log10(suggestion.lr)
+    agree = not levels.checked and bool(levels.learnt.any())
+    if levels.tell:
+        shifts = constants.of(curve, longest=1.0)
+        probed = levels.knee + shifts.shift - shifts.few * few_batches(curve)
+        decades = (1.0 - shifts.trust) * probed + shifts.trust * ramp
+        decades -= shifts.caution * min(1.0, 2.0 * levels.memorised)
+        agree = abs(probed - ramp) <= _AGREE
+    sure = agree and suggestion.confidence == "high"
+    return _moved(suggestion, levels, decades, sure)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -247,7 +277,7 @@ class Levels:
         return float(self.x[self.blown].min()) - STEP / 2.0
 
 
-def reached(seen: Landmarks | None, probes: Sequence[Probe]) -> Levels:
+def reached(seen: Landmarks, probes: Sequence[Probe]) -> Levels:
     """Returns what the probes reached, at least one of them.
 
     Args:
@@ -255,40 +285,31 @@ def reached(seen: Landmarks | None, probes: Sequence[Probe]) -> Levels:
         probes: In any order.
     """
     probes = sorted(probes, key=lambda p: p.lr)
-    firsts = [float(p.losses[0]) for p in probes if len(p.losses)]
-    first = seen.first if seen else float(np.median(firsts))
     longest = max(len(p.losses) for p in probes)
-    train = [_tail(p, longest) for p in probes]
+    # A run that ended early blew up.
+    train = [p.tail if len(p.losses) == longest else math.nan for p in probes]
     checked = all(
         p.held_out is not None and p.held_out_before is not None for p in probes
     )
-    rise = max(3.0 * seen.noise, 0.1 * seen.scale) if seen else abs(first)
-    capped = np.array([_capped(t, first) for t in train])
+    rise = max(3.0 * seen.noise, 0.1 * seen.scale)
+    capped = np.array([_capped(t, seen.first) for t in train])
     if checked:
         held = [_capped(p.held_out, p.held_out_before) for p in probes]
         before = np.array([p.held_out_before for p in probes])
     else:
-        held, before = capped.tolist(), np.full(len(probes), first)
+        held, before = capped.tolist(), np.full(len(probes), seen.first)
     return Levels(
         x=np.log10([p.lr for p in probes]),
         train=capped,
         held=np.array(held),
-        first=first,
+        first=seen.first,
         before=float(np.median(before)),
-        learnt=capped < first,
-        blown=~(np.array(train) <= first + rise),
+        learnt=capped < seen.first,
+        blown=~(np.array(train) <= seen.first + rise),
         gained=np.array(held) < before,
         checked=checked,
         source=probes[0].source,
     )
-
-
-def _tail(probe: Probe, longest: int) -> float:
-    """Returns the mean loss of the last quarter; NaN if it ended early."""
-    losses = np.asarray(probe.losses, dtype=np.float64)
-    if len(losses) < longest:
-        return math.nan
-    return float(losses[-max(longest // 4, 1) :].mean())
 
 
 def _capped(loss: float | None, most: float | None) -> float:
@@ -298,76 +319,36 @@ def _capped(loss: float | None, most: float | None) -> float:
     return min(float(loss), float(most))
 
 
-def _hardly_fell(seen: Landmarks | None) -> bool:
-    return seen is None or seen.first - seen.lowest < 0.01 * seen.scale
-
-
-def _nothing_to_learn(suggestion: Suggestion) -> Suggestion:
-    return Suggestion.refused(
-        suggestion.rule,
-        "the loss fell by less than 1 % in the test, and "
-        f"{PROBE_STEPS} steps at one learning rate did not lower it either: "
-        "check that inputs and targets belong together",
-    )
-
-
-def _refused(suggestion: Suggestion, levels: Levels) -> Suggestion:
-    lowest = 10.0 ** levels.x[0]
-    return Suggestion.refused(
-        suggestion.rule,
-        f"training blew up at every probe, down to {lowest:.1e}: test "
-        "lower learning rates, and check the scale of inputs and targets",
-    )
-
-
-def _unchecked(
-    suggestion: Suggestion, levels: Levels, ramp: float
-) -> Suggestion:
+def _meaning(levels: Levels) -> str:
+    """Returns what the probes say, in words."""
     if not levels.checked:
-        seen = (
+        return (
             "whether it memorises could not be checked: there were no "
             "held-out samples"
         )
-    elif levels.learnt.any():
-        seen = (
-            f"the loss on {levels.source} did not improve in {PROBE_STEPS} "
-            "steps, so the probes say nothing"
-        )
-    else:
-        seen = (
+    if not levels.learnt.any():
+        return (
             f"{PROBE_STEPS} steps did not lower the loss, so the probes say "
             "nothing"
         )
-    sure = suggestion.confidence == "high" and bool(levels.learnt.any())
-    return _moved(suggestion, levels, ramp, sure and not levels.checked, seen)
-
-
-def _checked(
-    suggestion: Suggestion,
-    levels: Levels,
-    decades: float,
-    agree: bool,
-) -> Suggestion:
-    if levels.memorised < _NOTABLE:
-        seen = f"what they learnt holds on {levels.source}"
-    else:
-        seen = (
-            f"{levels.memorised:.0%} of what the best of them learnt does "
-            f"not hold on {levels.source}: memorised, so lower is better"
+    if not levels.gained.any():
+        return (
+            f"the loss on {levels.source} did not improve in {PROBE_STEPS} "
+            "steps, so the probes say nothing"
         )
-    sure = suggestion.confidence == "high" and agree
-    return _moved(suggestion, levels, decades, sure, seen)
+    if levels.memorised < _NOTABLE:
+        return f"what they learnt holds on {levels.source}"
+    return (
+        f"{levels.memorised:.0%} of what the best of them learnt does not "
+        f"hold on {levels.source}: memorised, so lower is better"
+    )
 
 
 def _moved(
-    suggestion: Suggestion,
-    levels: Levels,
-    decades: float,
-    sure: bool,
-    seen: str,
+    suggestion: Suggestion, levels: Levels, decades: float, sure: bool
 ) -> Suggestion:
     """Returns the suggestion at another learning rate, below what blew up."""
-    top = levels.most + STEP / 2.0
+    seen, top = _meaning(levels), levels.most + STEP / 2.0
     if levels.blown.any():
         seen = f"training blew up at {10.0**top:.1e}; {seen}"
     decades = min(decades, levels.most)

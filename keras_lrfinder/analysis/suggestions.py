@@ -160,12 +160,9 @@ def minimum(curve: Curve) -> float:
 def steepest(curve: Curve) -> float:
     """Returns the learning rate where the smoothed loss falls fastest.
 
-    The slope is that over log(LR), `ds / d(log lr)`, by central
-    differences, left of the minimum.
+    The slope is that over log(LR), left of the minimum.
     """
-    lrs, smoothed = _finite(curve)
-    until = max(int(np.argmin(smoothed)) + 1, 2)
-    slope = np.gradient(smoothed[:until], np.log(lrs[:until]))
+    lrs, slope = _slopes(curve)
     return float(lrs[np.argmin(slope)])
 
 
@@ -193,12 +190,10 @@ def slide(curve: Curve) -> float:
     answer. The threshold is relative to the steepest slope, and the window
     to the number of points, so that the answer has no scale of its own.
     """
-    lrs, smoothed = _finite(curve)
-    until = max(int(np.argmin(smoothed)) + 1, 2)
-    slope = np.gradient(smoothed[:until], np.log(lrs[:until]))
-    window = max(1, until // 7)
+    lrs, slope = _slopes(curve)
+    window = max(1, len(slope) // 7)
     threshold = 0.2 * float(np.abs(slope).max())
-    right = until - 1
+    right = len(slope) - 1
     while right > window and (
         abs(slope[right] - slope[right - window]) > threshold
     ):
@@ -297,3 +292,13 @@ def _finite(
     keep = np.isfinite(curve.losses)
     smoothed = ema(curve.losses[keep], ema_span(curve.steps))
     return curve.lrs[keep], smoothed
+
+
+def _slopes(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns LRs and `ds / d(log lr)` there, up to the lowest loss.
+
+    By central differences of the smoothed loss `s`.
+    """
+    lrs, smoothed = _finite(curve)
+    until = max(int(np.argmin(smoothed)) + 1, 2)
+    return lrs, np.gradient(smoothed[:until], np.log(lrs[:until]))

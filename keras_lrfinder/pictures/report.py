@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.suggestions import Suggestion
@@ -42,7 +40,7 @@ def html_report(
     band = None
     if suggestion.low is not None and suggestion.high is not None:
         band = (suggestion.low, suggestion.high)
-    points = [(p.lr, level) for p in probes if (level := _level(p)) is not None]
+    points = [(p.lr, p.final_loss) for p in probes]
     picture = ""
     if len(curve):
         picture = svg_curve(
@@ -50,7 +48,7 @@ def html_report(
             curve.losses,
             mark=suggestion.lr,
             band=band,
-            points=points,
+            points=[point for point in points if math.isfinite(point[1])],
         )
     (_, title), *rows = _rows(curve, suggestion, probes)
     return html_card(f"Learning rate: {title}", rows, picture)
@@ -85,19 +83,7 @@ def _span(curve: Curve) -> str:
 
 def _probe(probe: Probe) -> str:
     text = f"{probe.lr:.2e} for {len(probe.losses)} steps"
-    level = _level(probe)
-    if level is None:
+    if not math.isfinite(probe.final_loss):
         return f"{text}: blew up"
     kind = "training" if probe.held_out is None else "held-out"
-    return f"{text}: {kind} loss {level:.4g}"
-
-
-def _level(probe: Probe) -> float | None:
-    """Returns the loss that a probe reached, None where it blew up."""
-    losses = np.asarray(probe.losses, dtype=np.float64)
-    if not len(losses) or not math.isfinite(losses[-1]):
-        return None
-    level = probe.held_out
-    if level is None:
-        level = float(losses[-max(len(losses) // 4, 1) :].mean())
-    return level if math.isfinite(level) else None
+    return f"{text}: {kind} loss {probe.final_loss:.4g}"
