@@ -16,12 +16,13 @@ import tiny
 
 from keras_lrfinder import LRFinder
 from keras_lrfinder import lr_find
+from keras_lrfinder.training import finder as finder_module
 from keras_lrfinder.training import jax_state
 from keras_lrfinder.training import learning_rate
 from keras_lrfinder.training import loan as session
-from keras_lrfinder.training import snapshot as model_state
+from keras_lrfinder.training import reach
 from keras_lrfinder.training import variables
-from keras_lrfinder.training.snapshot import ModelState
+from keras_lrfinder.training.snapshot import Snapshot
 from keras_lrfinder.training.variables import host_copy
 
 EPOCH = 6  # the steps of one epoch of `tiny.fit`
@@ -93,7 +94,7 @@ def counts(monkeypatch, backend):
     found.watch(keras.Variable, "assign")
     found.watch(keras.ops, "convert_to_numpy")
     found.watch(variables, "_fill")
-    for module in (variables, jax_state, learning_rate, model_state):
+    for module in (variables, jax_state, learning_rate, reach):
         found.watch(module, "host_copy")
     if backend == "tensorflow":
         import tensorflow as tf
@@ -193,15 +194,16 @@ def test_copying_a_variable_holds_no_second_copy():
 
 @pytest.fixture
 def states(monkeypatch):
-    """Every `ModelState` made in the test, weakly."""
+    """Every `Snapshot` made in the test, weakly."""
     found = []
 
-    class Watched(ModelState):
+    class Watched(Snapshot):
         def __init__(self, model):
             super().__init__(model)
             found.append(weakref.ref(self))
 
-    monkeypatch.setattr(session, "ModelState", Watched)
+    for module in (session, finder_module):
+        monkeypatch.setattr(module, "Snapshot", Watched)
     return found
 
 

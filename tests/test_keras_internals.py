@@ -79,23 +79,78 @@ def test_batches_seen():
     assert int(tiny.host(internals.batches_seen(optimizer))) == batches
 
 
-def test_set_instance_method():
-    """A built optimizer takes a method of its own, and calls it."""
+def test_after_build():
+    """Called once, when the slots are there."""
+    model, seen = tiny.compiled(optimizer="adam"), []
     optimizer = keras.optimizers.Adam()
-    optimizer.build([keras.Variable(np.zeros(2))])
-    internals.set_instance_method(optimizer, "build", lambda _: "ours")
+    internals.after_build(
+        optimizer, lambda: seen.append(len(optimizer.variables))
+    )
 
-    assert optimizer.build([]) == "ours"
+    optimizer.build(model.trainable_variables)
+
+    assert seen == [len(optimizer.variables)]
+    assert "build" not in vars(optimizer)
 
 
-def test_unset_instance_method():
-    """Then the class's method is there again."""
-    optimizer = keras.optimizers.Adam()
-    internals.set_instance_method(optimizer, "build", lambda _: "ours")
+def test_is_variable():
+    """A weight is one, a number and an array are none."""
+    weight = tiny.functional().weights[0]
+    assert internals.is_variable(weight)
+    assert not internals.is_variable(weight.value)
+    assert not internals.is_variable(np.zeros(2))
 
-    internals.unset_instance_method(optimizer, "build")
 
-    assert optimizer.build.__func__ is keras.optimizers.Adam.build
+def test_array_within():
+    """The very array that holds a weight's numbers."""
+    weight = tiny.functional().weights[0]
+    assert internals.array_within(weight) is not None
+    assert internals.array_within(np.zeros(2)) is None
+
+
+def test_is_part_of_keras():
+    """Also what `compile` makes, which Keras does not export."""
+    model = tiny.compiled()
+    tiny.fit(model, 1)
+    made = {
+        type(value).__name__
+        for value in vars(model).values()
+        if internals.is_part_of_keras(value)
+    }
+    assert {"CompileLoss", "CompileMetrics", "Tracker", "SGD"} <= made
+
+
+@pytest.mark.backend("tensorflow")
+def test_is_tensorflow_wrapper():
+    """TensorFlow wraps the optimizer's own list of variables."""
+    optimizer = tiny.compiled().optimizer
+    kinds = [v for v in vars(optimizer).values() if isinstance(v, list)]
+    assert any(map(internals.is_tensorflow_wrapper, kinds))
+    assert not internals.is_tensorflow_wrapper([])
+
+
+@pytest.mark.backend("tensorflow")
+def test_tensorflow_wrapper_children():
+    """What is wrapped is found behind the wrapper."""
+    optimizer = tiny.compiled().optimizer
+    wrapped = next(
+        v
+        for v in vars(optimizer).values()
+        if internals.is_tensorflow_wrapper(v) and len(v)
+    )
+    children = [v for _, v in internals.tensorflow_wrapper_children(wrapped)]
+    assert any(isinstance(v, list) and len(v) == len(wrapped) for v in children)
+
+
+def test_fit_begins():
+    """Yes within a fit, no where a user makes the list."""
+    model = tiny.compiled()
+    callback = During("set_params", internals.fit_begins)
+
+    tiny.fit(model, 1, [callback])
+    keras.callbacks.CallbackList([callback], model=model, epochs=1)
+
+    assert callback.results == [True, False]
 
 
 def test_layers_of():

@@ -46,7 +46,7 @@ ROOMS = {
     },
 }
 # Whose modules CONTRIBUTING names.
-NAMED = set(ROOMS) - {"training"}
+NAMED = set(ROOMS)
 PURE = {"", "drawing", "analysis", "pictures"}
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path

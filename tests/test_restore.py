@@ -21,8 +21,8 @@ import tiny
 from keras_lrfinder import LRFinder
 from keras_lrfinder import StopReason
 from keras_lrfinder import lr_find
-from keras_lrfinder.training import snapshot as model_state
-from keras_lrfinder.training.snapshot import ModelState
+from keras_lrfinder.training import reach
+from keras_lrfinder.training.snapshot import Snapshot
 
 STEPS = 8
 WRAPPERS = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
@@ -874,13 +874,13 @@ def test_state_is_copied_once(how, monkeypatch):
     """Every variable is copied to the host once, and none twice."""
     model = fitted_plain_model()
     copied = []
-    host_copy = model_state.host_copy
+    host_copy = reach.host_copy
 
     def counting(variable):
         copied.append(id(variable))
         return host_copy(variable)
 
-    monkeypatch.setattr(model_state, "host_copy", counting)
+    monkeypatch.setattr(reach, "host_copy", counting)
     if how == "lr_find":
         find(model)
     else:
@@ -923,7 +923,7 @@ def test_no_copy_of_the_state_remains(end):
     """Whatever the end, the copy is garbage when the test is over."""
     finder = end(fitted_model())
     gc.collect()
-    left = [o for o in gc.get_objects() if type(o) is ModelState]
+    left = [o for o in gc.get_objects() if type(o) is Snapshot]
     assert left == []
     del finder
 
@@ -938,7 +938,7 @@ def test_restore_false_keeps_no_copy_at_the_end(how):
         finder = LRFinder(stop_factor=None, verbose=0, restore=False)
         tiny.fit(model, callbacks=[finder])
     gc.collect()
-    assert [o for o in gc.get_objects() if type(o) is ModelState] == []
+    assert [o for o in gc.get_objects() if type(o) is Snapshot] == []
     assert finder.curve is not None
 
 

@@ -223,10 +223,6 @@ class RangeTest:
             self._reason = StopReason.COMPLETED
         return self._reason is None
 
-    def note_batch_size(self, rows: int | None) -> None:
-        """Puts on record how many samples a batch has."""
-        self._about["batch_size"] = rows
-
     def end(self, reason: StopReason) -> None:
         """Ends the test before its last step, for a reason of your own.
 

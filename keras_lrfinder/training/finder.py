@@ -26,11 +26,13 @@ from keras_lrfinder.training.environment import check_writable
 from keras_lrfinder.training.environment import directory_path
 from keras_lrfinder.training.environment import is_chief
 from keras_lrfinder.training.environment import run_facts
+from keras_lrfinder.training.keras_internals import fit_begins
 from keras_lrfinder.training.learning_rate import apply_learning_rate
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.loan import loan_of
 from keras_lrfinder.training.optimizers import all_optimizers
 from keras_lrfinder.training.optimizers import named_optimizers
+from keras_lrfinder.training.snapshot import Snapshot
 from keras_lrfinder.training.snapshot import check_model
 from keras_lrfinder.training.sweep import Sweep
 from keras_lrfinder.training.sweep_callback import SweepCallback
@@ -144,6 +146,7 @@ class LRFinder(SweepCallback):
         self._curve: Curve | None = None
         self._suggestion: Suggestion | None = None
         self._probes: tuple[Any, ...] = ()
+        self._before: Snapshot | None = None
 
     @property
     def curve(self) -> Curve:
@@ -268,6 +271,15 @@ class LRFinder(SweepCallback):
         """
         self._end_sweep(stopped=True)
 
+    def set_params(self, params: Any) -> None:
+        """Takes the snapshot, before any callback touches the model."""
+        super().set_params(params)
+        # A run that an exception ended has left its traces behind.
+        self._end_sweep(stopped=True)
+        self._before = None
+        if fit_begins(self) and loan_of(self.model) is None:
+            self._before = Snapshot(self.model)
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Plans anew where the fit does not begin with its first epoch."""
         super().on_epoch_begin(epoch, logs)
@@ -282,13 +294,13 @@ class LRFinder(SweepCallback):
         check_strategy(model)
         if self._plot_dir is not None:
             check_writable("plot_dir", self._plot_dir)
-        optimizers = named_optimizers(model, self._optimizer)
-        loan = loan_of(model)
-        if loan is None:
-            loan = Loan(model, optimizers, restore=self._restores)
+        before, self._before = self._before, None
+        loan = loan_of(model) or Loan(
+            model, self._optimizer, restore=self._restores, before=before
+        )
         self._curve, self._suggestion, self._probes = None, None, ()
         self._updates = Updates(model, loan.rate)
-        self._facts = run_facts(model, optimizers, self._monitor)
+        self._facts = run_facts(model, loan.optimizers, self._monitor)
         self._test = self._plan(first_epoch=0)
         return Sweep(self, loan, self._test, self._updates, self._monitor)
 

@@ -19,12 +19,18 @@ from typing import Any
 import keras
 
 __all__ = [
+    "after_build",
+    "array_within",
     "batches_seen",
     "callback_list",
     "first_epoch",
+    "fit_begins",
     "global_seed_generator",
     "inputs_of",
     "is_overridden",
+    "is_part_of_keras",
+    "is_tensorflow_wrapper",
+    "is_variable",
     "jax_state_places",
     "layers_of",
     "learning_rate_of",
@@ -35,11 +41,10 @@ __all__ = [
     "renewed_train_function",
     "restore_tensorflow_seeds",
     "rises",
-    "set_instance_method",
     "set_learning_rate",
     "strategy_scope",
     "tensorflow_seeds",
-    "unset_instance_method",
+    "tensorflow_wrapper_children",
     "variables_are_current",
     "wait_for_batch_hooks",
 ]
@@ -78,20 +83,22 @@ def batches_seen(optimizer: Any) -> Any:
     return getattr(optimizer, "_iterations", optimizer.iterations)
 
 
-def set_instance_method(
-    owner: Any, name: str, method: Callable[..., Any]
-) -> None:
-    """Puts a method on one object, past Keras's own `__setattr__`.
+def after_build(optimizer: Any, action: Callable[[], None]) -> None:
+    """Has something done as soon as an optimizer has its slots.
 
-    That one tracks what it is given, and refuses it once an optimizer is
-    built. Keras 3.3 to 3.15.
+    A method of its own needs to go past Keras's `__setattr__`, which tracks
+    what it is given, and refuses it once an optimizer is built. And a slot
+    made within a trace has no value yet. Keras 3.3 to 3.15.
     """
-    object.__setattr__(owner, name, method)
+    original = optimizer.build
 
+    def build(variables: Any) -> None:
+        object.__delattr__(optimizer, "build")
+        with outside_of_trace():
+            original(variables)
+            action()
 
-def unset_instance_method(owner: Any, name: str) -> None:
-    """Takes away what `set_instance_method` has put there."""
-    object.__delattr__(owner, name)
+    object.__setattr__(optimizer, "build", build)
 
 
 # --- Models and metrics ------------------------------------------------------
@@ -145,6 +152,55 @@ def is_overridden(owner: Any, names: Iterable[str]) -> bool:
     )
 
 
+def is_variable(value: Any) -> bool:
+    """Returns whether something is a Keras variable.
+
+    In Keras 3.3 `keras.Variable` is a class of which no variable is an
+    instance. Keras 3.3 to 3.15.
+    """
+    return any(
+        kind.__name__ in ("Variable", "KerasVariable")
+        and kind.__module__.startswith("keras.")
+        for kind in type(value).__mro__
+    )
+
+
+def array_within(value: Any) -> Any:
+    """Returns the backend's array that a Keras variable wraps, or None.
+
+    Not by the property, which may convert it. Keras 3.3 to 3.15.
+    """
+    return getattr(value, "_value", None) if is_variable(value) else None
+
+
+def is_part_of_keras(value: Any) -> bool:
+    """Returns whether something is made of attributes that training sets.
+
+    Keras 3.3 to 3.15; what `compile` makes, and the lists of variables, are
+    of classes that it does not export.
+    """
+    if isinstance(value, _KERAS_OBJECTS):
+        return True
+    kind = type(value)
+    return kind.__module__.startswith("keras.src.") and kind.__name__ in (
+        "CompileLoss",
+        "CompileMetrics",
+        "MetricsList",
+        "OptimizerMap",
+        "Tracker",
+    )
+
+
+_KERAS_OBJECTS = (
+    keras.layers.Layer,
+    keras.losses.Loss,
+    keras.metrics.Metric,
+    keras.optimizers.Optimizer,
+    keras.optimizers.schedules.LearningRateSchedule,
+    keras.random.SeedGenerator,
+)
+
+
 # --- The running fit ---------------------------------------------------------
 
 
@@ -174,6 +230,23 @@ def callback_list(callback: Any) -> Any:
             return owner
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def fit_begins(callback: Any) -> bool:
+    """Returns whether a `fit` is making the list that calls `set_params`.
+
+    A user's own CallbackList may have been made long before. Keras 3.3 to
+    3.15.
+    """
+    frame = sys._getframe(1)
+    for _ in range(12):
+        if frame is None:
+            return False
+        owner = frame.f_locals.get("self")
+        if frame.f_code.co_name == "fit" and isinstance(owner, keras.Model):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
 
 
 def wait_for_batch_hooks(callbacks: Any) -> None:
@@ -271,6 +344,27 @@ def plain_tensorflow(variable: Any) -> Any:
         return None
     value = variable.value
     return value if type(value).__name__ == "ResourceVariable" else None
+
+
+def is_tensorflow_wrapper(value: Any) -> bool:
+    """Returns whether something is TensorFlow's proxy of a plain container.
+
+    TensorFlow puts them in place of lists, dictionaries and tuples that are
+    attributes. They pass for what they wrap, but are emptied and filled by
+    their own attributes only. TensorFlow 2.16 to 2.21.
+    """
+    return type(value).__name__ in _WRAPPERS
+
+
+def tensorflow_wrapper_children(value: Any) -> list[tuple[str, Any]]:
+    """Returns what such a proxy holds: the container, and notes about it."""
+    wrapped = [("", v) for v in vars(value).values()]
+    if type(value).__name__ != "ListWrapper":
+        wrapped.append(("", value.__wrapped__))
+    return wrapped
+
+
+_WRAPPERS = ("ListWrapper", "_DictWrapper", "_TupleWrapper")
 
 
 @contextlib.contextmanager

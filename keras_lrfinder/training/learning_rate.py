@@ -103,9 +103,9 @@ class SweptRate:
         for leaf, original, value in zip(
             self.leaves, self._originals, self._initial
         ):
-            if value is None:
+            if learning_rate_of(leaf) is not original:
                 set_learning_rate(leaf, original)
-            else:
+            if value is not None:
                 original.assign(value)
         self.variables, self._assigns = [], []
 

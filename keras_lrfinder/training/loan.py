@@ -7,13 +7,13 @@ from typing import Any
 
 import keras
 
+from keras_lrfinder.training import keras_internals as internals
 from keras_lrfinder.training.jax_state import JaxState
-from keras_lrfinder.training.keras_internals import inputs_of
 from keras_lrfinder.training.learning_rate import SweptRate
+from keras_lrfinder.training.optimizers import all_optimizers
 from keras_lrfinder.training.optimizers import is_built
-from keras_lrfinder.training.snapshot import FitAttributes
-from keras_lrfinder.training.snapshot import ModelState
-from keras_lrfinder.training.snapshot import build_model
+from keras_lrfinder.training.optimizers import named_optimizers
+from keras_lrfinder.training.snapshot import Snapshot
 from keras_lrfinder.training.train_function import TrainFunction
 
 __all__ = ["Loan", "loan_of"]
@@ -37,11 +37,13 @@ class Loan:
 
     Args:
         model: The compiled Keras model.
-        optimizers: The optimizers to sweep.
+        optimizer: Which of its optimizers to sweep, as the user named it.
         restore: Whether weights and all else come back at the end. The
             learning rate, or schedule object, does in any case.
+        before: `Snapshot` of the model, where there is one already.
 
     Attributes:
+        optimizers: List of the optimizers that are swept.
         rate: `SweptRate`.
         train_function: `TrainFunction`.
         jax_state: `JaxState` of the running fit, or None.
@@ -52,20 +54,24 @@ class Loan:
     """
 
     def __init__(
-        self, model: Any, optimizers: list[Any], *, restore: bool = True
+        self,
+        model: Any,
+        optimizer: Any = None,
+        *,
+        restore: bool = True,
+        before: Snapshot | None = None,
     ) -> None:
-        self.rate = SweptRate(optimizers)
+        self._model = model
+        self._restore = restore
+        self._before: Snapshot | None = before or Snapshot(model)
+        self.optimizers = named_optimizers(model, optimizer)
+        self.rate = SweptRate(self.optimizers)
         self.train_function = TrainFunction(model)
         self.jax_state: JaxState | None = None
         self.validation_loss: Callable[[Any], float] | None = None
         self.progress: Progress | None = None
-        self._model = model
-        self._restore = restore
-        self._attributes: FitAttributes | None = FitAttributes(model)
-        self._state: ModelState | None = None
         self._per_call: int | None = None
         self._is_open = False
-        self._is_kept = False
 
     def __enter__(self) -> Loan:
         _LENT[id(self._model)] = self
@@ -73,11 +79,6 @@ class Loan:
 
     def __exit__(self, *error: Any) -> None:
         self.close()
-
-    @property
-    def has_copy(self) -> bool:
-        """Whether there is a state to come back to."""
-        return self._state is not None or self._is_kept
 
     def one_step_per_call(self) -> None:
         """Has Keras call the hooks after every step, before `fit` begins."""
@@ -88,10 +89,7 @@ class Loan:
             self.train_function.leave_to_keras()
 
     def open(self, model: Any) -> None:
-        """Copies the state, and makes the learning rate assignable.
-
-        Does so once, in the first `on_train_begin`. A model that has no
-        weights yet is copied when it gets them, in its first step.
+        """Makes the learning rate assignable, in the first `on_train_begin`.
 
         Args:
             model: The model, from `Callback.model`.
@@ -99,11 +97,8 @@ class Loan:
         if self._is_open:
             return
         self._is_open = True
-        # Elsewhere Keras has built all that there is to build by now.
-        if keras.backend.backend() != "tensorflow" or is_built(model):
-            self._state = ModelState(model)
-        else:
-            self.train_function.before_first_step(self._build_and_copy)
+        if loan_of(model) is self and self._restore:
+            self._prepare_to_rewind(model)
         if self.rate.hold(model):
             self.train_function.renew()
         if keras.backend.backend() == "jax":
@@ -112,28 +107,24 @@ class Loan:
     def keep(self) -> None:
         """Forgets the copy, where the weights are to stay."""
         if not self._restore:
-            self._state, self._is_kept = None, True
+            self._before = None
 
     def rewind(self) -> None:
-        """Puts the state back and keeps the learning rate assignable."""
-        if self._state is not None:
-            self._state.restore(rates=False)
+        """Goes back to before the first step, without building anew."""
+        if self._before is not None:
+            self._before.rewind()
 
     def close(self) -> None:
         """Gives everything back. Calling it again changes nothing."""
         if loan_of(self._model) is self:
             del _LENT[id(self._model)]
         self.train_function.give_back()
-        self.rewind()
-        # Last: a deferred model was copied when its learning rate was
-        # already that of the ramp.
+        if self._before is not None:
+            self._before.restore()
         self.rate.release()
         if self._per_call is not None:
             self._model.steps_per_execution = self._per_call
-        if self._attributes is not None:
-            self._attributes.restore()
-        self._state = self._per_call = None
-        self._attributes = self.jax_state = None
+        self._before = self._per_call = self.jax_state = None
 
     def _enter_state(self, model: Any) -> None:
         state = JaxState(model)
@@ -142,12 +133,33 @@ class Loan:
             self.rate.assign_by(state.assigner)
             state.edit_in(self.train_function)
 
-    def _build_and_copy(self, iterator: Any) -> None:
+    def _prepare_to_rewind(self, model: Any) -> None:
+        """Copies what is built for the first step, before it is trained."""
+        # Elsewhere Keras has built all that there is to build by now.
+        if keras.backend.backend() != "tensorflow" or is_built(model):
+            self._build_and_copy()
+        else:
+            self.train_function.before_first_step(self._build_late)
+
+    def _build_late(self, iterator: Any) -> None:
         # TensorFlow's fit builds such a model only while it traces the first
         # step, after every hook that a callback has.
-        try:
-            build_model(self._model, inputs_of(iterator))
-            self._state = ModelState(self._model)
-        except Exception:
-            self.close()
-            raise
+        self._model(internals.inputs_of(iterator))
+        self._build_and_copy()
+
+    def _build_and_copy(self) -> None:
+        optimizers = all_optimizers(self._model)
+        for optimizer in optimizers:
+            if optimizer.built:
+                continue
+            if len(optimizers) == 1:
+                # Keras would do it within the first step, out of sight.
+                optimizer.build(self._model.trainable_variables)
+            else:
+                # Which weights are this one's only its first step tells.
+                internals.after_build(optimizer, self._extend)
+        self._extend()
+
+    def _extend(self) -> None:
+        if self._before is not None:
+            self._before.extend()

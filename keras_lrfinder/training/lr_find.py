@@ -18,7 +18,6 @@ from keras_lrfinder.training.fit_data import FitData
 from keras_lrfinder.training.keras_internals import first_epoch
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.loan import Progress
-from keras_lrfinder.training.optimizers import named_optimizers
 from keras_lrfinder.training.other_callbacks import harm
 from keras_lrfinder.training.probe_runs import Prober
 from keras_lrfinder.training.snapshot import check_model
@@ -109,8 +108,11 @@ def lr_find(
         start_lr, end_lr, steps=steps, verbose=verbose, **finder_kwargs
     )
     callbacks = _harmless(fit_kwargs.pop("callbacks", None), verbose)
-    optimizers = named_optimizers(model, finder_kwargs.get("optimizer"))
-    loan = Loan(model, optimizers, restore=finder_kwargs.get("restore", True))
+    loan = Loan(
+        model,
+        finder_kwargs.get("optimizer"),
+        restore=finder_kwargs.get("restore", True),
+    )
     monitor = finder_kwargs.get("monitor", "loss")
     loan.validation_loss = _validation_loss(validation, monitor)
     if validation is not None:

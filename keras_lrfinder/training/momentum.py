@@ -198,7 +198,7 @@ class OneCycleMomentum(keras.callbacks.Callback):
             return
         setattr(self._optimizer, self._attribute, self._own_momentum)
         if self._moving is not None:
-            del self._optimizer.get_config
+            vars(self._optimizer).pop("get_config", None)
         if self._train_function is not None:
             self._train_function.give_back()
         self._optimizer = self._moving = self._train_function = None

@@ -23,19 +23,35 @@ class RandomState:
     """
 
     def __init__(self) -> None:
-        self._python = random.getstate()
-        self._numpy = np.random.get_state()
-        self._keras = _keras_generator_state()
-        self._torch = _torch_state()
-        self._tensorflow = tensorflow_seeds()
+        self._states = _current()
 
     def restore(self) -> None:
         """Puts every generator back to where it was."""
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)
-        _restore_keras_generator(self._keras)
-        _restore_torch(self._torch)
-        restore_tensorflow_seeds(self._tensorflow)
+        python, numpy, of_keras, torch, tensorflow = self._states.values()
+        random.setstate(python)
+        np.random.set_state(numpy)
+        _restore_keras_generator(of_keras)
+        _restore_torch(torch)
+        restore_tensorflow_seeds(tensorflow)
+
+    def differences(self) -> list[str]:
+        """Returns which of them are elsewhere now."""
+        now = _current()
+        return [
+            name
+            for name, state in self._states.items()
+            if state is not None and _bits(now[name]) != _bits(state)
+        ]
+
+
+def _current() -> dict[str, Any]:
+    return {
+        "the random state of Python": random.getstate(),
+        "the random state of NumPy": np.random.get_state(),
+        "the random state of Keras": _keras_generator_state(),
+        "the random state of PyTorch": _torch_state(),
+        "the random state of TensorFlow": tensorflow_seeds(),
+    }
 
 
 def _keras_generator_state() -> Any:
@@ -73,3 +89,13 @@ def _restore_torch(state: Any) -> None:
     torch.set_rng_state(state[0])
     if state[1]:
         torch.cuda.set_rng_state_all(state[1])
+
+
+def _bits(state: Any) -> Any:
+    if isinstance(state, (tuple, list)):
+        return [_bits(part) for part in state]
+    return state.tobytes() if hasattr(state, "tobytes") else _plain(state)
+
+
+def _plain(state: Any) -> Any:
+    return state.tolist() if hasattr(state, "tolist") else state

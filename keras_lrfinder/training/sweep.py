@@ -183,7 +183,7 @@ class Sweep:
     def _check_first_step(self, scales_loss: bool) -> None:
         model = self._callback.model  # on JAX all variables come up to date
         check_falls(model, self._monitor)
-        self._check_copy()
+        self._check_function()
         if self._many and not scales_loss and not self._updates.advanced():
             raise ValueError(
                 "`optimizer` must be the one that trains. Received: one that "
@@ -194,22 +194,17 @@ class Sweep:
         if self._updates.per_call == 1:
             self.batch_size = self._batch_loss.batch_size()
 
-    def _check_copy(self) -> None:
+    def _check_function(self) -> None:
         function = self._loan.train_function
         ignored = function.is_installed and function.calls == self._calls
         # Whoever calls the hooks by hand trains nothing.
-        if self._loan.has_copy and not (ignored and self._updates.advanced()):
-            return
-        raise RuntimeError(
-            "the model trains by other means than its `train_function`, "
-            "which the range test had to replace to put everything back: "
-            + (
-                "call the model on one batch first, `model(x[:1])`. It has "
-                f"made one step, at a learning rate of {self._lr:g}"
-                if not self._loan.has_copy
-                else "compile it with a number for a learning rate"
+        if ignored and self._updates.advanced():
+            raise RuntimeError(
+                "the model trains by other means than its `train_function`, "
+                "which the range test had to replace: call the model on one "
+                "batch first, `model(x[:1])`, and compile it with a number "
+                "for a learning rate"
             )
-        )
 
     def _loss(self, logs: Mapping[str, Any] | None) -> float:
         value = (logs or {}).get(self._monitor)

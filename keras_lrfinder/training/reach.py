@@ -1,0 +1,279 @@
+"""Everything that a model reaches and training can change.
+
+The walk starts at the model and looks into whatever Keras, PyTorch modules
+and TensorFlow modules are made of: their attributes, lists and dictionaries,
+down to what holds numbers. What it finds is one of some kinds, and each kind
+knows how its state is saved, put back and compared.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import random
+import sys
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from keras_lrfinder.training import keras_internals as internals
+from keras_lrfinder.training.variables import host_copy
+
+Children = Iterable[tuple[str, Any]]
+
+_ATOMS = (type(None), bool, int, float, complex, str, bytes)
+_BOXES = (dict, list, set, collections.deque)
+# A larger array is data rather than state, and a copy would be dear.
+_LARGEST_ARRAY = 2**26
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """How one kind of thing is saved, put back and compared.
+
+    Attributes:
+        save: Function of the thing that returns its state.
+        put_back: Function of the thing and a state.
+        same: Function of two states.
+        is_number: Whether training moves it without anybody replacing it.
+        children: Function of the thing that returns what it reaches.
+    """
+
+    save: Callable[[Any], Any]
+    put_back: Callable[[Any, Any], None]
+    same: Callable[[Any, Any], bool]
+    is_number: bool = True
+    children: Callable[[Any], Children] = lambda value: ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """One thing that the model reaches.
+
+    Attributes:
+        path: String, how the walk came to it.
+        value: The thing itself.
+        kind: `Kind`.
+    """
+
+    path: str
+    value: Any
+    kind: Kind
+
+
+def reach(model: Any) -> list[Found]:
+    """Returns everything that `model` reaches, each thing once."""
+    found: dict[int, Found] = {}
+    # What is seen is kept, so that no id is used again during the walk.
+    seen: dict[int, Any] = {}
+    todo = [(type(model).__name__, model)]
+    while todo:
+        path, value = todo.pop()
+        if isinstance(value, _ATOMS) or id(value) in seen:
+            continue
+        seen[id(value)] = value
+        inner = internals.array_within(value)
+        if inner is not None:
+            seen[id(inner)] = inner
+        kind = _kind_of(value)
+        if kind is not None:
+            found[id(value)] = Found(path, value, kind)
+            todo += [(path + step, v) for step, v in kind.children(value)]
+        elif isinstance(value, tuple):
+            todo += [(f"{path}[{i}]", v) for i, v in enumerate(value)]
+    # Where a wrapped array was met before the variable that wraps it.
+    within = {id(internals.array_within(f.value)) for f in found.values()}
+    return [f for key, f in found.items() if key not in within]
+
+
+def _kind_of(value: Any) -> Kind | None:
+    if internals.is_tensorflow_wrapper(value):
+        return _WRAPPER
+    if internals.is_variable(value):
+        return _VARIABLE
+    if _is(value, "tensorflow", "Variable"):
+        return _RAW_VARIABLE
+    if _is(value, "torch", "Tensor"):
+        return _TENSOR
+    if isinstance(value, np.ndarray):
+        small = value.nbytes <= _LARGEST_ARRAY and value.flags.writeable
+        return _ARRAY if small and value.dtype != object else None
+    for kind, of in _GENERATORS.items():
+        if isinstance(value, kind):
+            return of
+    if _is(value, "torch", "Generator"):
+        return _TORCH_GENERATOR
+    if isinstance(value, _BOXES):
+        return _BOX
+    if _is_open(value):
+        return _OBJECT
+    return _FOREIGN if _is_foreign(value) else None
+
+
+def _is(value: Any, module: str, name: str) -> bool:
+    """Asks `isinstance` without importing the module."""
+    kind: Any = sys.modules.get(module)
+    for part in name.split("."):
+        kind = getattr(kind, part, None)
+    return isinstance(kind, type) and isinstance(value, kind)
+
+
+def _is_open(value: Any) -> bool:
+    return internals.is_part_of_keras(value) or (
+        _is(value, "torch", "nn.Module") or _is(value, "tensorflow", "Module")
+    )
+
+
+def _is_foreign(value: Any) -> bool:
+    # Of the user's own making: it may hold variables. Its attributes are its
+    # own business, as far as these are files, threads or counts of calls.
+    package = type(value).__module__.partition(".")[0]
+    if isinstance(value, type) or package in _WELL_KNOWN:
+        return False
+    return isinstance(getattr(value, "__dict__", None), dict)
+
+
+_WELL_KNOWN = {
+    "builtins",
+    "jax",
+    "jaxlib",
+    "keras",
+    "keras_lrfinder",
+    "numpy",
+    "tensorflow",
+    "torch",
+    "wrapt",
+    *sys.stdlib_module_names,
+} - {"__main__"}
+
+
+def _same_bits(a: Any, b: Any) -> bool:
+    return bool(a.dtype == b.dtype and a.tobytes() == b.tobytes())
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return repr(a) == repr(b)
+
+
+def _same_items(a: Any, b: Any) -> bool:
+    return len(a) == len(b) and all(
+        x is y or (isinstance(x, _ATOMS) and x == y) for x, y in zip(a, b)
+    )
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    return dict(vars(value))
+
+
+def _put_back_attributes(value: Any, saved: dict[str, Any]) -> None:
+    # Not by setattr: neither Keras, TensorFlow nor PyTorch is to take notice.
+    now = vars(value)
+    if now.keys() != saved.keys() or any(now[k] is not saved[k] for k in saved):
+        now.clear()
+        now.update(saved)
+
+
+def _same_attributes(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    return a.keys() == b.keys() and _same_items(
+        list(a.values()), [b[name] for name in a]
+    )
+
+
+def _attribute_children(value: Any) -> Children:
+    return [(f".{name}", v) for name, v in vars(value).items()]
+
+
+def _box_items(box: Any) -> list[Any]:
+    if isinstance(box, dict):
+        return [x for item in dict.items(box) for x in item]
+    # A set that was filled again has another order.
+    return sorted(box, key=id) if isinstance(box, set) else list(box)
+
+
+def _put_back_items(box: Any, saved: list[Any]) -> None:
+    if _same_items(_box_items(box), saved):
+        return
+    # By the plain type's methods: those of Keras's own lists track.
+    plain: Any = next(kind for kind in _BOXES if isinstance(box, kind))
+    plain.clear(box)
+    if plain is dict:
+        dict.update(box, zip(saved[::2], saved[1::2]))
+    elif plain is set:
+        set.update(box, saved)
+    else:
+        plain.extend(box, saved)
+
+
+def _box_children(box: Any) -> Children:
+    if isinstance(box, dict):
+        return [(f"[{key!r}]", value) for key, value in dict.items(box)]
+    return [(f"[{i}]", value) for i, value in enumerate(box)]
+
+
+def _put_back_array(array: Any, saved: Any) -> None:
+    array[...] = saved
+
+
+def _tensor_copy(tensor: Any) -> Any:
+    return tensor.detach().clone()
+
+
+def _put_back_tensor(tensor: Any, saved: Any) -> None:
+    tensor = tensor.detach()
+    if tensor.shape != saved.shape:
+        tensor.resize_(saved.shape)
+    tensor.copy_(saved)
+
+
+def _same_tensors(a: Any, b: Any) -> bool:
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    uint8 = sys.modules["torch"].uint8
+    bits = [t.cpu().contiguous().view(-1).view(uint8) for t in (a, b)]
+    return bool((bits[0] == bits[1]).all())
+
+
+_VARIABLE = Kind(
+    lambda v: host_copy(v), lambda v, saved: v.assign(saved), _same_bits
+)
+_RAW_VARIABLE = Kind(
+    lambda v: np.array(v.numpy()), lambda v, saved: v.assign(saved), _same_bits
+)
+_TENSOR = Kind(_tensor_copy, _put_back_tensor, _same_tensors)
+_ARRAY = Kind(np.copy, _put_back_array, _same_bits)
+_GENERATORS = {
+    random.Random: Kind(
+        lambda g: g.getstate(), lambda g, s: g.setstate(s), _equal
+    ),
+    np.random.Generator: Kind(
+        lambda g: g.bit_generator.state,
+        lambda g, s: setattr(g.bit_generator, "state", s),
+        _equal,
+    ),
+    np.random.RandomState: Kind(
+        lambda g: g.get_state(), lambda g, s: g.set_state(s), _equal
+    ),
+}
+_TORCH_GENERATOR = Kind(
+    lambda g: g.get_state(), lambda g, s: g.set_state(s), _same_tensors
+)
+_OBJECT = Kind(
+    _attributes,
+    _put_back_attributes,
+    _same_attributes,
+    is_number=False,
+    children=_attribute_children,
+)
+_FOREIGN = dataclasses.replace(_OBJECT, put_back=lambda value, saved: None)
+_WRAPPER = dataclasses.replace(
+    _OBJECT, children=internals.tensorflow_wrapper_children
+)
+_BOX = Kind(
+    _box_items,
+    _put_back_items,
+    _same_items,
+    is_number=False,
+    children=_box_children,
+)
