@@ -13,7 +13,7 @@ from keras_lrfinder.analysis.search import Ladder
 from keras_lrfinder.analysis.search import answer
 
 # Ramp and trials agree within so many decades.
-_AGREE = 0.5
+_AGREE = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,5 +50,5 @@ def answered(
         constants,
     )
     agree = abs(found.reading - centre) <= _AGREE
-    sure = seen.fell and seen.rose and agree and not found.end
+    sure = seen.fell and seen.rose and agree
     return Answer(decades, bool(sure), found.steps)
