@@ -122,7 +122,10 @@ def centres(some: Sequence[Case]) -> dict[str, tuple[float, float, float]]:
             total, offset = 0.0, 0.0
             for target in TARGETS[:4]:
                 row = np.mean(
-                    [table(part, target, slope * (m - middle), grid) for m in marks],
+                    [
+                        table(part, target, slope * (m - middle), grid)
+                        for m in marks
+                    ],
                     axis=0,
                 )
                 total += row.min()

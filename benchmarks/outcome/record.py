@@ -47,9 +47,7 @@ def rows(lrs: np.ndarray, shape: np.ndarray) -> np.ndarray:
 def scout(trainer: Trainer) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Both range tests, and where to lay the grid."""
     middle = trainer.optimizer.center
-    coarse = 10.0 ** np.linspace(
-        middle - 3.0, middle + 3.0, ROWS - len(RAMPS)
-    )
+    coarse = 10.0 ** np.linspace(middle - 3.0, middle + 3.0, ROWS - len(RAMPS))
     table = np.concatenate(
         [
             [paths.ramp(n, SCOUT) for n in RAMPS],

@@ -177,7 +177,9 @@ class Cell:
         path = np.array([before, *test.T[:until]])
         path = np.fmin(path, before[None]).mean(1)
         row = self.row(target)
-        ends = np.interp(np.log10(lr), self.x, row, before.mean(), before.mean())
+        ends = np.interp(
+            np.log10(lr), self.x, row, before.mean(), before.mean()
+        )
         path = np.minimum.accumulate(path)
         steps = np.array([0, *LONG[:until]], float)
         reached = np.interp(-ends, -path, steps)

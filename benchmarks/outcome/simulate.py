@@ -60,7 +60,9 @@ def trial(cell: Cell, seed: int, lr: float, until: int) -> Trial:
     first = kept - max(kept // 4, 10)
     losses = cell.arrays["losses"][seed, place, first:kept]
     held = cell.arrays["reserved"][seed, place, SHORT.index(until)]
-    return Trial(float(10.0 ** cell.x[place]), until, losses.mean(), float(held))
+    return Trial(
+        float(10.0 ** cell.x[place]), until, losses.mean(), float(held)
+    )
 
 
 def run(cell: Cell, seed: int, plan: Ladder, centre: float) -> Found:

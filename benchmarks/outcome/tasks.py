@@ -145,9 +145,7 @@ def transformer() -> Problem:
         x = nets.layer_norm(p, "last", nets.block(p, "block", x))
         return nets.dense(p, "out", x.mean(1))
 
-    return classifier(
-        x, y, 5_000, sizes, forward, layer_norms=layer_norms
-    )
+    return classifier(x, y, 5_000, sizes, forward, layer_norms=layer_norms)
 
 
 def vision() -> Problem:
@@ -163,9 +161,7 @@ def vision() -> Problem:
         x = nets.layer_norm(p, "last", nets.block(p, "block", x))
         return nets.dense(p, "out", x.mean(1))
 
-    return classifier(
-        x, y, 1_024, sizes, forward, layer_norms=layer_norms
-    )
+    return classifier(x, y, 1_024, sizes, forward, layer_norms=layer_norms)
 
 
 def tabular() -> Problem:

@@ -25,9 +25,7 @@ def reached(cell: Cell, seed: int, x: float, steps: int) -> float:
     row = cell.arrays["reserved"][seed, :, SHORT.index(steps)]
     row = np.where(row < before, row, before)
     lower, upper = cell.x[0] - 1, cell.x[-1] + 0.05
-    return float(
-        np.interp(x, [lower, *cell.x, upper], [before, *row, before])
-    )
+    return float(np.interp(x, [lower, *cell.x, upper], [before, *row, before]))
 
 
 def _generator(cell: Cell, seed: int, *more: object) -> np.random.Generator:
@@ -60,9 +58,13 @@ def hyperband(cell: Cell, seed: int, total: int) -> float:
             draws.sort(key=lambda x: reached(cell, seed, x, rung))
             # A longer trial is trusted more than a shorter one.
             score = (-rung, reached(cell, seed, draws[0], rung))
-            best = min(best, (score, draws[0])) if best[0] != math.inf else (
-                score,
-                draws[0],
+            best = (
+                min(best, (score, draws[0]))
+                if best[0] != math.inf
+                else (
+                    score,
+                    draws[0],
+                )
             )
             draws = draws[: max(len(draws) // 3, 1)]
         bracket += 1

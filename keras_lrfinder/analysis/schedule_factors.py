@@ -20,7 +20,56 @@ _LENGTHS = (500, 2000)
 Factors = dict[str, dict[str, float]]
 
 # FACTORS[kind]["one_cycle 2000"]: decades. "constant 500" is zero.
-FACTORS: Factors = {}
+FACTORS: Factors = {
+    "sgd": {
+        "constant 2000": -0.3,
+        "one_cycle 500": 0.35,
+        "cosine 500": 0.35,
+        "triangular 500": 0.35,
+        "one_cycle 2000": 0.2,
+        "cosine 2000": 0.2,
+    },
+    "momentum": {
+        "constant 2000": -0.2,
+        "one_cycle 500": 0.45,
+        "cosine 500": 0.45,
+        "triangular 500": 0.4,
+        "one_cycle 2000": 0.15,
+        "cosine 2000": 0.15,
+    },
+    "adam": {
+        "constant 2000": -0.15,
+        "one_cycle 500": 0.5,
+        "cosine 500": 0.55,
+        "triangular 500": 0.4,
+        "one_cycle 2000": 0.2,
+        "cosine 2000": 0.35,
+    },
+    "lion": {
+        "constant 2000": -0.55,
+        "one_cycle 500": 0.3,
+        "cosine 500": 0.4,
+        "triangular 500": 0.2,
+        "one_cycle 2000": -0.25,
+        "cosine 2000": -0.25,
+    },
+    "muon": {
+        "constant 2000": -0.3,
+        "one_cycle 500": 0.4,
+        "cosine 500": 0.4,
+        "triangular 500": 0.2,
+        "one_cycle 2000": 0.05,
+        "cosine 2000": 0.05,
+    },
+    "adafactor": {
+        "constant 2000": -0.1,
+        "one_cycle 500": 0.5,
+        "cosine 500": 0.5,
+        "triangular 500": 0.15,
+        "one_cycle 2000": 0.15,
+        "cosine 2000": 0.25,
+    },
+}
 
 
 def kind_of(optimizer: str, momentum: float = 0.0) -> tuple[str, bool]:

@@ -4,7 +4,7 @@ Pure; the caller trains:
 
 ```
 before = ...                    # held-out loss of the restored state
-centre = ramp_centre(curve, kind)
+centre = ramp_centre(curve, CONSTANTS.ramp[kind])
 plan, trials = ladder(budget), []
 while todo := next_trials(plan, centre, trials, before):
     # Each of `todo` is (lr, until): from the restored state, or from where
@@ -30,10 +30,12 @@ import numpy as np
 
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.landmarks import landmarks
+from keras_lrfinder.analysis.schedule_factors import FACTORS
 from keras_lrfinder.analysis.schedule_factors import Factors
 from keras_lrfinder.analysis.schedule_factors import shift
 
 __all__ = [
+    "CONSTANTS",
     "LADDERS",
     "Constants",
     "Ladder",
@@ -110,6 +112,59 @@ class Constants:
     reach: dict[str, tuple[float, float]]
 
 
+CONSTANTS = Constants(
+    ramp={
+        "sgd": (0.625, -0.019, -0.75),
+        "momentum": (0.625, -0.272, -1.6),
+        "adam": (0.5, -0.531, -2.0),
+        "lion": (0.5, -1.023, -2.75),
+        "muon": (0.5, -0.263, -2.2),
+        "adafactor": (0.75, 0.806, -0.95),
+    },
+    reading={
+        "ramp": {
+            "sgd": (1.0, 0.05),
+            "momentum": (1.0, 0.0),
+            "adam": (1.0, 0.05),
+            "lion": (1.0, 0.0),
+            "muon": (1.0, 0.05),
+            "adafactor": (1.0, -0.05),
+        },
+        "300": {
+            "sgd": (0.6, -0.1),
+            "momentum": (0.8, -0.3),
+            "adam": (0.6, -0.3),
+            "lion": (0.3, -0.2),
+            "muon": (0.5, -0.3),
+            "adafactor": (0.6, -0.35),
+        },
+        "1200": {
+            "sgd": (0.8, -0.05),
+            "momentum": (0.9, -0.15),
+            "adam": (0.7, -0.1),
+            "lion": (0.6, -0.2),
+            "muon": (0.5, -0.15),
+            "adafactor": (0.6, -0.15),
+        },
+        "grid": {
+            "sgd": (1.0, 0.05),
+            "momentum": (1.0, -0.1),
+            "adam": (1.0, -0.1),
+            "lion": (1.0, -0.15),
+            "muon": (1.0, -0.2),
+            "adafactor": (0.7, -0.1),
+        },
+    },
+    factors=FACTORS,
+    reach={
+        "ramp": (1.04, 0.89),
+        "300": (0.93, 0.88),
+        "1200": (0.7, 0.8),
+        "grid": (0.69, 0.79),
+    },
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Trial:
     """What training at one learning rate had reached by step `until`.
@@ -182,9 +237,7 @@ def reading(
     return float(weights @ np.log10([t.lr for t in last]) / weights.sum())
 
 
-def at_end(
-    plan: Ladder, trials: Sequence[Trial], before: float
-) -> bool:
+def at_end(plan: Ladder, trials: Sequence[Trial], before: float) -> bool:
     """Returns whether the first rung's best lies at an end of it."""
     if not trials:
         return False
@@ -200,7 +253,7 @@ def answer(
     found: float,
     schedule: str,
     steps: int,
-    constants: Constants,
+    constants: Constants = CONSTANTS,
 ) -> float:
     """Returns log10 of the LR, for a schedule its peak, to train with.
 
