@@ -63,7 +63,7 @@ class Case:
     excess: dict[Target, Vector]
 
     def at(self, target: Target, x: Vector) -> Vector:
-        """log excess at log10(LR) `x`."""
+        """Log excess at log10(LR) `x`."""
         place = np.round((x - FINE[0]) / 0.025).astype(int)
         return self.excess[target][np.clip(place, 0, len(FINE) - 1)]
 
@@ -187,7 +187,7 @@ def _factors(some, kinds, mixed):
 
 def _readings(some, kinds, mixed, factors):
     """By kind the weight and offset that are best over all targets."""
-    total = {kind: 0.0 for kind in KINDS}
+    total = dict.fromkeys(KINDS, 0.0)
     for target in TARGETS[:4]:
         move = np.array([factors[k].get(str(target), 0.0) for k in kinds])
         tables = by_kind(some, mixed + move[:, None], target, kinds)

@@ -74,7 +74,6 @@ class Trainer:
 
     def start(self, seeds: Sequence[int], rows: int):
         """The state before training: per seed its weights, once per row."""
-
         params, stats = _started(self.task.make, tuple(seeds), rows)
         init = jax.vmap(jax.vmap(self.optimizer.init))
         slots = jax.eval_shape(init, params)

@@ -124,7 +124,7 @@ class Cell:
 
     @functools.cache
     def excesses(self, target: Target) -> Vector:
-        """log of each grid LR's loss over that of the best."""
+        """Log of each grid LR's loss over that of the best."""
         row = self.row(target)
         if self.task in SIGNED:
             fall = self.arrays["test_before"].mean() - row.min()
@@ -133,7 +133,7 @@ class Cell:
 
     @functools.cache
     def worst(self, target: Target) -> float:
-        """log excess of not training."""
+        """Log excess of not training."""
         before = self.arrays["test_before"].mean()
         row = self.row(target)
         if self.task in SIGNED:
@@ -141,7 +141,7 @@ class Cell:
         return float(np.log(before / row.min()))
 
     def excess(self, lr: float, target: Target) -> float:
-        """log excess of any LR: linear in log(LR) between grid points.
+        """Log excess of any LR: linear in log(LR) between grid points.
 
         A decade below the grid, and just above it, an LR counts as not
         training.

@@ -120,8 +120,8 @@ def cnn_norm() -> Problem:
 def residual() -> Problem:
     """Four residual blocks with batch normalisation."""
     x, y = sources.small_mnist()
-    norms = {name: 20 for name in "abcd"}
-    sizes = {"in": (49, 20), **{n: (20, 20) for n in norms}, "out": (20, 10)}
+    norms = dict.fromkeys("abcd", 20)
+    sizes = {"in": (49, 20), **dict.fromkeys(norms, (20, 20)), "out": (20, 10)}
 
     def forward(p, stats, x, key, train, new):
         x = nets.dense(p, "in", x.reshape(-1, 49))
