@@ -1,0 +1,1 @@
+"""What a suggested learning rate ends with: excess loss and time lost."""

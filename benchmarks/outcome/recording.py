@@ -1,0 +1,231 @@
+"""What was recorded, read back: `Cell`, and what each LR ends with."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.outcome.optimizers import OPTIMIZERS
+from benchmarks.outcome.paths import RAMP
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.range_test import RangeTest
+from keras_lrfinder.analysis.range_test import ramp_lrs
+
+Vector = NDArray[np.float64]
+
+RESULTS = Path(__file__).with_name("results")
+RAMPS = (100, 60)
+SHORT = (10, 20, 40, 60, 80, 120, 160, 240, 320, 400, 500)
+LONG = (*SHORT, 700, 1000, 1400, 2000)
+# Losses that may be zero or negative: compared by difference, not by ratio.
+SIGNED = ("density",)
+# Families of the tasks, and those that no constant saw.
+FAMILIES = {
+    "mlp_digits": "dense",
+    "softmax_digits": "dense",
+    "fourier": "fourier",
+    "contrastive": "contrastive",
+    "tabular": "tabular",
+    "language": "language",
+    "density": "density",
+    "cnn_norm": "convolution",
+    "residual": "residual",
+    "finetuning": "finetuning",
+    "transformer": "transformer",
+    "physics": "physics",
+    "denoising": "denoising",
+    "graph": "graph",
+    "noisy_digits": "noise",
+    "vision": "vision",
+}
+UNSEEN = ("physics", "denoising", "graph", "noise", "vision")
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The training that follows: its schedule and its length."""
+
+    schedule: str
+    steps: int
+
+    def __str__(self) -> str:
+        return f"{self.schedule} {self.steps}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cell:
+    """What was recorded of one task with one optimizer.
+
+    Attributes:
+        task, optimizer: Names.
+        arrays: As `record` wrote them.
+    """
+
+    task: str
+    optimizer: str
+    arrays: dict[str, Vector]
+
+    @property
+    def family(self) -> str:
+        """The task's family."""
+        return FAMILIES[self.task]
+
+    @property
+    def name(self) -> str:
+        """Task and optimizer."""
+        return f"{self.task}-{self.optimizer}"
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds were searched with."""
+        return len(self.arrays["ramps"])
+
+    @functools.cached_property
+    def x(self) -> Vector:
+        """log10 of the grid's learning rates."""
+        return np.log10(self.arrays["grid"])
+
+    @property
+    def default_lr(self) -> float:
+        """Keras's default, which a refusal is charged."""
+        return OPTIMIZERS[self.optimizer].default
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one pass."""
+        return int(self.arrays["steps_per_epoch"])
+
+    def targets(self) -> list[Target]:
+        """The trainings that were recorded."""
+        found = [Target("constant", 500), Target("constant", 2000)]
+        for key in self.arrays:
+            schedule, _, steps = key.rpartition("_")
+            if schedule in ("cosine", "one_cycle", "triangular"):
+                found.append(Target(schedule, int(steps)))
+        return found
+
+    def row(self, target: Target) -> Vector:
+        """Mean loss that each grid LR ends with, over the judging seeds.
+
+        What is not finite, or worse than not training, counts as the loss
+        before training.
+        """
+        if target.schedule == "constant":
+            place = LONG.index(target.steps)
+            test = self.arrays["constant_2000"][..., place]
+        else:
+            test = self.arrays[f"{target.schedule}_{target.steps}"][..., -1]
+        before = self.arrays["test_before"][:, None]
+        return np.where(test < before, test, before).mean(0)
+
+    @functools.cache
+    def excesses(self, target: Target) -> Vector:
+        """Log of each grid LR's loss over that of the best."""
+        row = self.row(target)
+        if self.task in SIGNED:
+            fall = self.arrays["test_before"].mean() - row.min()
+            return np.log1p((row - row.min()) / max(fall, 1e-9))
+        return np.log(row / row.min())
+
+    @functools.cache
+    def worst(self, target: Target) -> float:
+        """Log excess of not training."""
+        before = self.arrays["test_before"].mean()
+        row = self.row(target)
+        if self.task in SIGNED:
+            return float(np.log(2.0))
+        return float(np.log(before / row.min()))
+
+    def excess(self, lr: float, target: Target) -> float:
+        """Log excess of any LR: linear in log(LR) between grid points.
+
+        A decade below the grid, and just above it, an LR counts as not
+        training.
+        """
+        worst = self.worst(target)
+        return float(
+            np.interp(
+                np.log10(lr),
+                [self.x[0] - 1, *self.x, self.x[-1] + 0.05],
+                [worst, *self.excesses(target), worst],
+            )
+        )
+
+    def best(self, target: Target) -> float:
+        """log10 of the grid's best LR."""
+        return float(self.x[self.excesses(target).argmin()])
+
+    def good(self, target: Target, within: float = 0.05) -> tuple[float, float]:
+        """log10 of the ends of the grid LRs within 5 % of the best."""
+        fine = self.x[self.excesses(target) <= np.log1p(within)]
+        return float(fine.min()), float(fine.max())
+
+    def lost_time(self, lr: float, target: Target) -> float:
+        """Share of its steps that the best LR would have saved.
+
+        The best LR's run reaches the loss that `lr` ends with after some of
+        its steps; the rest is the time lost. Constant LR only.
+        """
+        best = int(self.excesses(target).argmin())
+        test = self.arrays["constant_2000"][:, best]
+        before = self.arrays["test_before"]
+        until = LONG.index(target.steps) + 1
+        path = np.array([before, *test.T[:until]])
+        path = np.fmin(path, before[None]).mean(1)
+        row = self.row(target)
+        ends = np.interp(
+            np.log10(lr), self.x, row, before.mean(), before.mean()
+        )
+        path = np.minimum.accumulate(path)
+        steps = np.array([0, *LONG[:until]], float)
+        reached = np.interp(-ends, -path, steps)
+        return float(1.0 - reached / target.steps)
+
+    def ramp(self, seed: int, which: int = 0) -> tuple[Vector, Vector]:
+        """Learning rates and raw losses of a whole ramp; nothing stopped."""
+        steps = RAMPS[which]
+        losses = self.arrays["ramps"][seed, which, :steps]
+        return ramp_lrs(*RAMP, steps), losses.astype("float64")
+
+    @functools.cache
+    def curve(self, seed: int, which: int = 0) -> Curve:
+        """The curve as a range test with the usual stop leaves it."""
+        steps = RAMPS[which]
+        kind, settings = OPTIMIZERS[self.optimizer].keras
+        test = RangeTest(
+            *RAMP, steps, optimizer=kind.lower(), hyperparameters=settings
+        )
+        for loss in self.arrays["ramps"][seed, which, :steps].tolist():
+            if not test.record(loss):
+                break
+        return dataclasses.replace(
+            test.curve,
+            steps_per_epoch=self.steps_per_epoch,
+            batch_size=int(self.arrays["batch"]),
+        )
+
+
+def load(results: Path = RESULTS, *, unseen: bool) -> list[Cell]:
+    """Every recorded cell of the seen, or of the unseen, families."""
+    cells = []
+    for path in sorted(results.glob("*.npz")):
+        if path.stem.endswith(".more"):
+            continue
+        task, optimizer = path.stem.split("-")
+        if (FAMILIES[task] in UNSEEN) != unseen:
+            continue
+        arrays = _arrays(path)
+        longer = path.with_suffix(".more.npz")
+        if longer.exists():
+            arrays |= _arrays(longer)
+        cells.append(Cell(task, optimizer, arrays))
+    return cells
+
+
+def _arrays(path: Path) -> dict[str, Vector]:
+    with np.load(path) as file:
+        return {name: file[name].astype("float64") for name in file.files}

@@ -1,0 +1,102 @@
+"""The outcome benchmark: its loop against Keras, its figures by hand."""
+
+import keras
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax")
+
+from benchmarks.outcome import paths
+from benchmarks.outcome.optimizers import OPTIMIZERS
+from keras_lrfinder import OneCycle
+from keras_lrfinder import Triangular
+
+STEPS = 20
+
+
+def keras_optimizer(name, lr):
+    """Keras's own optimizer of that name."""
+    kind, arguments = OPTIMIZERS[name].keras
+    return getattr(keras.optimizers, kind)(learning_rate=lr, **arguments)
+
+
+def small_model():
+    """An embedding, a matrix, biases: all that Muon treats unlike."""
+    return keras.Sequential(
+        [
+            keras.Input((3,), dtype="int32"),
+            keras.layers.Embedding(6, 4),
+            keras.layers.Flatten(),
+            keras.layers.Dense(5, "tanh"),
+            keras.layers.Dense(2),
+        ]
+    )
+
+
+def pure_loss(params, x, y):
+    """The same network and loss in plain JAX."""
+    z = params["embedding"][x].reshape(len(x), -1)
+    z = jax.numpy.tanh(z @ params["a_kernel"] + params["a_bias"])
+    z = z @ params["b_kernel"] + params["b_bias"]
+    return jax.numpy.mean((z - y) ** 2)
+
+
+@pytest.mark.backend("jax")
+@pytest.mark.keras("3.10")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizer_ends_with_the_weights_of_keras(name):
+    """Twenty steps from the same weights end where Keras's own end."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 6, (STEPS, 8, 3))
+    y = rng.normal(size=(STEPS, 8, 2)).astype("float32")
+    model = small_model()
+    names = ["embedding", "a_kernel", "a_bias", "b_kernel", "b_bias"]
+    params = {
+        n: jax.numpy.array(v.numpy())
+        for n, v in zip(names, model.trainable_variables)
+    }
+    lr = 0.03
+    model.compile(keras_optimizer(name, lr), "mse")
+    ours = OPTIMIZERS[name]
+    slots = ours.init(params)
+    update = jax.jit(ours.update)
+    for step in range(STEPS):
+        model.train_on_batch(x[step], y[step])
+        grads = jax.grad(pure_loss)(params, x[step], y[step])
+        params, slots = update(params, grads, slots, step, lr)
+    for n, v in zip(names, model.trainable_variables):
+        expected = np.asarray(v.numpy())
+        size = np.abs(expected).max()
+        np.testing.assert_allclose(params[n], expected, atol=1e-4 * size)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_default_learning_rate_is_that_of_keras(name):
+    """What a refusal is charged is Keras's default."""
+    kind, arguments = OPTIMIZERS[name].keras
+    optimizer = getattr(keras.optimizers, kind, None)
+    if optimizer is None:
+        pytest.skip(f"this Keras has no {kind}")
+    expected = float(optimizer(**arguments).learning_rate)
+    assert OPTIMIZERS[name].default == pytest.approx(expected)
+
+
+def test_one_cycle_is_the_schedule_of_the_package():
+    """The path recorded is `OneCycle` with its defaults."""
+    schedule = OneCycle(1.0, 50)
+    expected = [float(schedule(step)) for step in range(50)]
+    np.testing.assert_allclose(paths.one_cycle(50), expected, rtol=1e-5)
+
+
+def test_triangular_is_the_schedule_of_the_package():
+    """The path recorded is `Triangular`, base a fourth, two cycles."""
+    schedule = Triangular(0.25, 1.0, 25)
+    expected = [float(schedule(step)) for step in range(100)]
+    np.testing.assert_allclose(paths.triangular(100), expected, rtol=1e-5)
+
+
+def test_cosine_warms_up_and_ends_near_zero():
+    """A twentieth up to the peak, then down to almost nothing."""
+    path = paths.cosine(500)
+    assert path.argmax() == 25 and path.max() == 1.0
+    assert path[0] < 0.05 and path[-1] < 1e-4
