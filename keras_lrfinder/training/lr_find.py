@@ -178,7 +178,8 @@ class _Job:
         batches = PROBE_STEPS * self._per_update
         replay = self._data.replay(batches, self._batch_size)
         if replay is None:
-            finder.conclude((), _unprobed(finder.suggestion))
+            why = self._data.why_not
+            finder.conclude((), _unprobed(finder.suggestion, why))
             return
         given = ("class_weight",)
         prober = Prober(
@@ -198,12 +199,9 @@ class _Job:
         self._finder.run_in(None)
 
 
-def _unprobed(suggestion: Suggestion) -> Suggestion:
-    why = (
-        "not probed, as the data cannot be read twice or its batches are too "
-        "large to be kept"
-    )
-    return dataclasses.replace(suggestion, reason=f"{suggestion.reason}; {why}")
+def _unprobed(suggestion: Suggestion, why: str) -> Suggestion:
+    reason = f"{suggestion.reason}; not probed, as {why}"
+    return dataclasses.replace(suggestion, reason=reason)
 
 
 def _sort_arguments(
