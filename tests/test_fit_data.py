@@ -284,6 +284,14 @@ def test_samples_trained_on_are_named(kind):
     assert len(trained_on) >= min(replay.rows_held_out, 20)
 
 
+@kinds
+def test_inputs_of_some_batches_are_given(kind):
+    """Those of the first batches that a probe trains on, in their order."""
+    replay = replayed(kind(100))
+    inputs = [n for x in replay.inputs(3) for n in numbers(x)]
+    assert inputs == seen(replay.train)[: 3 * SIZE]
+
+
 @pytest.mark.parametrize("endless", [False, True])
 def test_a_generator_gives_no_more_than_the_ramp_takes(endless):
     """Neither ramp nor replay takes a batch beyond."""

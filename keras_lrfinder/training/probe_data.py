@@ -8,6 +8,8 @@ samples that they do: both without dropout and with the same statistics.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -74,6 +76,25 @@ class Replay:
     repeated: int = 0
     rows_held_out: int = 0
     why_not: str = ""
+
+    def inputs(self, batches: int) -> Iterator[Any]:
+        """Yields the inputs of the first batches of `train`.
+
+        For what is to be taken anew from data, as the statistics of
+        BatchNormalization.
+        """
+        x = batches_of = self.train["x"]
+        if "batch_size" in self.train:
+            rows = Rows.of((x, None, None))
+            assert rows is not None
+            size = self.train["batch_size"]
+            for begin in range(0, min(batches * size, rows.count), size):
+                yield rows.take(slice(begin, begin + size)).values[0]
+            return
+        if isinstance(x, keras.utils.PyDataset):
+            batches_of = (x[index] for index in range(len(x)))
+        for batch in itertools.islice(batches_of, batches):
+            yield keras.utils.unpack_x_y_sample_weight(batch)[0]
 
 
 def replay_of(
