@@ -6,10 +6,10 @@ import pytest
 
 jax = pytest.importorskip("jax")
 
-from benchmarks.outcome import paths
-from benchmarks.outcome.optimizers import OPTIMIZERS
-from keras_lrfinder import OneCycle
-from keras_lrfinder import Triangular
+from benchmarks.outcome import paths  # noqa: E402
+from benchmarks.outcome.optimizers import OPTIMIZERS  # noqa: E402
+from keras_lrfinder import OneCycle  # noqa: E402
+from keras_lrfinder import Triangular  # noqa: E402
 
 STEPS = 20
 
@@ -98,5 +98,7 @@ def test_triangular_is_the_schedule_of_the_package():
 def test_cosine_warms_up_and_ends_near_zero():
     """A twentieth up to the peak, then down to almost nothing."""
     path = paths.cosine(500)
-    assert path.argmax() == 25 and path.max() == 1.0
-    assert path[0] < 0.05 and path[-1] < 1e-4
+    assert path.argmax() == 25
+    assert path.max() == 1.0
+    assert path[0] < 0.05
+    assert path[-1] < 1e-4

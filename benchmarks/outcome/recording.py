@@ -122,7 +122,7 @@ class Cell:
         before = self.arrays["test_before"][:, None]
         return np.where(test < before, test, before).mean(0)
 
-    @functools.cache
+    @functools.cache  # noqa: B019  (recordings live as long as the process)
     def excesses(self, target: Target) -> Vector:
         """Log of each grid LR's loss over that of the best."""
         row = self.row(target)
@@ -131,7 +131,7 @@ class Cell:
             return np.log1p((row - row.min()) / max(fall, 1e-9))
         return np.log(row / row.min())
 
-    @functools.cache
+    @functools.cache  # noqa: B019  (recordings live as long as the process)
     def worst(self, target: Target) -> float:
         """Log excess of not training."""
         before = self.arrays["test_before"].mean()
@@ -191,7 +191,7 @@ class Cell:
         losses = self.arrays["ramps"][seed, which, :steps]
         return ramp_lrs(*RAMP, steps), losses.astype("float64")
 
-    @functools.cache
+    @functools.cache  # noqa: B019  (recordings live as long as the process)
     def curve(self, seed: int, which: int = 0) -> Curve:
         """The curve as a range test with the usual stop leaves it."""
         steps = RAMPS[which]

@@ -257,7 +257,8 @@ def main() -> None:
             for t in fit.TARGETS[:4]
         ]
         print(
-            f"- {optimizer}: x{np.exp(each[0]):.3f}, x{np.exp(np.mean(each)):.3f}"
+            f"- {optimizer}: x{np.exp(each[0]):.3f}, "
+            f"x{np.exp(np.mean(each)):.3f}"
         )
     print("\n" + confidence(cells, constants, left_out))
     if args.unseen:

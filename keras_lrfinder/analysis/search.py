@@ -262,7 +262,8 @@ def answer(
         name: The ladder's.
         centre: log10 of the ramp's LR.
         found: What `reading` returned.
-        schedule, steps: The training that follows.
+        schedule: String, that of the training that follows.
+        steps: Integer, its length.
         constants: What was fitted.
     """
     weight, offset = constants.reading[name][kind]

@@ -118,20 +118,31 @@ def lr_find(
     if validation is not None:
         fit_kwargs.setdefault("validation_data", validation)
     job = _Job(model, loan, finder, fit_kwargs, steps, monitor, verbose)
-    # Probes correct the package's own rule; another one was asked for its
-    # own answer. And they need the model as it was before the ramp.
-    own_rule = finder_kwargs.get("rule", "default") == "default"
+    why_not = _why_no_probes(finder_kwargs)
     found: tuple[Any, ...] = ()
     with loan:
         loan.one_step_per_call()
-        if probe and own_rule and finder_kwargs.get("restore", True):
+        if probe and not why_not:
             job.keep_batches()
             job.run_ramp(callbacks)
             found = job.run_probes()
         else:
             job.run_ramp(callbacks)
+    if probe and why_not and finder.suggestion.lr is not None:
+        found = (), _unprobed(finder.suggestion, why_not)
     conclude(finder, *found)
     return finder
+
+
+def _why_no_probes(finder_kwargs: dict[str, Any]) -> str:
+    """Returns why probes have no place after a ramp, or an empty string."""
+    rule = finder_kwargs.get("rule", "default")
+    if rule != "default":
+        # Probes correct the package's own rule.
+        return f"{rule=} was asked for its own answer"
+    if not finder_kwargs.get("restore", True):
+        return "restore=False keeps what the ramp has trained"
+    return ""
 
 
 class _Job:
@@ -186,7 +197,7 @@ class _Job:
         batches = PROBE_STEPS * self._per_update
         replay = self._data.replay(batches, self._batch_size)
         if replay is None:
-            return (), _unprobed(finder.suggestion)
+            return (), _unprobed(finder.suggestion, self._data.why_not)
         given = ("class_weight",)
         prober = Prober(
             self._model,
@@ -199,12 +210,9 @@ class _Job:
         return prober.run(finder.curve, finder.suggestion)
 
 
-def _unprobed(suggestion: Suggestion) -> Suggestion:
-    why = (
-        "not probed, as the data cannot be read twice or its batches are too "
-        "large to be kept"
-    )
-    return dataclasses.replace(suggestion, reason=f"{suggestion.reason}; {why}")
+def _unprobed(suggestion: Suggestion, why: str) -> Suggestion:
+    reason = f"{suggestion.reason}; not probed, as {why}"
+    return dataclasses.replace(suggestion, reason=reason)
 
 
 def _sort_arguments(

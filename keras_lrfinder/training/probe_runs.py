@@ -15,6 +15,7 @@ from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.probes import decide
 from keras_lrfinder.analysis.probes import next_lr
 from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.training.keras_internals import is_overridden
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.loan import Progress
 from keras_lrfinder.training.probe_data import Replay
@@ -25,6 +26,16 @@ from keras_lrfinder.training.updates import Updates
 
 __all__ = ["Prober"]
 
+# Custom models need not be able to evaluate: what they lose is a check, and
+# the suggestion says so. What anybody else raises there is theirs.
+_STEPS = ("train_step", "test_step", "call", "compute_loss")
+_CANNOT_EVALUATE = (
+    AttributeError,
+    KeyError,
+    NotImplementedError,
+    TypeError,
+    ValueError,
+)
 # The fit is stopped from within; at worst an epoch is one batch.
 _MOST_EPOCHS = 64 * PROBE_STEPS
 
@@ -109,11 +120,11 @@ class Prober:
                 **self._replay.held_out, verbose=0, return_dict=True
             )
             return float(logs[self._monitor])
-        except Exception:
-            # Custom models need not be able to evaluate. What they lose is
-            # a check, and the suggestion says so. On JAX what fails there
-            # leaves the model's variables empty.
+        except _CANNOT_EVALUATE:
+            # On JAX what fails there leaves the model's variables empty.
             self._loan.rewind()
+            if not is_overridden(self._model, _STEPS):
+                raise
             return None
 
 
