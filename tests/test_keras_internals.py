@@ -51,7 +51,7 @@ def test_learning_rate_of(rate):
     """It is the object itself: the schedule, the function, the variable."""
     held = internals.learning_rate_of(keras.optimizers.SGD(rate))
 
-    assert held is rate or isinstance(held, keras.Variable)
+    assert held is rate or isinstance(rate, float)
     assert isinstance(rate, float) == hasattr(held, "assign")
 
 
@@ -439,6 +439,8 @@ def private_names(path):
 
 OWN = ("self", "cls")
 ASKING = ("getattr", "hasattr", "setattr", "delattr")
+# Of named tuples, where Python documents them.
+PYTHONS = {"_asdict", "_fields", "_make", "_replace"}
 
 
 def ours():
@@ -467,7 +469,7 @@ def test_private_names_are_touched_in_one_file_only(path):
     foreign = {n for n in private_names(path) if n.startswith("_")}
     pythons = {name for name in foreign if name.endswith("__")}
 
-    assert foreign - pythons - ours() == set()
+    assert foreign - pythons - PYTHONS - ours() == set()
 
 
 def test_search_for_private_names_can_fail():
