@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from keras_lrfinder.analysis import schedule_factors
-from keras_lrfinder.analysis import search
-from keras_lrfinder.analysis.search import Trial
+from benchmarks.outcome import schedule_factors
+from benchmarks.outcome import search
+from benchmarks.outcome.search import Trial
 
 
 def loss(lr, best=-2.0):

@@ -23,9 +23,9 @@ from benchmarks.outcome.recording import RAMPS
 from benchmarks.outcome.recording import Cell
 from benchmarks.outcome.recording import Target
 from benchmarks.outcome.recording import load
-from keras_lrfinder.analysis.schedule_factors import KINDS
-from keras_lrfinder.analysis.search import LADDERS
-from keras_lrfinder.analysis.search import Constants
+from benchmarks.outcome.schedule_factors import KINDS
+from benchmarks.outcome.search import LADDERS
+from benchmarks.outcome.search import Constants
 
 Vector = NDArray[np.float64]
 CONSTANTS = Path(__file__).with_name("constants.json")

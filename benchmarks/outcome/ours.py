@@ -8,9 +8,9 @@ from benchmarks.outcome import simulate
 from benchmarks.outcome.recording import RAMPS
 from benchmarks.outcome.recording import Cell
 from benchmarks.outcome.recording import Target
-from keras_lrfinder.analysis.search import Constants
-from keras_lrfinder.analysis.search import Ladder
-from keras_lrfinder.analysis.search import answer
+from benchmarks.outcome.search import Constants
+from benchmarks.outcome.search import Ladder
+from benchmarks.outcome.search import answer
 
 # Ramp and trials agree within so many decades.
 _AGREE = 0.6

@@ -11,15 +11,15 @@ from benchmarks.outcome.optimizers import OPTIMIZERS
 from benchmarks.outcome.recording import RAMPS
 from benchmarks.outcome.recording import SHORT
 from benchmarks.outcome.recording import Cell
+from benchmarks.outcome.schedule_factors import kind_of
+from benchmarks.outcome.search import LADDERS
+from benchmarks.outcome.search import Ladder
+from benchmarks.outcome.search import Trial
+from benchmarks.outcome.search import at_end
+from benchmarks.outcome.search import next_trials
+from benchmarks.outcome.search import reading
 from keras_lrfinder.analysis.landmarks import Landmarks
 from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.schedule_factors import kind_of
-from keras_lrfinder.analysis.search import LADDERS
-from keras_lrfinder.analysis.search import Ladder
-from keras_lrfinder.analysis.search import Trial
-from keras_lrfinder.analysis.search import at_end
-from keras_lrfinder.analysis.search import next_trials
-from keras_lrfinder.analysis.search import reading
 
 PLANS = {plan.name: plan for plan in LADDERS}
 

@@ -1,4 +1,4 @@
-"""Runs the probes: the Keras side of `probe.py`."""
+"""Runs the probes: the Keras side of `analysis/probes.py`."""
 
 from __future__ import annotations
 

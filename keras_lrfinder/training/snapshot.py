@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_lrfinder.arguments import check_flag
 from keras_lrfinder.training.random_state import RandomState
 from keras_lrfinder.training.reach import Found
 from keras_lrfinder.training.reach import reach
@@ -46,7 +47,7 @@ def snapshot(model: Any, *, verify: bool = False) -> Iterator[None]:
             the model reaches is not as it was.
 
     Raises:
-        TypeError: `model` is no Keras model.
+        TypeError: `model` is no Keras model, `verify` no truth value.
         RuntimeError: With `verify`, at the end; names what differs.
 
     Example:
@@ -57,6 +58,7 @@ def snapshot(model: Any, *, verify: bool = False) -> Iterator[None]:
         ```
     """
     check_model(model)
+    check_flag("verify", verify)
     state = Snapshot(model)
     try:
         yield

@@ -28,11 +28,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from benchmarks.outcome.schedule_factors import FACTORS
+from benchmarks.outcome.schedule_factors import Factors
+from benchmarks.outcome.schedule_factors import shift
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.schedule_factors import FACTORS
-from keras_lrfinder.analysis.schedule_factors import Factors
-from keras_lrfinder.analysis.schedule_factors import shift
 
 __all__ = [
     "CONSTANTS",
