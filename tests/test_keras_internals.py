@@ -253,6 +253,26 @@ def test_renewed_train_function():
     assert moved == pytest.approx(8.0, rel=1e-5)
 
 
+@pytest.mark.backend("jax")
+def test_set_steps_apart():
+    """A new function obeys its own schedule while an older one is held."""
+    model = tiny.unit_gradient_model(keras.optimizers.SGD(decay()))
+    x, y = tiny.ones(4)
+    model.fit(x, y, verbose=0)
+    held = model.train_function
+    constant = keras.optimizers.schedules.ExponentialDecay(8.0, 10, 1.0)
+    before = float(tiny.host(model.weights[0]).item())
+
+    internals.set_steps_apart(model)
+    model.compile(keras.optimizers.SGD(constant), model.loss)
+    model.fit(x, y, verbose=0)
+
+    moved = before - float(tiny.host(model.weights[0]).item())
+    assert held is not model.train_function
+    assert moved == pytest.approx(8.0, rel=1e-5)
+    assert not internals.is_overridden(model, ["train_step"])
+
+
 @pytest.mark.backend("tensorflow")
 def test_inputs_of():
     """A model can be built from what its train function is called with."""

@@ -108,6 +108,44 @@ def test_snapshots_can_be_nested():
     assert everything(model) == outer
 
 
+def test_what_is_compiled_inside_trains_with_its_own_schedule():
+    """And what was compiled before with its own again, afterwards."""
+    decay = keras.optimizers.schedules.ExponentialDecay
+    model = tiny.unit_gradient_model(keras.optimizers.SGD(decay(0.5, 9, 1.0)))
+    x, y = tiny.ones(4)
+
+    def moved():
+        before = tiny.host(model.weights[0])
+        model.fit(x, y, verbose=0)
+        return float((before - tiny.host(model.weights[0])).item())
+
+    assert moved() == pytest.approx(0.5)
+    optimizer = model.optimizer
+    with snapshot(model):
+        inner = keras.optimizers.SGD(decay(8.0, 9, 1.0))
+        model.compile(inner, model.loss)
+        assert moved() == pytest.approx(8.0)
+
+    assert model.optimizer is optimizer
+    assert moved() == pytest.approx(0.5)
+
+
+def test_a_schedule_set_inside_is_gone_afterwards():
+    """Also from the training step, which has it compiled in."""
+    decay = keras.optimizers.schedules.ExponentialDecay
+    model = tiny.unit_gradient_model(keras.optimizers.SGD(decay(0.5, 9, 1.0)))
+    x, y = tiny.ones(4)
+    with snapshot(model):
+        model.optimizer.learning_rate = decay(0.0, 9, 1.0)
+        model.fit(x, y, verbose=0)
+
+    before = tiny.host(model.weights[0])
+    model.fit(x, y, verbose=0)
+
+    moved = float((before - tiny.host(model.weights[0])).item())
+    assert moved == pytest.approx(0.5)
+
+
 def test_state_can_be_restored_again_and_again():
     """The copy is not used up: training after it does not write into it."""
     model = model_with_schedule()

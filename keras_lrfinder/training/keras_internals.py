@@ -42,6 +42,7 @@ __all__ = [
     "restore_tensorflow_seeds",
     "rises",
     "set_learning_rate",
+    "set_steps_apart",
     "strategy_scope",
     "tensorflow_seeds",
     "tensorflow_wrapper_children",
@@ -146,10 +147,17 @@ def is_overridden(owner: Any, names: Iterable[str]) -> bool:
     if isinstance(owner, keras.Model):
         base = keras.Model
     return any(
-        name in vars(owner)
+        _own_method(owner, name)
         or getattr(type(owner), name, None) is not getattr(base, name, None)
         for name in names
     )
+
+
+def _own_method(owner: Any, name: str) -> Any:
+    method = vars(owner).get(name)
+    while hasattr(method, _STANDS_FOR):
+        method = getattr(method, _STANDS_FOR)
+    return method
 
 
 def is_variable(value: Any) -> bool:
@@ -263,24 +271,46 @@ def wait_for_batch_hooks(callbacks: Any) -> None:
 def renewed_train_function(model: Any) -> Any:
     """Makes a model trace its training step anew, and returns it.
 
-    jax.jit finds an earlier compilation by the equality of functions, and
-    two bound `train_step`s of one model are equal: so it is given another
-    one. JAX 0.4 to 0.10.
+    On JAX with a step that equals no other: see `set_steps_apart`.
     """
     model.train_function = None
-    if keras.backend.backend() != "jax":
-        model.make_train_function()
-        return model.train_function
     own = dict(vars(model))
-    train_step = model.train_step
-    vars(model)["train_step"] = lambda *args: train_step(*args)
+    if keras.backend.backend() == "jax":
+        vars(model)["train_step"] = _apart(model, "train_step")
     try:
         model.make_train_function()
     finally:
-        del vars(model)["train_step"]
-        if "train_step" in own:
-            vars(model)["train_step"] = own["train_step"]
+        if keras.backend.backend() == "jax":
+            del vars(model)["train_step"]
+            if "train_step" in own:
+                vars(model)["train_step"] = own["train_step"]
     return model.train_function
+
+
+def set_steps_apart(model: Any) -> None:
+    """Has JAX compile the steps of functions that are made from now on.
+
+    jax.jit finds an earlier compilation by the equality of functions, and
+    two bound `train_step`s of one model are equal. As long as somebody holds
+    a function compiled before, a new one would silently train with that
+    one's schedule. To undo it, take the attributes away. JAX 0.4 to 0.10.
+    """
+    if keras.backend.backend() == "jax":
+        for name in ("train_step", "test_step", "predict_step"):
+            vars(model)[name] = _apart(model, name)
+
+
+def _apart(model: Any, name: str) -> Callable[..., Any]:
+    step = getattr(model, name)
+
+    def apart(*args: Any, **kwargs: Any) -> Any:
+        return step(*args, **kwargs)
+
+    vars(apart)[_STANDS_FOR] = vars(model).get(name)
+    return apart
+
+
+_STANDS_FOR = "stands_for"
 
 
 def inputs_of(iterator: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_lrfinder.arguments import check_flag
+from keras_lrfinder.training.keras_internals import set_steps_apart
 from keras_lrfinder.training.random_state import RandomState
 from keras_lrfinder.training.reach import Found
 from keras_lrfinder.training.reach import reach
@@ -60,6 +61,8 @@ def snapshot(model: Any, *, verify: bool = False) -> Iterator[None]:
     check_model(model)
     check_flag("verify", verify)
     state = Snapshot(model)
+    # The copy keeps the model's own functions alive.
+    set_steps_apart(model)
     try:
         yield
     finally:
