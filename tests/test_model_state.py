@@ -146,6 +146,24 @@ def test_a_schedule_set_inside_is_gone_afterwards():
     assert moved == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_layer_frozen_inside_trains_again(trained):
+    """The flag is the layer's and each of its variables'."""
+    model = tiny.compiled(None, "adam")
+    if trained:
+        tiny.fit(model, epochs=1)
+    with snapshot(model, verify=True):
+        model.layers[1].trainable = False
+        tiny.compiled(model, "adam")
+        tiny.fit(model, epochs=1)
+
+    before = tiny.host(model.layers[1].kernel)
+    tiny.fit(model, epochs=1)
+
+    assert model.layers[1].kernel.trainable
+    assert (tiny.host(model.layers[1].kernel) != before).any()
+
+
 def test_state_can_be_restored_again_and_again():
     """The copy is not used up: training after it does not write into it."""
     model = model_with_schedule()

@@ -235,9 +235,23 @@ def _same_tensors(a: Any, b: Any) -> bool:
     return bool((bits[0] == bits[1]).all())
 
 
-_VARIABLE = Kind(
-    lambda v: host_copy(v), lambda v, saved: v.assign(saved), _same_bits
-)
+def _variable_state(variable: Any) -> tuple[Any, bool]:
+    # `layer.trainable = …` writes into the layer's variables as well.
+    return host_copy(variable), variable.trainable
+
+
+def _put_back_variable(variable: Any, saved: tuple[Any, bool]) -> None:
+    value, trainable = saved
+    variable.assign(value)
+    if variable.trainable != trainable:
+        variable.trainable = trainable
+
+
+def _same_variables(a: tuple[Any, bool], b: tuple[Any, bool]) -> bool:
+    return _same_bits(a[0], b[0]) and a[1] == b[1]
+
+
+_VARIABLE = Kind(_variable_state, _put_back_variable, _same_variables)
 _RAW_VARIABLE = Kind(
     lambda v: np.array(v.numpy()), lambda v, saved: v.assign(saved), _same_bits
 )
