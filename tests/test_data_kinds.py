@@ -304,6 +304,8 @@ def test_the_callback_builds_a_model_of_named_inputs(xy):
         callbacks=[finder],
     )
     assert_measured(finder, losses)
+    # TensorFlow had not given it any before the fit: they are gone again.
+    net({"left": 0.25 * x, "right": 0.75 * x})
     assert_same_bits(net.get_weights(), twin.get_weights())
 
 

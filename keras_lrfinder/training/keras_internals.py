@@ -379,9 +379,10 @@ def plain_tensorflow(variable: Any) -> Any:
 def is_tensorflow_wrapper(value: Any) -> bool:
     """Returns whether something is TensorFlow's proxy of a plain container.
 
-    TensorFlow puts them in place of lists, dictionaries and tuples that are
+    TensorFlow puts them in place of lists and dictionaries that are
     attributes. They pass for what they wrap, but are emptied and filled by
-    their own attributes only. TensorFlow 2.16 to 2.21.
+    their own attributes only. (Its proxy of a tuple is like a tuple.)
+    TensorFlow 2.16 to 2.21.
     """
     return type(value).__name__ in _WRAPPERS
 
@@ -394,7 +395,7 @@ def tensorflow_wrapper_children(value: Any) -> list[tuple[str, Any]]:
     return wrapped
 
 
-_WRAPPERS = ("ListWrapper", "_DictWrapper", "_TupleWrapper")
+_WRAPPERS = ("ListWrapper", "_DictWrapper")
 
 
 @contextlib.contextmanager

@@ -121,9 +121,16 @@ def _is(value: Any, module: str, name: str) -> bool:
 
 
 def _is_open(value: Any) -> bool:
-    return internals.is_part_of_keras(value) or (
-        _is(value, "torch", "nn.Module") or _is(value, "tensorflow", "Module")
+    return internals.is_part_of_keras(value) or any(
+        _is(value, module, name) for module, name in _OPEN
     )
+
+
+_OPEN = (
+    ("torch", "nn.Module"),
+    ("tensorflow", "Module"),
+    ("tensorflow", "random.Generator"),
+)
 
 
 def _is_foreign(value: Any) -> bool:
