@@ -19,19 +19,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
-__all__ = [
-    "check_flag",
-    "check_type",
-    "fraction",
-    "integer",
-    "learning_rates",
-    "number",
-    "one_of",
-    "positive",
-    "text",
-    "vector",
-]
-
 
 def number(name: str, value: Any, finite: bool = True) -> float:
     """Returns a number as a float.

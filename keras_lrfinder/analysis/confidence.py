@@ -10,8 +10,6 @@ from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.landmarks import Landmarks
 from keras_lrfinder.analysis.stop_reason import StopReason
 
-__all__ = ["Confidence", "confidence_in", "refusal"]
-
 _FEWEST_POINTS = 8
 _CUT_SHORT = (StopReason.OUT_OF_DATA, StopReason.INTERRUPTED)
 # In this first part of the range, in decades, a rise without a fall says that

@@ -33,8 +33,6 @@ from keras_lrfinder.arguments import vector
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Curve", "StopReason"]
-
 RAMPS = ("exponential", "linear")
 
 

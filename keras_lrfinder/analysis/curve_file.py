@@ -20,15 +20,6 @@ from numpy.typing import NDArray
 
 from keras_lrfinder.analysis.stop_reason import StopReason
 
-__all__ = [
-    "Path",
-    "fields_of",
-    "plain",
-    "read_json",
-    "write_csv",
-    "write_json",
-]
-
 Path = str | os.PathLike[str]
 
 _FORMAT = "keras_lrfinder.Curve"

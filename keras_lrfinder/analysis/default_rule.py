@@ -32,14 +32,6 @@ from keras_lrfinder.analysis.landmarks import Landmarks
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = [
-    "DEFAULT_RULE",
-    "ByOptimizer",
-    "Constants",
-    "default_lr",
-    "few_batches",
-]
-
 T = TypeVar("T", bound="DataclassInstance")
 
 _SMALL_EPOCH = 2.0

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.stop_reason import StopReason
 
-__all__ = ["Landmarks", "landmarks"]
-
 Vector = NDArray[np.float64]
 
 # The resolution in log10(LR): that of 100 steps from 1e-7 to 10.

@@ -49,8 +49,6 @@ from keras_lrfinder.analysis.landmarks import Landmarks
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.suggestions import Suggestion
 
-__all__ = ["MOST_PROBES", "PROBE_STEPS", "Probe", "decide", "next_lr"]
-
 PROBE_STEPS = 60
 MOST_PROBES = 3
 STEP = 0.75

@@ -25,8 +25,6 @@ from keras_lrfinder.arguments import number
 from keras_lrfinder.arguments import one_of
 from keras_lrfinder.arguments import positive
 
-__all__ = ["RangeTest", "ramp_lrs"]
-
 # How many times the typical jump between two losses the smoothed loss must
 # rise before the rise counts as more than noise.
 _NOISE_FACTOR = 5.0

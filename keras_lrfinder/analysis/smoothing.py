@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
-__all__ = ["RunningEMA", "ema", "ema_span"]
-
 
 def ema_span(steps: int) -> float:
     """Returns the span of the moving average for a test of `steps` steps.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["StopReason"]
-
 
 class StopReason(enum.Enum):
     """Why a range test ended. The value says it in words.

@@ -24,8 +24,6 @@ from keras_lrfinder.analysis.smoothing import ema
 from keras_lrfinder.analysis.smoothing import ema_span
 from keras_lrfinder.arguments import check_type
 
-__all__ = ["RULES", "Bounds", "Suggestion", "suggest"]
-
 Rule = Callable[[Curve], float]
 
 _PEAK_FACTOR = 2.0

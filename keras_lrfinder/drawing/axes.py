@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from keras_lrfinder.drawing.view import View
 
-__all__ = ["Axes", "label"]
-
 Vector = NDArray[np.float64]
 
 

@@ -15,8 +15,6 @@ from keras_lrfinder.drawing.axes import label
 from keras_lrfinder.drawing.view import thin_out
 from keras_lrfinder.drawing.view import view
 
-__all__ = ["html_card", "svg_curve"]
-
 Vector = NDArray[np.float64]
 
 # The inner window of the SVG, and the room around it, in its own pixels.

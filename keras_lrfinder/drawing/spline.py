@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from keras_lrfinder.arguments import learning_rates
 from keras_lrfinder.arguments import vector
 
-__all__ = ["smoothing_spline"]
-
 Vector = NDArray[np.float64]
 
 # More knots than this show nothing more in a picture, and cost time.

@@ -11,8 +11,6 @@ from keras_lrfinder.drawing.view import View
 from keras_lrfinder.drawing.view import thin_out
 from keras_lrfinder.drawing.view import view
 
-__all__ = ["text_plot"]
-
 
 def text_plot(
     lrs: ArrayLike,

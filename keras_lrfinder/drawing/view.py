@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from keras_lrfinder.drawing.spline import smoothing_spline
 
-__all__ = ["View", "thin_out", "view"]
-
 Vector = NDArray[np.float64]
 
 # A fall by this factor needs a logarithmic axis to be seen to its end.

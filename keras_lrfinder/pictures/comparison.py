@@ -22,8 +22,6 @@ from keras_lrfinder.pictures.figure import new_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_curves"]
-
 _MARKERS = "osD^vP"
 
 

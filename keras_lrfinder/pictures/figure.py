@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["frame", "inches", "ink", "legend_of", "new_axes", "save_plot"]
-
 # Okabe and Ito (2008): told apart with every kind of colour vision.
 BLUE = "#0072B2"
 VERMILLION = "#D55E00"

@@ -27,8 +27,6 @@ from keras_lrfinder.pictures.figure import ink
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["mark_probes", "mark_rules", "mark_stop", "mark_suggestion"]
-
 Rule = Callable[[Curve], float]
 
 

@@ -32,8 +32,6 @@ from keras_lrfinder.pictures.marks import mark_suggestion
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_curve", "save_plots"]
-
 _CELLS = 1000
 _FEW = 30
 

@@ -11,8 +11,6 @@ from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.drawing.notebook import html_card
 from keras_lrfinder.drawing.notebook import svg_curve
 
-__all__ = ["html_report", "line", "text_report"]
-
 Rows = list[tuple[str, str]]
 
 

@@ -15,8 +15,6 @@ from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.pictures.plotting import plot_curve
 
-__all__ = ["write_curve"]
-
 
 def write_curve(
     curve: Curve,

@@ -15,8 +15,6 @@ from keras_lrfinder.schedules.phases import MOST_STEPS
 from keras_lrfinder.schedules.phases import Phase
 from keras_lrfinder.schedules.phases import value_at
 
-__all__ = ["OneCycle"]
-
 ANNEALS = ("cosine", "linear")
 
 

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-__all__ = ["MOST_STEPS", "Phase", "to_float", "value_at"]
-
 # JAX counts steps in int32, and a triangular cycle is two of these long.
 MOST_STEPS = 2**30 - 1
 

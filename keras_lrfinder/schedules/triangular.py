@@ -15,8 +15,6 @@ from keras_lrfinder.arguments import positive
 from keras_lrfinder.schedules.phases import MOST_STEPS
 from keras_lrfinder.schedules.phases import to_float
 
-__all__ = ["Triangular"]
-
 POLICIES = ("triangular", "triangular2", "exp_range")
 
 

@@ -14,8 +14,6 @@ from keras_lrfinder.training.keras_internals import rises
 from keras_lrfinder.training.variables import emptier
 from keras_lrfinder.training.variables import reader
 
-__all__ = ["BatchLoss", "check_falls"]
-
 # What decides, in Keras, which number is logged under which name.
 _LOGGING = ("train_step", "compute_metrics", "get_metrics_result", "metrics")
 

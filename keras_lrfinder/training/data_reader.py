@@ -21,17 +21,6 @@ from keras_lrfinder.training.data_rows import bytes_of
 from keras_lrfinder.training.data_rows import leaves_of
 from keras_lrfinder.training.data_rows import rows_of
 
-__all__ = [
-    "MOST_BYTES",
-    "BatchReader",
-    "Batches",
-    "UnreadableError",
-    "batch_rows",
-    "copied",
-    "reader",
-    "ready",
-]
-
 # Batches are held in memory; more than this is not worth a probe.
 MOST_BYTES = 2**30
 

@@ -17,8 +17,6 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Rows", "as_numpy", "bytes_of", "leaves_of", "not_finite", "rows_of"]
-
 Indices = NDArray[np.int64]
 
 # Of arrays larger than this only a part is searched for NaN.

@@ -13,14 +13,6 @@ import keras
 from keras_lrfinder.training.optimizers import leaf_optimizers
 from keras_lrfinder.version import __version__
 
-__all__ = [
-    "check_strategy",
-    "check_writable",
-    "directory_path",
-    "is_chief",
-    "run_facts",
-]
-
 
 def is_chief() -> bool:
     """Returns whether this is the one process that writes and speaks."""

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.range_test import RangeTest
+from keras_lrfinder.analysis.stop_reason import StopReason
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import check_rule
 from keras_lrfinder.analysis.suggestions import suggest
@@ -37,8 +37,6 @@ from keras_lrfinder.training.snapshot import check_model
 from keras_lrfinder.training.sweep import Sweep
 from keras_lrfinder.training.sweep_callback import SweepCallback
 from keras_lrfinder.training.updates import Updates
-
-__all__ = ["LRFinder", "conclude"]
 
 
 class LRFinder(SweepCallback):

@@ -22,8 +22,6 @@ from keras_lrfinder.training.probe_data import Replay
 from keras_lrfinder.training.probe_data import replay_of
 from keras_lrfinder.training.probe_data import validation_of
 
-__all__ = ["FitData"]
-
 # What Keras takes where nobody says anything.
 _BATCH_SIZE = 32
 _TAKEN_OUT = (

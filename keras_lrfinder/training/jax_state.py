@@ -9,8 +9,6 @@ from keras_lrfinder.training.keras_internals import jax_state_places
 from keras_lrfinder.training.train_function import TrainFunction
 from keras_lrfinder.training.variables import host_copy
 
-__all__ = ["JaxState"]
-
 
 class JaxState:
     """Sets single variables of the training state just before each step.

@@ -18,38 +18,6 @@ from typing import Any
 
 import keras
 
-__all__ = [
-    "after_build",
-    "array_within",
-    "batches_seen",
-    "callback_list",
-    "first_epoch",
-    "fit_begins",
-    "global_seed_generator",
-    "inputs_of",
-    "is_overridden",
-    "is_part_of_keras",
-    "is_tensorflow_wrapper",
-    "is_variable",
-    "jax_state_places",
-    "layers_of",
-    "learning_rate_of",
-    "members_of",
-    "outside_of_trace",
-    "own_variable",
-    "plain_tensorflow",
-    "renewed_train_function",
-    "restore_tensorflow_seeds",
-    "rises",
-    "set_learning_rate",
-    "set_steps_apart",
-    "strategy_scope",
-    "tensorflow_seeds",
-    "tensorflow_wrapper_children",
-    "variables_are_current",
-    "wait_for_batch_hooks",
-]
-
 # --- Optimizers --------------------------------------------------------------
 
 

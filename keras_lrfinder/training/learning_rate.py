@@ -21,8 +21,6 @@ from keras_lrfinder.training.variables import assigner
 from keras_lrfinder.training.variables import host_copy
 from keras_lrfinder.training.variables import reader
 
-__all__ = ["SweptRate", "apply_learning_rate"]
-
 
 class SweptRate:
     """Sets one learning rate on some optimizers, and gives it back.

@@ -16,8 +16,6 @@ from keras_lrfinder.training.optimizers import named_optimizers
 from keras_lrfinder.training.snapshot import Snapshot
 from keras_lrfinder.training.train_function import TrainFunction
 
-__all__ = ["Loan", "loan_of"]
-
 Progress = Callable[[float, float, bool], None]
 
 # By the model's id, as long as a loan lasts for several runs.

@@ -22,8 +22,6 @@ from keras_lrfinder.training.other_callbacks import harm
 from keras_lrfinder.training.probe_runs import Prober
 from keras_lrfinder.training.snapshot import check_model
 
-__all__ = ["lr_find"]
-
 # Mixed precision may skip some updates; data for these.
 _SPARE_BATCHES = 64
 # Of a generator's batches, kept beside those that the probes train on.

@@ -16,8 +16,6 @@ from keras_lrfinder.schedules.phases import value_at
 from keras_lrfinder.training.keras_internals import batches_seen
 from keras_lrfinder.training.train_function import TrainFunction
 
-__all__ = ["OneCycleMomentum"]
-
 
 class OneCycleMomentum(keras.callbacks.Callback):
     """Moves the optimizer's momentum against a `OneCycle` learning rate.

@@ -8,14 +8,6 @@ import keras
 
 from keras_lrfinder.training.keras_internals import layers_of
 
-__all__ = [
-    "all_optimizers",
-    "is_built",
-    "leaf_optimizers",
-    "named_optimizers",
-    "optimizer_names",
-]
-
 
 def leaf_optimizers(optimizer: Any) -> list[Any]:
     """Returns the optimizers that hold a learning rate of their own.

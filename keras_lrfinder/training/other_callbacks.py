@@ -11,8 +11,6 @@ from keras_lrfinder.training.keras_internals import callback_list
 from keras_lrfinder.training.keras_internals import is_overridden
 from keras_lrfinder.training.keras_internals import wait_for_batch_hooks
 
-__all__ = ["check_other_callbacks", "harm", "may_be_overruled"]
-
 _BATCH_HOOKS = (
     "on_batch_begin",
     "on_batch_end",

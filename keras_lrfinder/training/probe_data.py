@@ -25,8 +25,6 @@ from keras_lrfinder.training.data_rows import leaves_of
 from keras_lrfinder.training.sample_marks import Marks
 from keras_lrfinder.training.sample_marks import marks_of
 
-__all__ = ["HeldOut", "Replay", "replay_of", "validation_of"]
-
 # Of the samples, kept out of the probes' batches to judge them by.
 _RESERVED_SHARE = 5
 _MOST_RESERVED = 256

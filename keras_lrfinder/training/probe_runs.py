@@ -24,8 +24,6 @@ from keras_lrfinder.training.sweep import Sweep
 from keras_lrfinder.training.sweep_callback import SweepCallback
 from keras_lrfinder.training.updates import Updates
 
-__all__ = ["Prober"]
-
 # Custom models need not be able to evaluate: what they lose is a check, and
 # the suggestion says so. What anybody else raises there is theirs.
 _STEPS = ("train_step", "test_step", "call", "compute_loss")

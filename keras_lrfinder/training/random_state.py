@@ -13,8 +13,6 @@ from keras_lrfinder.training.keras_internals import restore_tensorflow_seeds
 from keras_lrfinder.training.keras_internals import tensorflow_seeds
 from keras_lrfinder.training.variables import host_copy
 
-__all__ = ["RandomState"]
-
 
 class RandomState:
     """The state of every global random generator that a fit may draw from.

@@ -14,8 +14,6 @@ from keras_lrfinder.training.data_reader import batch_rows
 from keras_lrfinder.training.data_rows import as_numpy
 from keras_lrfinder.training.data_rows import leaves_of
 
-__all__ = ["Marks", "marks_of"]
-
 
 class Marks:
     """A mark for each sample: equal samples have equal marks.

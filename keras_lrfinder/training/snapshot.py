@@ -14,8 +14,6 @@ from keras_lrfinder.training.random_state import RandomState
 from keras_lrfinder.training.reach import Found
 from keras_lrfinder.training.reach import reach
 
-__all__ = ["Snapshot", "check_model", "snapshot"]
-
 # What has variables built in that may be gone once the model is back.
 _FUNCTIONS = ("train_function", "test_function", "predict_function")
 

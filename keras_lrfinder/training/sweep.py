@@ -27,8 +27,6 @@ from keras_lrfinder.training.optimizers import optimizer_names
 from keras_lrfinder.training.other_callbacks import may_be_overruled
 from keras_lrfinder.training.updates import Updates
 
-__all__ = ["Recorder", "Sweep"]
-
 # Where a model of the user's own may set the learning rate itself.
 _TRAINING = ("train_step", "make_train_function")
 

@@ -9,8 +9,6 @@ import keras
 from keras_lrfinder.training.other_callbacks import check_other_callbacks
 from keras_lrfinder.training.sweep import Sweep
 
-__all__ = ["SweepCallback"]
-
 
 class SweepCallback(keras.callbacks.Callback):
     """Base of the callbacks that set a learning rate and record a loss.

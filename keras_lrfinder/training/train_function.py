@@ -7,8 +7,6 @@ from typing import Any
 
 from keras_lrfinder.training.keras_internals import renewed_train_function
 
-__all__ = ["TrainFunction", "forget_train_function"]
-
 
 class TrainFunction:
     """Replaces what Keras calls for each step, and gives it back once.

@@ -10,8 +10,6 @@ import keras
 from keras_lrfinder.training.keras_internals import batches_seen
 from keras_lrfinder.training.learning_rate import SweptRate
 
-__all__ = ["Updates"]
-
 # Mixed precision skips updates while the gradients overflow, some eight at
 # the start. So many in a row only come where they are not finite at all.
 _MOST_SKIPPED = 40

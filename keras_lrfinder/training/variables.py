@@ -11,8 +11,6 @@ import numpy as np
 
 from keras_lrfinder.training.keras_internals import plain_tensorflow
 
-__all__ = ["assigner", "emptier", "host_copy", "reader"]
-
 _MOST_EXPECTED = 10_000
 
 
