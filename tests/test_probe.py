@@ -1,5 +1,7 @@
 """What probes are asked for, and what is made of them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,16 @@ def probe(lr, reached, held_out=None, steps=PROBE_STEPS):
     losses = np.linspace(FIRST, reached, steps)
     losses[-(steps // 4) :] = reached
     before = None if held_out is None else FIRST
-    return Probe(lr, losses, held_out, before, "reserved samples")
+    seen = None if held_out is None else reached
+    return Probe(
+        lr,
+        losses,
+        held_out,
+        before,
+        "reserved samples",
+        trained=seen,
+        trained_before=before,
+    )
 
 
 def blown(lr):
@@ -130,13 +141,47 @@ def test_agreement_is_sure_and_disagreement_is_not():
     assert decide(curve, found, far).confidence == "low"
 
 
-def test_without_held_out_samples_the_ramp_stands():
-    """Training losses alone cannot tell memorising; the reason says so."""
+def test_without_held_out_samples_training_losses_are_read():
+    """They cannot tell memorising: the answer is not sure, and says why."""
     curve = ramp()
     found = suggest(curve)
-    last = decide(curve, found, [probe(found.lr, 0.5), probe(1.0, 0.1)])
-    assert last.lr == pytest.approx(found.lr)
-    assert "could not be checked" in last.reason
+    probes = [probe(found.lr, 2.0), probe(30 * found.lr, 0.1)]
+    last = decide(curve, found, probes, unchecked="there are three")
+    assert found.lr < last.lr < 30 * found.lr
+    assert last.confidence == "low"
+    assert "could not be checked: there are three" in last.reason
+
+
+def test_what_is_met_once_is_not_memorised():
+    """Without a loss on samples met twice, a gap is that of the samples."""
+    curve = ramp()
+    found = suggest(curve)
+    gap = dataclasses.replace(
+        probe(found.lr, 1.0, 2.0), trained=None, trained_before=None
+    )
+    assert "memorised" not in decide(curve, found, [gap]).reason
+
+
+@pytest.mark.parametrize("samples", [3, 49])
+def test_few_held_out_samples_make_no_sure_answer(samples):
+    """Their loss is a matter of chance."""
+    curve = ramp()
+    found = suggest(curve)
+    one = probe(found.lr, 1.0, 1.0)
+    assert decide(curve, found, [one]).confidence == "high"
+    few = dataclasses.replace(one, samples=samples)
+    assert decide(curve, found, [few]).confidence == "low"
+
+
+def test_where_nothing_moves_the_next_probe_is_far_above():
+    """One and a half decades, up to the end of the ramp."""
+    curve = ramp()
+    found = suggest(curve)
+    still = probe(found.lr, FIRST - 1e-4, FIRST - 1e-4)
+    up = next_lr(curve, found, [still])
+    assert up == pytest.approx(min(found.lr * 10**1.5, curve.end_lr))
+    end = probe(curve.end_lr, FIRST - 1e-4, FIRST - 1e-4)
+    assert next_lr(curve, found, [still, end]) is None
 
 
 def test_all_blown_up_is_a_refusal():

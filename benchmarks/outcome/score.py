@@ -7,6 +7,7 @@ no constant saw, `--tuners` for the tuners as well, with Optuna).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import warnings
 from collections.abc import Callable
@@ -66,8 +67,12 @@ def _today(cell: Cell, seed: int, probing: bool) -> float | None:
         losses = losses[: bad[0] + 1] if len(bad) else losses
         held = trial(cell, seed, lr, PROBE_STEPS).held_out
         before = float(cell.arrays["reserved_before"][seed])
+        probe = Probe(10.0 ** cell.x[place], losses, held, before, "reserved")
+        # What was trained on was not judged by itself when this was recorded.
         probes.append(
-            Probe(10.0 ** cell.x[place], losses, held, before, "reserved")
+            dataclasses.replace(
+                probe, trained=probe.tail, trained_before=before
+            )
         )
     return decide(curve, first, probes).lr
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -46,8 +47,12 @@ def probe(cell: Cell, seed: int, position: int, held: str) -> Probe:
         # After ten steps at the lowest LR nothing has happened yet.
         after, before = cell.probe_fresh, cell.probe_fresh[seed, 0, 0]
         source = "reserved samples"
-    return Probe(
+    # What was trained on was not judged by itself when this was recorded.
+    found = Probe(
         lr, losses, float(after[seed, position, part]), float(before), source
+    )
+    return dataclasses.replace(
+        found, trained=found.tail, trained_before=float(before)
     )
 
 

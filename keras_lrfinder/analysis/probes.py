@@ -19,8 +19,9 @@ that is better, lower once it is not. Two things are read off them:
 
 - `knee`: log10 of the lowest learning rate whose training loss has fallen
   nearly as far as that of the best. It is what the optimizer can do.
-- `memorised`: the share, 0 to 1, of the best probe's fall that its held-out
-  loss did not follow. A whole training memorises more than a probe.
+- `memorised`: the share, 0 to 1, of the best probe's fall on samples that it
+  trained on which held-out samples did not follow, both judged as in
+  inference. A whole training memorises more than a probe.
 
 Both are right for the length of a probe; a whole training wants less. So,
 in decades, with `ramp` for what the ramp suggested:
@@ -55,8 +56,14 @@ STEP = 0.75
 _KNEE = 0.05
 # Ramp and probes agree within so many decades.
 _AGREE = 1.0
-# Memorising below this share is not worth a word.
-_NOTABLE = 0.1
+# Memorising below this share is not worth a word; from this one on, what
+# probes tell is not sure.
+_NOTABLE, _MOSTLY = 0.1, 0.5
+# What falls by less than this share of the loss has not moved.
+_MOVED = 0.01
+# The held-out loss, of at least so many samples, must fall by at least this
+# share of itself for an answer to be sure.
+_ENOUGH_SAMPLES, _ENOUGH_FALL = 50, 0.02
 # Half the interval, in decades.
 _SURE, _UNSURE = 0.5, 1.0
 
@@ -83,6 +90,11 @@ class Probe:
         held_out_before: Float or None, the same before the first step.
         source: String, what the held-out samples are: `"validation data"`,
             `"reserved samples"` or `""`.
+        samples: Integer or None, how many held-out samples there are.
+        trained: Float or None, as `held_out`, on about as many samples that
+            the probe did train on. None where it meets none of them twice,
+            which cannot be memorised, or where it is not known.
+        trained_before: Float or None, the same before the first step.
     """
 
     lr: float
@@ -90,6 +102,9 @@ class Probe:
     held_out: float | None = None
     held_out_before: float | None = None
     source: str = ""
+    samples: int | None = None
+    trained: float | None = None
+    trained_before: float | None = None
 
     @property
     def tail(self) -> float:
@@ -152,6 +167,10 @@ def next_lr(
         return suggestion.lr
     levels = reached(seen, probes)
     x, best = levels.x, int(np.argmin(levels.held))
+    if not levels.moved.any() and not levels.blown.any():
+        # Too low by far: nothing is learnt there that could be compared.
+        decades = min(x[-1] + 2.0 * STEP, math.log10(curve.end_lr))
+        return float(10.0**decades) if decades > x[-1] else None
     if len(probes) == 1 and levels.blown[0]:
         decades = x[0] - STEP
     elif best == len(x) - 1:
@@ -168,6 +187,8 @@ def decide(
     suggestion: Suggestion,
     probes: Sequence[Probe],
     constants: ByOptimizer[Shifts] = SHIFTS,
+    *,
+    unchecked: str = "there were no held-out samples",
 ) -> Suggestion:
     """Returns the suggestion that ramp and probes support together.
 
@@ -176,12 +197,13 @@ def decide(
         suggestion: What `suggest(curve)` said.
         probes: All probes, in any order; none returns `suggestion` itself.
         constants: The constants.
+        unchecked: String, why there are no held-out losses, if there are
+            none.
 
     Returns:
         `Suggestion`. Its `lr` is None where every probe blew up, or where
-        neither ramp nor probes found anything to learn; it is that
-        of the ramp, lowered below what blew up, where there were no
-        held-out samples to judge by.
+        neither ramp nor probes found anything to learn. Without held-out
+        losses it is never sure.
     """
     seen = landmarks(curve)
     if suggestion.lr is None or seen is None or not probes:
@@ -198,15 +220,15 @@ def decide(
     if hardly_fell and not levels.learnt.any():
         return Suggestion.refused(suggestion.rule, _NOTHING_TO_LEARN)
     ramp = decades = math.log10(suggestion.lr)
-    agree = not levels.checked and bool(levels.learnt.any())
+    sure = False
     if levels.tell:
         shifts = constants.of(curve, longest=1.0)
         probed = levels.knee + shifts.shift - shifts.few * few_batches(curve)
         decades = (1.0 - shifts.trust) * probed + shifts.trust * ramp
         decades -= shifts.caution * min(1.0, 2.0 * levels.memorised)
-        agree = abs(probed - ramp) <= _AGREE
-    sure = agree and suggestion.confidence == "high"
-    return _moved(suggestion, levels, decades, sure)
+        sure = levels.convince and abs(probed - ramp) <= _AGREE
+    sure = sure and suggestion.confidence == "high"
+    return _moved(suggestion, levels, decades, sure, unchecked)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -221,10 +243,13 @@ class Levels:
         first: Training loss before the first step.
         before: Held-out loss before the first step.
         learnt: Whether the probe's loss fell at all.
+        moved: Whether it fell by more than noise explains.
         blown: Whether it rose by more than noise, or was not finite.
         gained: Whether the held-out loss fell at all.
+        memorised: The share of the best fall that held-out loss lacks.
         checked: Whether there is a held-out loss.
         source: What the held-out samples are.
+        samples: How many, or None.
     """
 
     x: NDArray[np.float64]
@@ -233,15 +258,26 @@ class Levels:
     first: float
     before: float
     learnt: NDArray[np.bool_]
+    moved: NDArray[np.bool_]
     blown: NDArray[np.bool_]
     gained: NDArray[np.bool_]
+    memorised: float
     checked: bool
     source: str
+    samples: int | None
 
     @property
     def tell(self) -> bool:
         """Whether `knee` and `memorised` mean anything."""
-        return bool(self.checked and self.learnt.any() and self.gained.any())
+        return bool(self.learnt.any() and self.gained.any())
+
+    @property
+    def convince(self) -> bool:
+        """Whether held-out samples show that something was learnt."""
+        enough = self.samples is None or self.samples >= _ENOUGH_SAMPLES
+        fall = self.before - float(self.held.min())
+        fell = fall >= _ENOUGH_FALL * abs(self.before)
+        return self.checked and enough and fell and self.memorised < _MOSTLY
 
     @property
     def knee(self) -> float:
@@ -256,16 +292,6 @@ class Levels:
             return float(x[0])
         share = (1.0 - _KNEE - fall[i - 1]) / (fall[i] - fall[i - 1])
         return float(x[i - 1] + share * (x[i] - x[i - 1]))
-
-    @property
-    def memorised(self) -> float:
-        """The share of the best fall that held-out loss lacks."""
-        best = int(np.argmin(self.train))
-        train, held = self.train[best], self.held[best]
-        fall = self.before - train
-        if not fall > 0.02 * abs(self.first):
-            return 0.0
-        return float(np.clip((held - train) / fall, 0.0, 1.0))
 
     @property
     def most(self) -> float:
@@ -283,13 +309,13 @@ def reached(seen: Landmarks, probes: Sequence[Probe]) -> Levels:
         probes: In any order.
     """
     probes = sorted(probes, key=lambda p: p.lr)
-    longest = max(len(p.losses) for p in probes)
-    # A run that ended early blew up.
-    train = [p.tail if len(p.losses) == longest else math.nan for p in probes]
+    train = np.array([p.tail for p in probes])
     checked = all(
         p.held_out is not None and p.held_out_before is not None for p in probes
     )
     rise = max(3.0 * seen.noise, 0.1 * seen.scale)
+    unsure = seen.noise / math.sqrt(PROBE_STEPS // 4)
+    fall = max(2.0 * unsure, _MOVED * seen.scale)
     capped = np.array([_capped(t, seen.first) for t in train])
     if checked:
         held = [_capped(p.held_out, p.held_out_before) for p in probes]
@@ -303,11 +329,30 @@ def reached(seen: Landmarks, probes: Sequence[Probe]) -> Levels:
         first=seen.first,
         before=float(np.median(before)),
         learnt=capped < seen.first,
-        blown=~(np.array(train) <= seen.first + rise),
+        moved=capped < seen.first - fall,
+        blown=~(train <= seen.first + rise),
         gained=np.array(held) < before,
+        memorised=_memorised(probes[int(np.argmin(capped))]),
         checked=checked,
         source=probes[0].source,
+        samples=probes[0].samples,
     )
+
+
+def _memorised(probe: Probe) -> float:
+    """Returns the share of a probe's fall that held-out samples lack."""
+    falls = []
+    for after, before in (
+        (probe.trained, probe.trained_before),
+        (probe.held_out, probe.held_out_before),
+    ):
+        if before is None:
+            return 0.0
+        falls.append(before - _capped(after, before))
+    trained, held_out = falls
+    if not trained > 2.0 * _MOVED * abs(probe.trained_before or 0.0):
+        return 0.0
+    return float(np.clip(1.0 - held_out / trained, 0.0, 1.0))
 
 
 def _capped(loss: float | None, most: float | None) -> float:
@@ -317,17 +362,17 @@ def _capped(loss: float | None, most: float | None) -> float:
     return min(float(loss), float(most))
 
 
-def _meaning(levels: Levels) -> str:
+def _meaning(levels: Levels, unchecked: str) -> str:
     """Returns what the probes say, in words."""
-    if not levels.checked:
-        return (
-            "whether it memorises could not be checked: there were no "
-            "held-out samples"
-        )
     if not levels.learnt.any():
         return (
             f"{PROBE_STEPS} steps did not lower the loss, so the probes say "
             "nothing"
+        )
+    if not levels.checked:
+        return (
+            "whether what they learnt holds elsewhere could not be checked: "
+            f"{unchecked}"
         )
     if not levels.gained.any():
         return (
@@ -343,10 +388,14 @@ def _meaning(levels: Levels) -> str:
 
 
 def _moved(
-    suggestion: Suggestion, levels: Levels, decades: float, sure: bool
+    suggestion: Suggestion,
+    levels: Levels,
+    decades: float,
+    sure: bool,
+    unchecked: str,
 ) -> Suggestion:
     """Returns the suggestion at another learning rate, below what blew up."""
-    seen, top = _meaning(levels), levels.most + STEP / 2.0
+    seen, top = _meaning(levels, unchecked), levels.most + STEP / 2.0
     if levels.blown.any():
         seen = f"training blew up at {10.0**top:.1e}; {seen}"
     decades = min(decades, levels.most)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.training.keras_internals import is_overridden
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.loan import Progress
+from keras_lrfinder.training.moving_statistics import MovingStatistics
 from keras_lrfinder.training.probe_data import Replay
 from keras_lrfinder.training.sweep import Recorder
 from keras_lrfinder.training.sweep import Sweep
@@ -36,6 +38,8 @@ _CANNOT_EVALUATE = (
 )
 # The fit is stopped from within; at worst an epoch is one batch.
 _MOST_EPOCHS = 64 * PROBE_STEPS
+# Enough for means and variances, and less than a tenth of a probe.
+_STATISTICS_BATCHES = 8
 
 
 class Prober:
@@ -66,6 +70,8 @@ class Prober:
         self._monitor = monitor
         self._fit_kwargs = fit_kwargs
         self._progress = progress
+        self._statistics = MovingStatistics(model)
+        self._cannot_evaluate = False
 
     def run(
         self, curve: Curve, suggestion: Suggestion
@@ -81,16 +87,25 @@ class Prober:
             back in the state in which it came.
         """
         probes: list[Probe] = []
-        before = None
+        before = _Judged()
         while (lr := next_lr(curve, suggestion, probes)) is not None:
             if not probes:
-                before = self._held_out_loss()
+                before = self._judge()
+                self._loan.rewind()
             probes.append(self._probe(lr, before))
-        return tuple(probes), decide(curve, suggestion, probes)
+        return tuple(probes), decide(
+            curve, suggestion, probes, unchecked=self._unchecked()
+        )
 
-    def _probe(self, lr: float, before: float | None) -> Probe:
+    def _unchecked(self) -> str:
+        if self._cannot_evaluate:
+            return "the model cannot `evaluate`"
+        return self._replay.why_not or "there were no held-out samples"
+
+    def _probe(self, lr: float, before: _Judged) -> Probe:
         recorder = _FixedRate(lr)
         self._loan.progress = self._progress()
+        after, hidden_nan = _Judged(), False
         try:
             self._model.fit(
                 **self._replay.train,
@@ -100,30 +115,56 @@ class Prober:
                 callbacks=[_ProbeCallback(self._loan, recorder, self._monitor)],
                 verbose=0,
             )
-            losses = np.array(recorder.losses)
-            if not _finite_weights(self._model):
-                # Some layers hide a NaN from the loss: relu makes it zero.
-                losses = np.append(losses, math.nan)
-            after = None if before is None else self._held_out_loss()
+            # Some layers hide a NaN from the loss: relu makes it zero.
+            hidden_nan = not _finite_weights(self._model)
+            if before.held_out is not None:
+                after = self._judge()
         finally:
             self._loan.rewind()
-        source = "" if before is None else self._replay.source
-        return Probe(lr, losses, after, before, source)
+        losses = np.array(recorder.losses)
+        if hidden_nan and len(losses) and _finite_weights(self._model):
+            losses[-1] = math.nan
+        replay = self._replay
+        return Probe(
+            lr,
+            losses,
+            after.held_out,
+            before.held_out,
+            source="" if before.held_out is None else replay.source,
+            samples=replay.rows_held_out,
+            trained=after.trained,
+            trained_before=before.trained,
+        )
 
-    def _held_out_loss(self) -> float | None:
-        if self._replay.held_out is None:
-            return None
+    def _judge(self) -> _Judged:
+        """Returns the model's losses as inference, on statistics of its own."""
+        replay = self._replay
+        if replay.held_out is None or self._cannot_evaluate:
+            return _Judged()
+        self._statistics.renew(replay.inputs(_STATISTICS_BATCHES))
+        held_out, trained = self._loss(replay.held_out), None
+        if held_out is not None and replay.repeated and replay.trained_on:
+            trained = self._loss(replay.trained_on)
+        return _Judged(held_out, trained)
+
+    def _loss(self, data: dict[str, Any]) -> float | None:
         try:
-            logs = self._model.evaluate(
-                **self._replay.held_out, verbose=0, return_dict=True
-            )
+            logs = self._model.evaluate(**data, verbose=0, return_dict=True)
             return float(logs[self._monitor])
         except _CANNOT_EVALUATE:
             # On JAX what fails there leaves the model's variables empty.
             self._loan.rewind()
             if not is_overridden(self._model, _STEPS):
                 raise
+            self._cannot_evaluate = True
             return None
+
+
+class _Judged(NamedTuple):
+    """Losses on samples not trained on, and trained on; None: not known."""
+
+    held_out: float | None = None
+    trained: float | None = None
 
 
 def _finite_weights(model: Any) -> bool:
