@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -20,6 +21,9 @@ _TOO_EARLY = 1.0 / 3.0
 _AT_END = 0.35
 # The optimizers whose constants were measured, and their next of kin.
 _MEASURED = ("sgd", "adam", "adamw", "nadam", "adamax", "rmsprop", "lion")
+# A fall by less than this share of the loss is nothing to be sure of, nor is
+# one on fewer samples: memorised in no time, it looks the same.
+_ENOUGH_FALL, _ENOUGH_SAMPLES = 0.03, 250
 # Decades below and above a suggestion within which a learning rate is good
 # in nine of ten cells of the benchmark; without confidence, twice that.
 _REACH = 0.5
@@ -72,6 +76,13 @@ def refusal(curve: Curve, seen: Landmarks | None) -> str:
             f"{curve.lrs[-1]:.1e}: raise end_lr, use more steps or larger "
             "batches, or check that the model can learn"
         )
+    if seen.sudden:
+        return (
+            "the loss was suddenly not finite, at "
+            f"{curve.lrs[seen.points]:.1e}, without having fallen or risen "
+            "before: look for NaN in inputs and targets; if there is none, "
+            "start lower"
+        )
     planned = float(np.log10(curve.end_lr)) - start
     if seen.edge - start < max(1.0, _TOO_EARLY * planned):
         return (
@@ -96,8 +107,8 @@ def confidence_in(curve: Curve, seen: Landmarks, lr: float) -> Confidence:
     """Returns what is to be said about suggesting `lr`."""
     last = float(np.log10(curve.lrs[-1]))
     falling = not seen.rose and seen.bottom > last - _AT_END
-    stranger = _stranger(curve)
-    sure = seen.fell and seen.rose and not stranger
+    doubts = _doubts(curve, seen)
+    sure = seen.fell and seen.rose and not doubts
     reach = 10.0 ** (_REACH if sure else 2.0 * _REACH)
     if falling and curve.stop_reason in _CUT_SHORT:
         reason = (
@@ -112,18 +123,34 @@ def confidence_in(curve: Curve, seen: Landmarks, lr: float) -> Confidence:
         )
     else:
         reason = _seen(seen)
-    reason += stranger
+    reason = "; ".join([reason, *doubts])
     level = "high" if sure else "low"
     return Confidence(level, lr / reach, lr * reach, reason)
 
 
-def _stranger(curve: Curve) -> str:
+def _doubts(curve: Curve, seen: Landmarks) -> list[str]:
+    """Returns what keeps a plain curve from being sure, in words."""
+    doubts = []
     name = curve.optimizer.lower()
     if not name:
-        return "; name the optimizer for a better answer"
-    if name not in _MEASURED:
-        return f"; how far below that is best for {name} was never measured"
-    return ""
+        doubts.append("name the optimizer for a better answer")
+    elif name not in _MEASURED:
+        doubts.append(
+            f"how far below that is best for {name} was never measured"
+        )
+    if seen.fell and seen.first - seen.lowest < _ENOUGH_FALL * seen.scale:
+        doubts.append("that is little to judge by")
+    if seen.fell and seen.lowest < 0.0:
+        doubts.append("the loss is negative: how far it can fall is unknown")
+    samples = (curve.steps_per_epoch or math.inf) * (curve.batch_size or 1)
+    if curve.batch_size and samples < _ENOUGH_SAMPLES:
+        doubts.append(f"{samples} samples are few to judge by")
+    if seen.sudden:
+        doubts.append(
+            "that it was not finite came without a rise: look for NaN in the "
+            "data"
+        )
+    return doubts
 
 
 def _seen(seen: Landmarks) -> str:

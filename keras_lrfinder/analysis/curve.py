@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import reprlib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -101,6 +102,11 @@ class Curve:
 
     def __post_init__(self) -> None:
         lrs = learning_rates("lrs", self.lrs)
+        if (np.diff(lrs) <= 0.0).any():
+            raise ValueError(
+                "`lrs` must rise from step to step, as in a range test. "
+                f"Received: lrs={reprlib.repr(lrs.tolist())}"
+            )
         losses = vector("losses", self.losses)
         steps = integer("steps", _given(self.steps, len(lrs)))
         smoothed = self.smoothed

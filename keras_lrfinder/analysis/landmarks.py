@@ -50,6 +50,8 @@ class Landmarks:
         stayed_high: Boolean, whether it ended the test, or the last losses
             lie above the first ones by more than noise explains.
         fell: Boolean, whether the loss fell by more than noise explains.
+        sudden: Boolean, whether a loss that is not finite came without a
+            rise before it: that is seldom the learning rate's doing.
         points: Integer, how many finite losses there are.
     """
 
@@ -62,6 +64,7 @@ class Landmarks:
     rose: bool
     stayed_high: bool
     fell: bool
+    sudden: bool
     points: int
 
     @property
@@ -111,6 +114,7 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
         rose=blew_up or min(edges) < beyond,
         stayed_high=blew_up or _higher(shown, start),
         fell=_fell(shown, start, after, 1.0 if shown is not means else scale),
+        sudden=len(y) < len(curve.losses) and not _rising(y, lowest, noise),
         points=len(y),
     )
 
@@ -188,6 +192,12 @@ def _higher(y: Vector, start: int) -> bool:
     """Returns whether the last losses are above the first, by twice noise."""
     rise = float(np.median(y[-10:])) - float(np.median(y[:start]))
     return rise > 2.0 * _early_noise(y)
+
+
+def _rising(y: Vector, lowest: float, noise: float) -> bool:
+    """Returns whether one of the last losses is well above the lowest."""
+    least = max(5.0 * noise, 0.1 * abs(lowest))
+    return float(y[-3:].max()) > lowest + least
 
 
 def _early_noise(y: Vector) -> float:

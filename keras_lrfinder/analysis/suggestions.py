@@ -6,6 +6,7 @@ sure its answer is and why; where there is no honest answer it says so.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import math
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from keras_lrfinder.analysis.smoothing import ema
 from keras_lrfinder.analysis.smoothing import ema_span
 from keras_lrfinder.arguments import check_type
 
-Rule = Callable[[Curve], float]
+Rule = Callable[[Curve], "float | None"]
 
 _PEAK_FACTOR = 2.0
 _BASE_FACTOR = 4.0
@@ -167,17 +168,32 @@ def steepest(curve: Curve) -> float:
 def valley(curve: Curve) -> float:
     """Returns the middle of the longest descent of the smoothed loss.
 
-    In the spirit of the rule of ESRI and fastai: there the longest
-    decreasing subsequence, here the longest stretch, in log(LR), between a
-    highest point so far and the lowest point after it.
+    In the spirit of the rule of ESRI and fastai: the longest decreasing
+    subsequence of the losses, which noise may interrupt, and in log(LR) the
+    middle between its ends.
     """
     lrs, smoothed = _finite(curve)
-    bottom = int(np.argmin(smoothed))
-    fall = smoothed[: bottom + 1] - smoothed[bottom]
-    # The last point still at the top: noise crosses any level early.
-    above = np.flatnonzero(fall >= 0.9 * fall.max())
-    top = int(above[-1])
-    return float(math.sqrt(lrs[top] * lrs[bottom]))
+    first, last = _longest_decreasing(smoothed)
+    return float(math.sqrt(lrs[first] * lrs[last]))
+
+
+def _longest_decreasing(values: NDArray[np.float64]) -> tuple[int, int]:
+    """Returns both ends of the longest decreasing subsequence.
+
+    By patience sorting, O(n log n) (Schensted 1961).
+    """
+    # By length of a subsequence: its highest possible end, negated so that
+    # they rise; where that is; and where the subsequence begins.
+    ends: list[float] = []
+    places: list[int] = []
+    begins: list[int] = []
+    for i, value in enumerate((-values).tolist()):
+        length = bisect.bisect_left(ends, value)
+        begin = begins[length - 1] if length else i
+        ends[length : length + 1] = [value]
+        places[length : length + 1] = [i]
+        begins[length : length + 1] = [begin]
+    return begins[-1], places[-1]
 
 
 def slide(curve: Curve) -> float:
@@ -213,7 +229,8 @@ def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
 
     Args:
         curve: What a range test measured.
-        rule: A name in `RULES`, or a function `Curve -> lr`.
+        rule: A name in `RULES`, or a function `Curve -> lr`, None from which
+            means that it found no learning rate.
 
     Returns:
         `Suggestion`, whose `lr` is None where the curve has too few points,
@@ -232,6 +249,8 @@ def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
     # Not by `default`, which would look for the landmarks again.
     own = default_lr(curve, seen)
     lr = own if function is default else _answer(name, function, curve)
+    if lr is None:
+        return Suggestion.refused(name, f"the rule {name} found none")
     if not (math.isfinite(lr) and lr > 0):
         return Suggestion.refused(name, f"the rule {name} answered {lr}")
     lr = min(max(lr, float(curve.lrs[0])), float(curve.lrs[-1]))
@@ -246,10 +265,10 @@ def check_rule(rule: object) -> None:
     _rule(rule)
 
 
-def _answer(name: str, function: Rule, curve: Curve) -> float:
+def _answer(name: str, function: Rule, curve: Curve) -> float | None:
     answer = function(curve)
     try:
-        return float(answer)
+        return None if answer is None else float(answer)
     except (TypeError, ValueError):
         raise TypeError(
             "`rule` must return a learning rate, one number. Received: "

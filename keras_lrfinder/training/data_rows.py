@@ -277,12 +277,16 @@ def _not_finite(structure: Any) -> str:
         array = as_numpy(leaf)
         if array is None or array.dtype.kind not in "fO":
             continue
-        try:
-            numbers = array.astype("float64", copy=False)
-        except (TypeError, ValueError):
-            continue
-        if np.isnan(numbers).any():
-            return "NaN"
-        if np.isinf(numbers).any():
-            return "infinity"
+        if array.dtype.kind == "O":
+            try:
+                array = array.astype("float64")
+            except (TypeError, ValueError):
+                continue
+        if array.size:
+            # Both pass a NaN on; nothing as large as the data is made.
+            ends = float(array.min()), float(array.max())
+            if any(map(math.isnan, ends)):
+                return "NaN"
+            if any(map(math.isinf, ends)):
+                return "infinity"
     return ""

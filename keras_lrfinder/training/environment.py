@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_lrfinder.training.optimizers import kind_of
 from keras_lrfinder.training.optimizers import leaf_optimizers
 from keras_lrfinder.version import __version__
 
@@ -33,11 +34,10 @@ def run_facts(
     leaves = [
         leaf for optimizer in optimizers for leaf in leaf_optimizers(optimizer)
     ]
-    names = dict.fromkeys(type(leaf).__name__.lower() for leaf in leaves)
     backend = keras.backend.backend()
     now = datetime.datetime.now(datetime.timezone.utc)
     return {
-        "optimizer": "+".join(names),
+        "optimizer": kind_of(optimizers),
         "hyperparameters": _plain_settings(leaves[0]),
         "monitor": monitor,
         "environment": {

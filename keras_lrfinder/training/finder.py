@@ -31,6 +31,7 @@ from keras_lrfinder.training.learning_rate import apply_learning_rate
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.loan import loan_of
 from keras_lrfinder.training.optimizers import all_optimizers
+from keras_lrfinder.training.optimizers import check_kind
 from keras_lrfinder.training.optimizers import named_optimizers
 from keras_lrfinder.training.snapshot import Snapshot
 from keras_lrfinder.training.snapshot import check_model
@@ -228,7 +229,8 @@ class LRFinder(SweepCallback):
         Raises:
             TypeError: `model` is no Keras model.
             ValueError: There is none to suggest; the message is the reason.
-                Or `model` has not the optimizer that was tested.
+                Or `model` has not the optimizer that was tested, or not one
+                of its kind.
         """
         lr = float(self.suggestion)
         model = self.model if model is None else model
@@ -241,6 +243,7 @@ class LRFinder(SweepCallback):
                 "another one; set its learning rate to "
                 f"{lr:g} by hand. Received: model={model!r}"
             )
+        check_kind(optimizers, self.curve.optimizer)
         done = apply_learning_rate(model, optimizers, lr)
         if self._verbose and is_chief():
             print(f"LRFinder: {done}")

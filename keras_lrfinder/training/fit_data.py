@@ -115,13 +115,15 @@ class FitData:
 
         Args:
             batches: Integer, how many are looked at where the data come in
-                batches.
+                batches; 0 reads none.
 
         Returns:
             The names of those that have, and `"NaN"` or `"infinity"`.
         """
         if isinstance(self._source, Rows):
             return self._source.not_finite()
+        if not batches:
+            return {}
         try:
             source = self._readable()
             if isinstance(source, BatchReader):

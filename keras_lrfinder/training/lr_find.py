@@ -19,6 +19,8 @@ from keras_lrfinder.training.keras_internals import first_epoch
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.loan import Progress
 from keras_lrfinder.training.other_callbacks import harm
+from keras_lrfinder.training.other_callbacks import steers_learning_rate
+from keras_lrfinder.training.other_callbacks import writes
 from keras_lrfinder.training.probe_runs import Prober
 from keras_lrfinder.training.snapshot import check_model
 
@@ -77,7 +79,8 @@ def lr_find(
             `model.fit` (`batch_size`, `class_weight`, `callbacks`, …).
             `validation_data` and the part that `validation_split` holds out
             are not trained on; the probes are judged by them.
-            Callbacks that steer training or write checkpoints are left out.
+            Callbacks of Keras that steer training, write files or send
+            something are left out, which is printed; others are called.
 
     Returns:
         The `LRFinder`, with `curve`, `suggestion`, `probes` and `plot()`.
@@ -128,7 +131,7 @@ def lr_find(
             job.run_ramp(callbacks)
     if probe and why_not and finder.suggestion.lr is not None:
         found = (), _unprobed(finder.suggestion, why_not)
-    conclude(finder, *found)
+    conclude(finder, *job.blame_data(*found))
     return finder
 
 
@@ -207,6 +210,30 @@ class _Job:
         )
         return prober.run(finder.curve, finder.suggestion)
 
+    def blame_data(
+        self,
+        probes: tuple[Any, ...] = (),
+        suggestion: Suggestion | None = None,
+    ) -> tuple[tuple[Any, ...], Suggestion]:
+        """Says so first, where the data themselves are not finite.
+
+        Args:
+            probes: What was run.
+            suggestion: What is to be said otherwise; None: as the curve says.
+        """
+        found = suggestion or self._finder.suggestion
+        # Batches are read once more only where there is a doubt.
+        bad = self._data.not_finite(0 if found.confidence == "high" else 16)
+        if not bad:
+            return probes, found
+        named = " and ".join(f"`{k}` has {what}" for k, what in bad.items())
+        if found.lr is None:
+            why = f"{named}: replace it, or drop these samples, and test again"
+            return probes, Suggestion.refused(found.rule, why)
+        return probes, dataclasses.replace(
+            found, confidence="low", reason=f"{named}; {found.reason}"
+        )
+
 
 def _unprobed(suggestion: Suggestion, why: str) -> Suggestion:
     reason = f"{suggestion.reason}; not probed, as {why}"
@@ -260,7 +287,7 @@ def _harmless(callbacks: Any, verbose: int) -> list[Any]:
                 "`callbacks` must be Keras callbacks. "
                 f"Received: callbacks={callbacks!r}"
             )
-    kept = [c for c in given if not harm(c) and not _steers(c)]
+    kept = [c for c in given if not (harm(c) or writes(c) or _steers(c))]
     left_out = [type(c).__name__ for c in given if c not in kept]
     if left_out and verbose:
         print(f"lr_find leaves out {', '.join(left_out)}")
@@ -268,13 +295,8 @@ def _harmless(callbacks: Any, verbose: int) -> list[Any]:
 
 
 def _steers(callback: Any) -> bool:
-    steering = (
-        keras.callbacks.EarlyStopping,
-        keras.callbacks.LearningRateScheduler,
-        keras.callbacks.ReduceLROnPlateau,
-        LRFinder,
-    )
-    return isinstance(callback, steering)
+    stops = isinstance(callback, (keras.callbacks.EarlyStopping, LRFinder))
+    return stops or steers_learning_rate(callback)
 
 
 def _validation_loss(

@@ -65,6 +65,32 @@ def named_optimizers(model: Any, named: Any) -> list[Any]:
     return found
 
 
+def kind_of(optimizers: list[Any]) -> str:
+    """Returns the kind of optimizers, in small letters: "adam", "adam+sgd"."""
+    leaves = [leaf for one in optimizers for leaf in leaf_optimizers(one)]
+    names = dict.fromkeys(type(leaf).__name__.lower() for leaf in leaves)
+    return "+".join(names)
+
+
+def check_kind(optimizers: list[Any], tested: str) -> None:
+    """Raises where a learning rate was not found for optimizers like these.
+
+    Args:
+        optimizers: The optimizers.
+        tested: The kind that was tested, as from `kind_of`, or `""`.
+
+    Raises:
+        ValueError: Names both.
+    """
+    found = kind_of(optimizers)
+    if tested and found != tested:
+        raise ValueError(
+            "`model` must have the kind of optimizer that was tested, "
+            f"{tested}: its learning rate says nothing of another. "
+            f"Received: {found}"
+        )
+
+
 def optimizer_names(model: Any) -> str:
     """Returns the model's attributes that are optimizers, for messages."""
     return ", ".join(

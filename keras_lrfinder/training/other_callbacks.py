@@ -51,7 +51,13 @@ def check_other_callbacks(finder: Any, kind: type) -> None:
         return
     wait_for_batch_hooks(shared)
     callbacks = list(shared.callbacks)
-    position = [c is finder for c in callbacks].index(True)
+    places = [i for i, c in enumerate(callbacks) if c is finder]
+    if len(places) > 1:
+        raise ValueError(
+            f"`callbacks` must have a {type(finder).__name__} once only. "
+            f"Received: the same one {_times(len(places))}"
+        )
+    position = places[0]
     for index, other in enumerate(callbacks):
         if isinstance(other, kind) and other is not finder:
             reason = "two range tests cannot share a fit: run them in turn"
@@ -63,6 +69,39 @@ def check_other_callbacks(finder: Any, kind: type) -> None:
                 f"{type(finder).__name__}: {reason}. (`lr_find` leaves such "
                 "callbacks out by itself.)"
             )
+
+
+def _times(count: int) -> str:
+    return "twice" if count == 2 else f"{count} times"
+
+
+def steers_learning_rate(callback: Any) -> bool:
+    """Returns whether a callback of Keras sets learning rates of its own."""
+    return isinstance(
+        callback,
+        (
+            keras.callbacks.LearningRateScheduler,
+            keras.callbacks.ReduceLROnPlateau,
+        ),
+    )
+
+
+def rate_setters(finder: Any) -> str:
+    """Returns who may have set the learning rate between two epochs."""
+    shared = callback_list(finder)
+    found = [
+        type(other).__name__
+        for other in (shared.callbacks if shared else ())
+        if steers_learning_rate(other)
+    ]
+    return " and ".join(dict.fromkeys(found)) or "another callback"
+
+
+def writes(callback: Any) -> bool:
+    """Returns whether a callback of Keras writes files, or sends something."""
+    names = ("CSVLogger", "RemoteMonitor", "TensorBoard", *_CHECKPOINTS)
+    kinds = [getattr(keras.callbacks, name, ()) for name in names]
+    return isinstance(callback, tuple(kind for kind in kinds if kind))
 
 
 def may_be_overruled(finder: Any) -> bool:
@@ -141,6 +180,7 @@ def _terminate_on_nan(callback: Any, after: bool) -> str:
     return ""
 
 
+_CHECKPOINTS = ("ModelCheckpoint", "OrbaxCheckpoint", "BackupAndRestore")
 _HARMS = {
     "EarlyStopping": _early_stopping,
     "ModelCheckpoint": _checkpoint,

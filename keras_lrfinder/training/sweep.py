@@ -25,6 +25,7 @@ from keras_lrfinder.training.loan import loan_of
 from keras_lrfinder.training.optimizers import all_optimizers
 from keras_lrfinder.training.optimizers import optimizer_names
 from keras_lrfinder.training.other_callbacks import may_be_overruled
+from keras_lrfinder.training.other_callbacks import rate_setters
 from keras_lrfinder.training.updates import Updates
 
 # Where a model of the user's own may set the learning rate itself.
@@ -64,6 +65,7 @@ class Sweep:
         batch_size: Integer, how many samples the first batch had, or None
             where nobody knows.
         error: The exception that ended the run, or None.
+        warning: String, what the user is to be told at the end, or "".
         is_valid: Whether the first step has shown that the run can be.
     """
 
@@ -79,6 +81,7 @@ class Sweep:
         self.recorder = recorder
         self.batch_size: int | None = None
         self.error: Exception | None = None
+        self.warning = ""
         self.is_valid = False
         self._callback = callback
         self._model = model
@@ -117,7 +120,7 @@ class Sweep:
             )
         model = self._running_model()
         if self._new_epoch:
-            # LearningRateScheduler and its like set it at epoch ends.
+            self._check_nobody_steers()
             self._loan.rate.set(self._lr)
             self._new_epoch = False
         self._batch_loss.start_batch(model)
@@ -219,13 +222,28 @@ class Sweep:
                 f"monitor={self._monitor!r}, which logs {value!r}"
             ) from None
 
+    def _check_nobody_steers(self) -> None:
+        # LearningRateScheduler and its like set it between epochs.
+        if self.warning or not variables_are_current(self._model):
+            return
+        found = self._loan.rate.read()
+        if not any(_close(found, own) for own in (self._lr, self.used_lr)):
+            self.warning = (
+                f"{rate_setters(self._callback)} set the learning rate to "
+                f"{found:g} during the range test, which went on with its own"
+            )
+
     def _check_rate(self) -> None:
         if self._apart and not variables_are_current(self._model):
             return  # nobody has had a look at the variables
         found = self._loan.rate.read()
-        if not math.isclose(found, self._lr, rel_tol=1e-2, abs_tol=1e-37):
+        if not _close(found, self._lr):
             raise RuntimeError(
                 "something else set the learning rate during the range test, "
                 f"to {found:g} where the test had set {self._lr:g}: leave "
                 "that callback out of this fit"
             )
+
+
+def _close(found: float, lr: float) -> bool:
+    return math.isclose(found, lr, rel_tol=1e-2, abs_tol=1e-37)

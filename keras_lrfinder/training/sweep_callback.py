@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -78,6 +79,8 @@ class SweepCallback(keras.callbacks.Callback):
         if sweep is None:
             return
         sweep.end()
+        if sweep.warning:
+            warnings.warn(sweep.warning, UserWarning, stacklevel=4)
         if sweep.error is not None:
             raise sweep.error
         self._sweep_ended(sweep, stopped and not sweep.recorder.done)
