@@ -284,7 +284,8 @@ def test_rule_far_from_the_default_is_not_to_be_trusted():
     far = suggest(run(), lambda curve: curve.lrs[0])
     assert near.confidence == "high"
     assert far.confidence == "low"
-    assert f"between {own.low:.1e} and {own.high:.1e}" in far.reason
+    assert f"the default rule says {own.lr:.1e}" in far.reason
+    assert (near.low, near.high) == (own.low, own.high)
 
 
 def test_wrong_arguments():

@@ -29,6 +29,7 @@ from keras_lrfinder.analysis.probes import PROBE_STEPS
 from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.probes import decide
 from keras_lrfinder.analysis.probes import next_lr
+from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
 
 Ask = Callable[[Cell, int, Target], "float | None"]
@@ -52,11 +53,11 @@ def ours(plan: str, constants, left_out: bool) -> Ask:
 
 
 @functools.cache
-def _today(cell: Cell, seed: int, probing: bool) -> float | None:
+def _today(cell: Cell, seed: int, probing: bool) -> Suggestion:
     curve = cell.curve(seed)
     first = suggest(curve)
     if not probing:
-        return first.lr
+        return first
     probes: list[Probe] = []
     while (lr := next_lr(curve, first, probes)) is not None:
         place = int(np.argmin(np.abs(cell.x - np.log10(lr))))
@@ -74,14 +75,14 @@ def _today(cell: Cell, seed: int, probing: bool) -> float | None:
                 probe, trained=probe.tail, trained_before=before
             )
         )
-    return decide(curve, first, probes).lr
+    return decide(curve, first, probes)
 
 
 def today(probing: bool) -> Ask:
     """The package as it is; for a schedule its one-cycle peak."""
 
     def ask(cell, seed, target):
-        lr = _today(cell, seed, probing)
+        lr = _today(cell, seed, probing).lr
         if lr is None or target.schedule == "constant":
             return lr
         return 2.0 * lr
@@ -200,6 +201,34 @@ def confidence(cells: Sequence[Cell], constants, left_out: bool) -> str:
     return "\n".join(lines)
 
 
+def confidence_today(cells: Sequence[Cell]) -> str:
+    """How often the package's own interval holds the best constant LR."""
+    target = Target("constant", 500)
+    lines = [
+        "| today | confidence | share | holds the best LR | factor, high to "
+        "low |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for probing, name in ((False, "ramp"), (True, "ramp and probes")):
+        found = [
+            (said, cell.best(target))
+            for cell in cells
+            for seed in range(cell.seeds)
+            if (said := _today(cell, seed, probing)).lr
+        ]
+        for level in ("high", "low"):
+            part = [(s, best) for s, best in found if s.confidence == level]
+            ends = np.log10([[s.low, s.high] for s, _ in part])
+            best = np.array([best for _, best in part])
+            inside = (ends[:, 0] <= best) & (best <= ends[:, 1])
+            wide = np.diff(ends, axis=1).mean()
+            lines.append(
+                f"| {name} | {level} | {len(part) / len(found):.0%} | "
+                f"{inside.mean():.0%} of {len(part)} | {10**wide:.0f} |"
+            )
+    return "\n".join(lines)
+
+
 def draw(rows: list[tuple[str, str, float, float, float]]) -> None:
     """Excess loss with its interval, by contender."""
     import matplotlib
@@ -266,6 +295,7 @@ def main() -> None:
             f"x{np.exp(np.mean(each)):.3f}"
         )
     print("\n" + confidence(cells, constants, left_out))
+    print("\n" + confidence_today(cells))
     if args.unseen:
         draw(drawn)
 

@@ -23,10 +23,14 @@ _AT_END = 0.35
 _MEASURED = ("sgd", "adam", "adamw", "nadam", "adamax", "rmsprop", "lion")
 # A fall by less than this share of the loss is nothing to be sure of, nor is
 # one on fewer samples: memorised in no time, it looks the same.
-_ENOUGH_FALL, _ENOUGH_SAMPLES = 0.03, 250
-# Decades below and above a suggestion within which a learning rate is good
-# in nine of ten cells of the benchmark; without confidence, twice that.
-_REACH = 0.5
+# Random labels take off a tenth: what is random at the start is unlearnt.
+_ENOUGH_FALL, _ENOUGH_SAMPLES = 0.2, 250
+# Decades below and above a suggestion within which the best learning rate
+# lies in 95 of 100 cells of both benchmarks, and without confidence.
+_SURE, _UNSURE = (0.7, 1.4), (1.0, 1.6)
+# It lies at least so far below the edge of stability; but where a suggestion
+# is next to that, the range goes so far above the suggestion.
+_BELOW_EDGE, _LEAST_ABOVE = 0.2, 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Confidence:
 
     Attributes:
         level: `"high"` or `"low"`.
-        low: Float, lower end of the range that would do.
+        low: Float, lower end of the range that holds the best learning rate.
         high: Float, upper end.
         reason: String.
     """
@@ -109,7 +113,6 @@ def confidence_in(curve: Curve, seen: Landmarks, lr: float) -> Confidence:
     falling = not seen.rose and seen.bottom > last - _AT_END
     doubts = _doubts(curve, seen)
     sure = seen.fell and seen.rose and not doubts
-    reach = 10.0 ** (_REACH if sure else 2.0 * _REACH)
     if falling and curve.stop_reason in _CUT_SHORT:
         reason = (
             f"still falling at {curve.lrs[-1]:.1e}, where "
@@ -125,7 +128,16 @@ def confidence_in(curve: Curve, seen: Landmarks, lr: float) -> Confidence:
         reason = _seen(seen)
     reason = "; ".join([reason, *doubts])
     level = "high" if sure else "low"
-    return Confidence(level, lr / reach, lr * reach, reason)
+    return Confidence(level, *interval(lr, seen, sure), reason)
+
+
+def interval(lr: float, seen: Landmarks, sure: bool) -> tuple[float, float]:
+    """Returns both ends of the range that holds the best learning rate."""
+    below, above = _SURE if sure else _UNSURE
+    if seen.rose:
+        most = seen.edge - _BELOW_EDGE - math.log10(lr)
+        above = max(min(above, most), _LEAST_ABOVE)
+    return lr / 10.0**below, lr * 10.0**above
 
 
 def _doubts(curve: Curve, seen: Landmarks) -> list[str]:

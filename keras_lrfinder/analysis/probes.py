@@ -43,6 +43,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lrfinder.analysis.confidence import interval
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.default_rule import ByOptimizer
 from keras_lrfinder.analysis.default_rule import few_batches
@@ -64,8 +65,6 @@ _MOVED = 0.01
 # The held-out loss, of at least so many samples, must fall by at least this
 # share of itself for an answer to be sure.
 _ENOUGH_SAMPLES, _ENOUGH_FALL = 50, 0.02
-# Half the interval, in decades.
-_SURE, _UNSURE = 0.5, 1.0
 
 _NOTHING_TO_LEARN = (
     f"the loss fell by less than 1 % in the test, and {PROBE_STEPS} steps at "
@@ -228,7 +227,7 @@ def decide(
         decades -= shifts.caution * min(1.0, 2.0 * levels.memorised)
         sure = levels.convince and abs(probed - ramp) <= _AGREE
     sure = sure and suggestion.confidence == "high"
-    return _moved(suggestion, levels, decades, sure, unchecked)
+    return _moved(suggestion, seen, levels, decades, sure, unchecked)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -389,23 +388,24 @@ def _meaning(levels: Levels, unchecked: str) -> str:
 
 def _moved(
     suggestion: Suggestion,
+    seen: Landmarks,
     levels: Levels,
     decades: float,
     sure: bool,
     unchecked: str,
 ) -> Suggestion:
     """Returns the suggestion at another learning rate, below what blew up."""
-    seen, top = _meaning(levels, unchecked), levels.most + STEP / 2.0
+    told, top = _meaning(levels, unchecked), levels.most + STEP / 2.0
     if levels.blown.any():
-        seen = f"training blew up at {10.0**top:.1e}; {seen}"
+        told = f"training blew up at {10.0**top:.1e}; {told}"
     decades = min(decades, levels.most)
-    reach = _SURE if sure else _UNSURE
+    low, high = interval(10.0**decades, seen, sure)
     lrs = ", ".join(f"{10.0**x:.1e}" for x in levels.x)
     return dataclasses.replace(
         suggestion,
         lr=float(10.0**decades),
-        low=float(10.0 ** (decades - reach)),
-        high=float(10.0 ** min(decades + reach, top)),
+        low=float(low),
+        high=float(min(high, 10.0**top)),
         confidence="high" if sure else "low",
-        reason=f"{suggestion.reason}. Probes at {lrs}: {seen}",
+        reason=f"{suggestion.reason}. Probes at {lrs}: {told}",
     )

@@ -55,7 +55,7 @@ def mark_suggestion(
             alpha=0.13,
             linewidth=0,
             zorder=1,
-            label=f"{suggestion.low:.2g} to {suggestion.high:.2g} would do",
+            label=f"best within {suggestion.low:.2g} to {suggestion.high:.2g}",
         )
     if on_line and len(shown.lrs):
         _dots(ax, [lr], [shown.at(lr)], "o", VERMILLION, zorder=7)
