@@ -127,7 +127,7 @@ def main() -> None:
         print(f"\n### Mean regret by {key}, {SHORT} steps\n")
         print(by_part(parts(which, key), SHORT))
     print("\n### Honesty\n")
-    print(report(learnable(core, SHORT), RAMP))
+    print(report(learnable([*cells, *unseen], SHORT), RAMP))
 
 
 if __name__ == "__main__":

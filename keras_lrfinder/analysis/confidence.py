@@ -27,10 +27,10 @@ _MEASURED = ("sgd", "adam", "adamw", "nadam", "adamax", "rmsprop", "lion")
 _ENOUGH_FALL, _ENOUGH_SAMPLES = 0.2, 250
 # Decades below and above a suggestion within which the best learning rate
 # lies in 95 of 100 cells of both benchmarks, and without confidence.
-_SURE, _UNSURE = (0.7, 1.4), (1.0, 1.6)
-# It lies at least so far below the edge of stability; but where a suggestion
-# is next to that, the range goes so far above the suggestion.
-_BELOW_EDGE, _LEAST_ABOVE = 0.2, 0.3
+_SURE, _UNSURE = (0.75, 1.4), (1.0, 1.6)
+# It lies below the edge of stability; but where a suggestion is next to that,
+# the range goes so far above the suggestion.
+_LEAST_ABOVE = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,8 +135,7 @@ def interval(lr: float, seen: Landmarks, sure: bool) -> tuple[float, float]:
     """Returns both ends of the range that holds the best learning rate."""
     below, above = _SURE if sure else _UNSURE
     if seen.rose:
-        most = seen.edge - _BELOW_EDGE - math.log10(lr)
-        above = max(min(above, most), _LEAST_ABOVE)
+        above = max(min(above, seen.edge - math.log10(lr)), _LEAST_ABOVE)
     return lr / 10.0**below, lr * 10.0**above
 
 

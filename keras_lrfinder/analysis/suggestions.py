@@ -6,7 +6,6 @@ sure its answer is and why; where there is no honest answer it says so.
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import math
 from collections.abc import Callable
@@ -175,32 +174,27 @@ def steepest(curve: Curve) -> float:
 def valley(curve: Curve) -> float:
     """Returns the middle of the longest descent of the smoothed loss.
 
-    In the spirit of the rule of ESRI and fastai: the longest decreasing
-    subsequence of the losses, which noise may interrupt, and in log(LR) the
-    middle between its ends.
+    In the spirit of the rule of ESRI and fastai, there the longest decreasing
+    subsequence. Here a descent leads from a highest loss so far to the lowest
+    one before it is exceeded; the longest, in log(LR), is taken of those that
+    are at least a quarter as deep as the deepest: noise makes shallow ones.
     """
     lrs, smoothed = _finite(curve)
-    first, last = _longest_decreasing(smoothed)
-    return float(math.sqrt(lrs[first] * lrs[last]))
-
-
-def _longest_decreasing(values: NDArray[np.float64]) -> tuple[int, int]:
-    """Returns both ends of the longest decreasing subsequence.
-
-    By patience sorting, O(n log n) (Schensted 1961).
-    """
-    # By length of a subsequence: its highest possible end, negated so that
-    # they rise; where that is; and where the subsequence begins.
-    ends: list[float] = []
-    places: list[int] = []
-    begins: list[int] = []
-    for i, value in enumerate((-values).tolist()):
-        length = bisect.bisect_left(ends, value)
-        begin = begins[length - 1] if length else i
-        ends[length : length + 1] = [value]
-        places[length : length + 1] = [i]
-        begins[length : length + 1] = [begin]
-    return begins[-1], places[-1]
+    # Where the loss is higher than ever before, a new descent begins.
+    top = np.maximum.accumulate(smoothed)
+    begins = np.flatnonzero(np.diff(top, prepend=-np.inf) > 0.0)
+    descents = []
+    for begin, end in zip(begins, [*begins[1:], len(lrs)]):
+        bottom = begin + int(np.argmin(smoothed[begin:end]))
+        fall = smoothed[begin : bottom + 1] - smoothed[bottom]
+        # The last point still at the top: noise crosses any level early.
+        first = begin + int(np.flatnonzero(fall >= 0.9 * fall[0])[-1])
+        descents.append((fall[0], lrs[bottom] / lrs[first], first, bottom))
+    deep = max(descents)[0] / 4.0
+    _, _, first, bottom = max(
+        (d for d in descents if d[0] >= deep), key=lambda d: d[1]
+    )
+    return float(math.sqrt(lrs[first] * lrs[bottom]))
 
 
 def slide(curve: Curve) -> float:
