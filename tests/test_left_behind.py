@@ -253,7 +253,51 @@ def test_metric_that_is_never_reset_comes_back(way, fitted):
     assert float(tiny.host(metric.count)) == before
 
 
+def test_callback_of_the_users_still_runs():
+    """Only what is known to write or send is left out."""
+    losses = tiny.Losses()
+    find(tiny.compiled(), callbacks=[losses])
+    assert len(losses.values) >= STEPS
+
+
 # Callbacks that write or send.
+
+
+def test_appended_log_gets_no_rows_of_the_test(tmp_path):
+    """A CSVLogger is left out, also where it appends."""
+    model = tiny.compiled()
+    log = tmp_path / "log.csv"
+    tiny.fit(model, callbacks=[keras.callbacks.CSVLogger(str(log))])
+    before = log.read_text()
+    find(model, callbacks=[keras.callbacks.CSVLogger(str(log), append=True)])
+    assert log.read_text() == before
+
+
+def test_new_log_is_not_written(tmp_path):
+    """The first fit's log is the first fit's."""
+    log = tmp_path / "log.csv"
+    find(tiny.compiled(), callbacks=[keras.callbacks.CSVLogger(str(log))])
+    assert not log.exists()
+
+
+def test_remote_monitor_sends_nothing():
+    """No epoch of the test leaves the machine."""
+    sent = []
+
+    class Monitor(keras.callbacks.RemoteMonitor):
+        def on_epoch_end(self, epoch, logs=None):
+            sent.append(epoch)
+
+    find(tiny.compiled(), callbacks=[Monitor()])
+    assert sent == []
+
+
+@pytest.mark.backend("tensorflow")
+def test_tensorboard_logs_nothing(tmp_path):
+    """No event file of the test among those of the trainings."""
+    logs = tmp_path / "logs"
+    find(tiny.compiled(), callbacks=[keras.callbacks.TensorBoard(str(logs))])
+    assert not logs.exists()
 
 
 @pytest.mark.parametrize("frequency", ["epoch", 2])
@@ -266,10 +310,3 @@ def test_checkpoints_are_not_written(tmp_path, frequency):
     backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
     find(tiny.compiled(), callbacks=[callback, backup])
     assert list(tmp_path.rglob("*.h5")) == []
-
-
-def test_callback_of_the_users_still_runs():
-    """Only what is known to write or send is left out."""
-    losses = tiny.Losses()
-    find(tiny.compiled(), callbacks=[losses])
-    assert len(losses.values) >= STEPS

@@ -124,6 +124,16 @@ def test_next_fit_uses_the_original_schedule(experiment, fitted):
 
 
 @FITTED
+def test_other_shapes_do_not_keep_the_inner_schedule(fitted):
+    """A shape first met inside is not left with what was inside."""
+
+    def fit(model):
+        return tiny.fit(model, batch_size=3)
+
+    assert_no_trace(other_batch_size, lambda: with_schedule(fitted), fit)
+
+
+@FITTED
 def test_model_moves_after_a_standstill_inside(fitted):
     """A schedule of LR 0 inside does not hold the model afterwards."""
     model = with_schedule(fitted)

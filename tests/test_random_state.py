@@ -15,9 +15,6 @@ from keras_lrfinder import LRFinder
 from keras_lrfinder import lr_find
 from keras_lrfinder import snapshot
 
-# On TensorFlow what draws inside without a seed moves the generators on.
-pytestmark = [pytest.mark.thorough, pytest.mark.backend("jax", "torch")]
-
 STEPS = 8
 
 

@@ -23,6 +23,13 @@ class Tallies(keras.callbacks.Callback):
         self.model.tally.batches += 1
 
 
+class Lists(keras.callbacks.Callback):
+    """Appends to a list inside such an object."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.tally.losses.append(logs["loss"])
+
+
 def tallying_model():
     """A compiled model that holds a `Tally`."""
     model = tiny.compiled(None, "adam")
@@ -41,6 +48,19 @@ def test_nothing_is_said_where_all_came_back(optimizer, fitted):
     with snapshot(model, verify=True):
         tiny.fit(model)
     assert tiny.differences(before, tiny.state(model)) == []
+
+
+@pytest.mark.parametrize(
+    ("callback", "name"), [(Tallies, "batches"), (Lists, "losses")]
+)
+def test_what_differs_is_named(callback, name):
+    """By the way that leads to it from the model."""
+    model = tallying_model()
+    with (
+        pytest.raises(RuntimeError, match=rf"tally\.{name}"),
+        snapshot(model, verify=True),
+    ):
+        tiny.fit(model, callbacks=[callback()])
 
 
 def test_only_what_differs_is_named():
@@ -95,6 +115,17 @@ def test_wrapped_module_passes_the_check():
     with snapshot(model, verify=True):
         tiny.fit(model)
     assert module.running_mean.tolist() == before
+
+
+@pytest.mark.parametrize("verify", [None, "yes"])
+def test_verify_is_a_flag(verify):
+    """Anything else is refused before the body runs."""
+    model = tiny.compiled()
+    with (
+        pytest.raises(TypeError, match="verify"),
+        snapshot(model, verify=verify),
+    ):
+        pytest.fail("the body must not run")
 
 
 def test_weights_pass_bit_for_bit():

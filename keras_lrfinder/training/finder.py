@@ -26,6 +26,8 @@ from keras_lrfinder.training.environment import check_writable
 from keras_lrfinder.training.environment import directory_path
 from keras_lrfinder.training.environment import is_chief
 from keras_lrfinder.training.environment import run_facts
+from keras_lrfinder.training.interrupted import guard
+from keras_lrfinder.training.interrupted import release
 from keras_lrfinder.training.keras_internals import fit_begins
 from keras_lrfinder.training.learning_rate import apply_learning_rate
 from keras_lrfinder.training.loan import Loan
@@ -55,11 +57,12 @@ class LRFinder(SweepCallback):
 
     One object can be used for one fit after another.
 
-    Two things a callback cannot do, and `lr_find` can: put the model back
-    after an exception or Ctrl-C (Keras calls no hook then; call `restore()`
-    yourself), and give every step its own learning rate where the model is
-    compiled with `steps_per_execution` > 1 (here one learning rate per
-    execution, with the mean loss of its steps).
+    Two things a callback cannot do, and `lr_find` can: put the model back at
+    once after an exception or Ctrl-C (Keras calls no hook then: `restore()`
+    does it, or the model's next use, with a warning), and give every step its
+    own learning rate where the model is compiled with `steps_per_execution`
+    > 1 (here one learning rate per execution, with the mean loss of its
+    steps).
 
     Args:
         start_lr: Float > 0, learning rate of the first step.
@@ -267,8 +270,10 @@ class LRFinder(SweepCallback):
     def restore(self) -> None:
         """Puts the model back as it was before the run.
 
-        Keras calls no hook after an exception or Ctrl-C inside `fit`; then
-        this is to be called by hand. Calling it again changes nothing.
+        Keras calls no hook after an exception or Ctrl-C inside `fit`. The
+        model's next `fit`, `evaluate`, `predict` or `save` puts it back by
+        itself, with a warning; this does it now. Calling it again changes
+        nothing.
         """
         self._end_sweep(stopped=True)
 
@@ -303,7 +308,10 @@ class LRFinder(SweepCallback):
         self._updates = Updates(model, loan.rate)
         self._facts = run_facts(model, loan.optimizers, self._monitor)
         self._test = self._plan(first_epoch=0)
-        return Sweep(self, loan, self._test, self._updates, self._monitor)
+        sweep = Sweep(self, loan, self._test, self._updates, self._monitor)
+        if loan_of(model) is None:
+            guard(model, self.restore)
+        return sweep
 
     def _plan(self, first_epoch: int) -> RangeTest:
         per_epoch = (self.params or {}).get("steps")
@@ -338,6 +346,7 @@ class LRFinder(SweepCallback):
         return steps
 
     def _sweep_ended(self, sweep: Sweep, stopped: bool) -> None:
+        release(self.model)
         test = self._begun_test()
         test.end(StopReason.INTERRUPTED if stopped else StopReason.OUT_OF_DATA)
         self._curve = dataclasses.replace(

@@ -1,10 +1,11 @@
-"""All that this package knows of other libraries' private parts.
+"""All that this package knows of Keras's private parts.
 
-Every function here leans on something that Keras, TensorFlow or JAX do not
-document, says why there is no public way, and names the versions in which it
-was seen. Each has a test of its own in `tests/test_keras_internals.py`: when
-a new version breaks one, this file and that test say which part. Nothing
-else in the package touches a private name of another library.
+Every function here leans on something that Keras does not document, says why
+there is no public way, and names the versions in which it was seen. Each has
+a test of its own in `tests/test_keras_internals.py`: when a new version
+breaks one, this file and that test say which part. Nothing else in the
+package touches a private name of another library, but `backend_internals.py`
+those of TensorFlow and JAX.
 """
 
 from __future__ import annotations
@@ -331,41 +332,6 @@ def variables_are_current(model: Any) -> bool:
 # --- TensorFlow --------------------------------------------------------------
 
 
-def plain_tensorflow(variable: Any) -> Any:
-    """Returns the TensorFlow variable beneath a Keras one, if it is just one.
-
-    On several devices it is a container, which only Keras's own methods
-    know how to read and write. None then, and on other backends.
-    TensorFlow 2.16 to 2.21.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return None
-    value = variable.value
-    return value if type(value).__name__ == "ResourceVariable" else None
-
-
-def is_tensorflow_wrapper(value: Any) -> bool:
-    """Returns whether something is TensorFlow's proxy of a plain container.
-
-    TensorFlow puts them in place of lists and dictionaries that are
-    attributes. They pass for what they wrap, but are emptied and filled by
-    their own attributes only. (Its proxy of a tuple is like a tuple.)
-    TensorFlow 2.16 to 2.21.
-    """
-    return type(value).__name__ in _WRAPPERS
-
-
-def tensorflow_wrapper_children(value: Any) -> list[tuple[str, Any]]:
-    """Returns what such a proxy holds: the container, and notes about it."""
-    wrapped = [("", v) for v in vars(value).values()]
-    if type(value).__name__ != "ListWrapper":
-        wrapped.append(("", value.__wrapped__))
-    return wrapped
-
-
-_WRAPPERS = ("ListWrapper", "_DictWrapper")
-
-
 @contextlib.contextmanager
 def strategy_scope(model: Any) -> Iterator[None]:
     """Makes variables where the model's own ones are, on all devices."""
@@ -433,32 +399,24 @@ def global_seed_generator() -> Any:
     return state.get_global_attribute("global_seed_generator")
 
 
-def tensorflow_seeds() -> Any:
-    """Returns the state of what `tf.random.set_seed` has started.
+def forget_global_seed_generator() -> None:
+    """Has the next `keras.random.*` without a seed make one anew.
 
-    TensorFlow itself can only restart it. TensorFlow 2.16 to 2.21.
+    Nothing public takes it away again but `clear_session`, which forgets
+    more. Keras 3.3 to 3.15.
     """
-    if keras.backend.backend() != "tensorflow":
-        return None
-    generator = getattr(_tensorflow_context(), "_rng", None)
-    return None if generator is None else generator.getstate()
+    state = sys.modules["keras.src.backend.common.global_state"]
+    state.set_global_attribute("global_seed_generator", None)
 
 
-def restore_tensorflow_seeds(state: Any) -> None:
-    """Puts back what `tensorflow_seeds` returned.
+def counts_of_names() -> dict[str, int] | None:
+    """Returns how often each name was given to an object without one.
 
-    The seeds of the ops come again, so the ops must not be those that have
-    drawn with them already: setting the seed anew makes TensorFlow forget
-    them.
+    It is the very dictionary, or None where there is none yet. The next
+    layer is called after it, and nothing public tells. Keras 3.3 to 3.15.
     """
-    if state is None:
-        return
-    context = _tensorflow_context()
-    if context._rng.getstate() == state:
-        return
-    context._set_global_seed(context._seed)
-    context._rng.setstate(state)
-
-
-def _tensorflow_context() -> Any:
-    return sys.modules["tensorflow.python.eager.context"].context()
+    state = sys.modules["keras.src.backend.common.global_state"]
+    found: dict[str, int] | None = state.get_global_attribute(
+        "object_name_uids"
+    )
+    return found

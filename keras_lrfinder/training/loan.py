@@ -13,6 +13,8 @@ from keras_lrfinder.training.learning_rate import SweptRate
 from keras_lrfinder.training.optimizers import all_optimizers
 from keras_lrfinder.training.optimizers import is_built
 from keras_lrfinder.training.optimizers import named_optimizers
+from keras_lrfinder.training.own_functions import OwnFunctions
+from keras_lrfinder.training.own_functions import forget_functions
 from keras_lrfinder.training.snapshot import Snapshot
 from keras_lrfinder.training.train_function import TrainFunction
 
@@ -62,6 +64,8 @@ class Loan:
         self._model = model
         self._restore = restore
         self._before: Snapshot | None = before or Snapshot(model)
+        self._before.begin()
+        self._draws = OwnFunctions(model).draw
         self.optimizers = named_optimizers(model, optimizer)
         self.rate = SweptRate(self.optimizers)
         self.train_function = TrainFunction(model)
@@ -73,6 +77,8 @@ class Loan:
 
     def __enter__(self) -> Loan:
         _LENT[id(self._model)] = self
+        if self._draws:
+            forget_functions(self._model)
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -97,14 +103,15 @@ class Loan:
         self._is_open = True
         if loan_of(model) is self and self._restore:
             self._prepare_to_rewind(model)
-        if self.rate.hold(model):
+        if self.rate.hold(model) or self._draws:
             self.train_function.renew()
         if keras.backend.backend() == "jax":
             self._enter_state(model)
 
     def keep(self) -> None:
         """Forgets the copy, where the weights are to stay."""
-        if not self._restore:
+        if not self._restore and self._before is not None:
+            self._before.give_up()
             self._before = None
 
     def rewind(self) -> None:

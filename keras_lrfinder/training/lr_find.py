@@ -15,6 +15,7 @@ from keras_lrfinder.arguments import check_flag
 from keras_lrfinder.training.finder import LRFinder
 from keras_lrfinder.training.finder import conclude
 from keras_lrfinder.training.fit_data import FitData
+from keras_lrfinder.training.interrupted import restore_interrupted
 from keras_lrfinder.training.keras_internals import first_epoch
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.loan import Progress
@@ -100,6 +101,7 @@ def lr_find(
     """
     finder_kwargs, fit_kwargs = _sort_arguments({"x": x, "y": y, **kwargs})
     _check_compiled(model)
+    restore_interrupted(model)
     check_flag("probe", probe)
     if x is None:
         raise ValueError(

@@ -8,66 +8,94 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lrfinder.training.keras_internals import global_seed_generator
-from keras_lrfinder.training.keras_internals import restore_tensorflow_seeds
-from keras_lrfinder.training.keras_internals import tensorflow_seeds
+from keras_lrfinder.training import backend_internals
+from keras_lrfinder.training import keras_internals
 from keras_lrfinder.training.variables import host_copy
 
 
 class RandomState:
     """The state of every global random generator that a fit may draw from.
 
-    Taken when made. `restore` puts it back, as often as wanted.
+    Taken when made. From `begin` to `restore`, TensorFlow's eager ops draw
+    from another stream.
     """
 
     def __init__(self) -> None:
         self._states = _current()
+        self._names = dict(keras_internals.counts_of_names() or {})
+        self._entered: Any = None
+
+    def begin(self) -> None:
+        """Leaves the seeds that come next to whoever comes next."""
+        self._entered = self._entered or backend_internals.enter_other_seeds()
+
+    def end(self) -> None:
+        """Takes back `begin`. Calling it again changes nothing."""
+        backend_internals.leave_other_seeds(self._entered)
+        self._entered = None
+
+    def rewind(self) -> None:
+        """Puts every generator back to where it was, for another run."""
+        self._put_back()
+        if self._states["Keras"] is None:
+            _start_keras_generator()
 
     def restore(self) -> None:
-        """Puts every generator back to where it was."""
-        python, numpy, of_keras, torch, tensorflow = self._states.values()
-        random.setstate(python)
-        np.random.set_state(numpy)
-        _restore_keras_generator(of_keras)
-        _restore_torch(torch)
-        restore_tensorflow_seeds(tensorflow)
+        """Puts every generator back, and takes away what was made since."""
+        self._put_back()
+        self.end()
+        if self._states["Keras"] is None:
+            keras_internals.forget_global_seed_generator()
+        names = keras_internals.counts_of_names()
+        if names is not None and names != self._names:
+            names.clear()
+            names.update(self._names)
 
     def differences(self) -> list[str]:
         """Returns which of them are elsewhere now."""
         now = _current()
         return [
-            name
+            f"the random state of {name}"
             for name, state in self._states.items()
-            if state is not None and _bits(now[name]) != _bits(state)
+            if _bits(now[name]) != _bits(state)
         ]
+
+    def _put_back(self) -> None:
+        states = self._states
+        random.setstate(states["Python"])
+        np.random.set_state(states["NumPy"])
+        generator = keras_internals.global_seed_generator()
+        if states["Keras"] is not None and generator is not None:
+            generator.state.assign(states["Keras"])
+        _restore_torch(states["PyTorch"])
+        generator = backend_internals.global_tensorflow_generator()
+        if states["TensorFlow"] is not None and generator is not None:
+            generator.state.assign(states["TensorFlow"])
 
 
 def _current() -> dict[str, Any]:
+    of_keras = keras_internals.global_seed_generator()
+    of_tensorflow = backend_internals.global_tensorflow_generator()
     return {
-        "the random state of Python": random.getstate(),
-        "the random state of NumPy": np.random.get_state(),
-        "the random state of Keras": _keras_generator_state(),
-        "the random state of PyTorch": _torch_state(),
-        "the random state of TensorFlow": tensorflow_seeds(),
+        "Python": random.getstate(),
+        "NumPy": np.random.get_state(),
+        "Keras": None if of_keras is None else host_copy(of_keras.state),
+        "PyTorch": _torch_state(),
+        "TensorFlow": of_tensorflow and np.array(of_tensorflow.state.numpy()),
     }
 
 
-def _keras_generator_state() -> Any:
-    generator = global_seed_generator()
-    return None if generator is None else host_copy(generator.state)
+def _start_keras_generator() -> None:
+    """Gives a generator made since the seed that it would get if made now.
 
-
-def _restore_keras_generator(value: Any) -> None:
-    generator = global_seed_generator()
+    For another run it stays, as what was traced since may use it.
+    """
+    generator = keras_internals.global_seed_generator()
     if generator is None:
         return
-    if value is None:
-        # Made during the test. It stays, as a traced function may use it,
-        # and gets the seed that it would get if it were made now.
-        python = random.getstate()
-        value = host_copy(keras.random.SeedGenerator().state)
-        random.setstate(python)
-    generator.state.assign(value)
+    python = random.getstate()
+    generator.state.assign(host_copy(keras.random.SeedGenerator().state))
+    random.setstate(python)
 
 
 def _torch_state() -> Any:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_lrfinder.training import backend_internals
 from keras_lrfinder.training import keras_internals as internals
 from keras_lrfinder.training.variables import host_copy
 
@@ -69,8 +70,11 @@ def reach(model: Any) -> list[Found]:
     # What is seen is kept, so that no id is used again during the walk.
     seen: dict[int, Any] = {}
     todo = [(type(model).__name__, model)]
-    while todo:
-        path, value = todo.pop()
+    # Last: what the model itself reaches as well is not the user's alone.
+    of_users: list[tuple[str, Any]] = []
+    while todo or of_users:
+        own = bool(todo)
+        path, value = todo.pop() if own else of_users.pop()
         if isinstance(value, _ATOMS) or id(value) in seen:
             continue
         seen[id(value)] = value
@@ -78,18 +82,23 @@ def reach(model: Any) -> list[Found]:
         if inner is not None:
             seen[id(inner)] = inner
         kind = _kind_of(value)
+        if kind is _BOX and not own:
+            kind = _FOREIGN_BOX
+        children: Children = ()
         if kind is not None:
             found[id(value)] = Found(path, value, kind)
-            todo += [(path + step, v) for step, v in kind.children(value)]
+            children = kind.children(value)
         elif isinstance(value, tuple):
-            todo += [(f"{path}[{i}]", v) for i, v in enumerate(value)]
+            children = [(f"[{i}]", v) for i, v in enumerate(value)]
+        within = todo if own and kind is not _FOREIGN else of_users
+        within += [(path + step, v) for step, v in children]
     # Where a wrapped array was met before the variable that wraps it.
-    within = {id(internals.array_within(f.value)) for f in found.values()}
-    return [f for key, f in found.items() if key not in within]
+    wrapped = {id(internals.array_within(f.value)) for f in found.values()}
+    return [f for key, f in found.items() if key not in wrapped]
 
 
 def _kind_of(value: Any) -> Kind | None:
-    if internals.is_tensorflow_wrapper(value):
+    if backend_internals.is_tensorflow_wrapper(value):
         return _WRAPPER
     if internals.is_variable(value):
         return _VARIABLE
@@ -134,8 +143,8 @@ _OPEN = (
 
 
 def _is_foreign(value: Any) -> bool:
-    # Of the user's own making: it may hold variables. Its attributes are its
-    # own business, as far as these are files, threads or counts of calls.
+    # Of the user's own making: it may hold variables. Its attributes and lists
+    # are its own business: files, threads, counts of calls, logs.
     package = type(value).__module__.partition(".")[0]
     if isinstance(value, type) or package in _WELL_KNOWN:
         return False
@@ -182,10 +191,15 @@ def _put_back_attributes(value: Any, saved: dict[str, Any]) -> None:
         now.update(saved)
 
 
+def changes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """Returns which of two states of an object's attributes differ."""
+    both = a.keys() & b.keys()
+    changed = {name for name in both if not _same_items([a[name]], [b[name]])}
+    return sorted(changed | (a.keys() ^ b.keys()))
+
+
 def _same_attributes(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return a.keys() == b.keys() and _same_items(
-        list(a.values()), [b[name] for name in a]
-    )
+    return not changes(a, b)
 
 
 def _attribute_children(value: Any) -> Children:
@@ -289,7 +303,7 @@ _OBJECT = Kind(
 )
 _FOREIGN = dataclasses.replace(_OBJECT, put_back=lambda value, saved: None)
 _WRAPPER = dataclasses.replace(
-    _OBJECT, children=internals.tensorflow_wrapper_children
+    _OBJECT, children=backend_internals.tensorflow_wrapper_children
 )
 _BOX = Kind(
     _box_items,
@@ -298,3 +312,4 @@ _BOX = Kind(
     is_number=False,
     children=_box_children,
 )
+_FOREIGN_BOX = dataclasses.replace(_BOX, put_back=lambda value, saved: None)

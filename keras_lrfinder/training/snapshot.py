@@ -9,13 +9,14 @@ from typing import Any
 import keras
 
 from keras_lrfinder.arguments import check_flag
+from keras_lrfinder.training.interrupted import restore_interrupted
 from keras_lrfinder.training.keras_internals import set_steps_apart
+from keras_lrfinder.training.own_functions import OwnFunctions
+from keras_lrfinder.training.own_functions import forget_functions
 from keras_lrfinder.training.random_state import RandomState
 from keras_lrfinder.training.reach import Found
+from keras_lrfinder.training.reach import changes
 from keras_lrfinder.training.reach import reach
-
-# What has variables built in that may be gone once the model is back.
-_FUNCTIONS = ("train_function", "test_function", "predict_function")
 
 
 @contextlib.contextmanager
@@ -58,13 +59,18 @@ def snapshot(model: Any, *, verify: bool = False) -> Iterator[None]:
     """
     check_model(model)
     check_flag("verify", verify)
+    restore_interrupted(model)
     state = Snapshot(model)
+    own = OwnFunctions(model)
+    state.begin()
     # The copy keeps the model's own functions alive.
     set_steps_apart(model)
+    own.set_aside()
     try:
         yield
     finally:
         state.restore()
+        own.forget_new_traces()
     if verify and (changed := state.differences()):
         raise RuntimeError(
             "the model is not as it was before; what could not be put back: "
@@ -103,10 +109,18 @@ class Snapshot:
             if not each.kind.is_number:
                 each.kind.put_back(each.value, saved)
         if stale:
-            for name in _FUNCTIONS:
-                vars(self._model)[name] = None
+            # They have variables built in that are gone.
+            forget_functions(self._model)
         self._put_back_numbers(self._saved)
         self._random.restore()
+
+    def begin(self) -> None:
+        """Keeps what is drawn from here on apart from what comes after."""
+        self._random.begin()
+
+    def give_up(self) -> None:
+        """Ends what `begin` began, where nothing is to be put back."""
+        self._random.end()
 
     def extend(self) -> None:
         """Saves the numbers that have come since, for `rewind` alone."""
@@ -122,15 +136,19 @@ class Snapshot:
         # Metrics made since have no value to go back to but the empty one.
         self._model.reset_metrics()
         self._put_back_numbers(self._saved + self._later)
-        self._random.restore()
+        self._random.rewind()
 
     def differences(self) -> list[str]:
         """Returns where the model is not as it was."""
-        changed = [
-            each.path
-            for each, saved in self._saved
-            if not each.kind.same(each.kind.save(each.value), saved)
-        ]
+        changed = []
+        for each, saved in self._saved:
+            now = each.kind.save(each.value)
+            if each.kind.same(now, saved):
+                continue
+            if isinstance(saved, dict):
+                changed += [f"{each.path}.{n}" for n in changes(now, saved)]
+            else:
+                changed.append(each.path)
         return changed + self._random.differences()
 
     def _was_built_since(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lrfinder.training.keras_internals import plain_tensorflow
+from keras_lrfinder.training.backend_internals import plain_tensorflow
 
 _MOST_EXPECTED = 10_000
 
