@@ -131,9 +131,11 @@ def lr_find(
             found = job.run_probes()
         else:
             job.run_ramp(callbacks)
-    if probe and why_not and finder.suggestion.lr is not None:
-        found = (), _unprobed(finder.suggestion, why_not)
-    conclude(finder, *job.blame_data(*found))
+            if probe and finder.suggestion.lr is not None:
+                found = (), _unprobed(finder.suggestion, why_not)
+        # In here, as whoever reads data may draw random numbers.
+        found = job.blame_data(*found)
+    conclude(finder, *found)
     return finder
 
 
