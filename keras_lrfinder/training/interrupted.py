@@ -7,7 +7,7 @@ called from outside of that fit, they put the model back first, and say so.
 
 from __future__ import annotations
 
-import sys
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -76,12 +76,12 @@ def restore_interrupted(model: Any) -> None:
 
 def _is_fitting(model: Any) -> bool:
     """Returns whether a `fit` of the model has called us, however deep."""
-    frame = sys._getframe()
+    frame = inspect.currentframe()
     while frame is not None:
         if (
             frame.f_code.co_name == "fit"
             and frame.f_locals.get("self") is model
         ):
             return True
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return False
