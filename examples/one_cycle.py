@@ -12,8 +12,6 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_lrfinder import OneCycle
-from keras_lrfinder import OneCycleMomentum
 from keras_lrfinder import lr_find
 
 SAMPLE = Path(__file__).with_name("data") / "mnist_sample.npz"
@@ -66,15 +64,8 @@ def main(argv=None):
     finder = lr_find(model, x, y, batch_size=options.batch_size)
     max_lr = finder.suggestion.one_cycle_max_lr
 
-    total_steps = options.epochs * -(-len(x) // options.batch_size)
-    schedule = OneCycle(max_lr, total_steps)
-    compile_model(model, schedule).fit(
-        x,
-        y,
-        epochs=options.epochs,
-        callbacks=[OneCycleMomentum(schedule)],
-        **fit,
-    )
+    cycle = finder.one_cycle(epochs=options.epochs)
+    model.fit(x, y, epochs=options.epochs, callbacks=[cycle], **fit)
     one_cycle = model.evaluate(*test, verbose=0)[1]
 
     model = compile_model(build(), 0.01)

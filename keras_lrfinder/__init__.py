@@ -17,6 +17,7 @@ from keras_lrfinder.version import __version__ as __version__
 if TYPE_CHECKING:
     from keras_lrfinder.schedules.one_cycle import OneCycle
     from keras_lrfinder.schedules.triangular import Triangular
+    from keras_lrfinder.training.comparison import compare_lr
     from keras_lrfinder.training.finder import LRFinder
     from keras_lrfinder.training.lr_find import lr_find
     from keras_lrfinder.training.momentum import OneCycleMomentum
@@ -32,6 +33,7 @@ __all__ = [
     "StopReason",
     "Suggestion",
     "Triangular",
+    "compare_lr",
     "lr_find",
     "plot_curves",
     "snapshot",
@@ -45,6 +47,7 @@ _KERAS_SIDE = {
     "OneCycle": "schedules.one_cycle",
     "OneCycleMomentum": "training.momentum",
     "Triangular": "schedules.triangular",
+    "compare_lr": "training.comparison",
     "lr_find": "training.lr_find",
     "snapshot": "training.snapshot",
 }

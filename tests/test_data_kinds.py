@@ -228,18 +228,6 @@ def test_the_callback_says_that_the_data_ran_out(xy):
     assert finder.curve.stop_reason is StopReason.OUT_OF_DATA
 
 
-def test_a_generator_of_unknown_length_needs_steps(xy):
-    """Without any length the callback asks for `steps`, before training."""
-    net = reference.model()
-    before = net.get_weights()
-    finder = LRFinder(**reference.RAMP | {"steps": None})
-    with pytest.raises(ValueError, match="`steps` must be given"):
-        net.fit(
-            Counted(*xy, limit=5).generator(), callbacks=[finder], verbose=0
-        )
-    assert_same_bits(net.get_weights(), before)
-
-
 @pytest.mark.parametrize("way", ["arrays", "pydataset"])
 def test_inputs_and_outputs_may_be_dictionaries(way, xy):
     """Named inputs and named targets are trained on as they belong."""

@@ -70,7 +70,8 @@ def expected(reference, steps, rows, batch, weights=None):
 
 def recorded(model, rows, batch, epochs, **kwargs):
     """The losses that the callback records in a fit in the same order."""
-    finder = LRFinder(START, END, stop_factor=None, verbose=0)
+    steps = epochs * math.ceil(rows / batch)
+    finder = LRFinder(START, END, steps=steps, stop_factor=None, verbose=0)
     x, y = tiny.data(rows)
     tiny.fit(
         model,
@@ -309,19 +310,14 @@ def batches(n):
     return ((x[i % 5 :][:4], y[i % 5 :][:4]) for i in range(n))
 
 
-def test_generator_needs_steps():
-    """The error names both ways to say how many."""
-    finder, losses = LRFinder(verbose=0), tiny.Losses()
-    with pytest.raises(ValueError, match=r"steps=100.*steps_per_epoch"):
-        tiny.fit(
-            regression_model(),
-            1,
-            [finder, losses],
-            x=batches(9),
-            y=None,
-            batch_size=None,
-        )
-    assert losses.values == []
+def test_a_generator_is_tested_in_100_steps():
+    """Or in as many as it has: nobody has to know how long it is."""
+    finder = LRFinder(verbose=0)
+    data = {"x": batches(9), "y": None, "batch_size": None}
+    tiny.fit(regression_model(), 1, [finder], **data)
+    assert finder.curve.steps == 100
+    assert len(finder.curve) == 9
+    assert finder.curve.stop_reason is StopReason.OUT_OF_DATA
 
 
 @pytest.mark.parametrize(
@@ -537,12 +533,15 @@ def test_curve_knows_what_it_is_of():
 SURFACE = {
     "apply",
     "curve",
+    "lr",
+    "one_cycle",
     "plot",
     "probes",
     "restore",
     "save_plots",
     "save_tensorboard",
     "suggestion",
+    "to_dict",
 }
 
 

@@ -68,6 +68,19 @@ def test_set_learning_rate(rate):
     assert internals.learning_rate_of(optimizer) is held
 
 
+def test_exchange_learning_rate():
+    """The other is used, and the variables stay in their order."""
+    optimizer = keras.optimizers.Adam(0.5)
+    before = [v.path for v in optimizer.variables]
+
+    held = internals.exchange_learning_rate(optimizer, decay())
+
+    assert float(optimizer.learning_rate) == pytest.approx(float(decay()(0)))
+    assert [v.path for v in optimizer.variables] == before
+    internals.exchange_learning_rate(optimizer, held)
+    assert float(optimizer.learning_rate) == 0.5
+
+
 def test_batches_seen():
     """It counts batches where the public count may be one of updates."""
     optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)

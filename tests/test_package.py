@@ -22,6 +22,7 @@ PUBLIC = {
     "StopReason",
     "Suggestion",
     "Triangular",
+    "compare_lr",
     "lr_find",
     "plot_curves",
     "snapshot",

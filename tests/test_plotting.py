@@ -557,7 +557,6 @@ class TestManners:
             from keras_lrfinder.analysis.curve import Curve
             c = Curve([10.0 ** -i for i in range(9, 0, -1)], range(9, 0, -1))
             p.plot_curve(c)
-            keras_lrfinder.plot_curves({"a": c})
             p.save_plots(c, None, sys.argv[1])
             after = {k: repr(v) for k, v in dict.items(matplotlib.rcParams)}
             pyplot = "matplotlib.pyplot" in sys.modules
@@ -566,6 +565,28 @@ class TestManners:
                               plt.get_fignums()]))
         """
         assert self._fresh(code) == [False, True, False, []]
+
+    def test_a_picture_to_be_seen_is_pyplots_current_figure(self):
+        """For `plt.show` and `plt.savefig`."""
+        import matplotlib.pyplot as plt
+
+        ax = plot_curves({"a": measured()})
+        try:
+            assert plt.gcf() is ax.figure
+        finally:
+            plt.close("all")
+
+    def test_pictures_that_nobody_sees_do_not_pile_up(self, tmp_path):
+        """Without a display one is open; the earlier ones can be saved."""
+        import matplotlib.pyplot as plt
+
+        plt.close("all")
+        with mpl.rc_context({"backend": "agg"}):
+            pictures = [plot_curves({"a": measured()}) for _ in range(30)]
+            assert len(plt.get_fignums()) == 1
+        save_plot(pictures[0], tmp_path / "first.png")
+        assert (tmp_path / "first.png").stat().st_size > 10_000
+        plt.close("all")
 
     def test_needs_no_display(self):
         """Not even with a backend asked for that is not there."""

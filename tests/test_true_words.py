@@ -154,6 +154,13 @@ def test_a_learning_rate_scheduler_in_the_same_fit_is_reported(first):
         )
 
 
+@pytest.mark.parametrize("way", [by_lr_find, by_callback])
+def test_nobody_is_accused_who_set_nothing(way, recwarn):
+    """Over several epochs, on every backend."""
+    way(net("adam"), *regression(500))
+    assert not [w for w in recwarn if "learning rate" in str(w.message)]
+
+
 def test_the_readme_says_whose_history_a_model_has():
     """After an `LRFinder` in a `fit` it is that fit's, as `fit` returns it."""
     model = reference.model()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,9 @@ class Bounds(NamedTuple):
 class Suggestion:
     """Which learning rate to train with, how sure that is, and why.
 
+    Where there is a learning rate, it is a float as well, for whatever takes
+    one: `keras.optimizers.Adam(suggestion)`, `f"{suggestion:.3g}"`.
+
     Attributes:
         lr: Float > 0, or None where the curve gives no honest answer.
         low: Float, lower end of the range that holds the best learning rate
@@ -64,8 +68,8 @@ class Suggestion:
 
     Example:
     >>> s = Suggestion(0.003, 0.001, 0.009, "high", "default", "seen …")
-    >>> float(s)
-    0.003
+    >>> float(s), f"{s:.1e}", 2 * s
+    (0.003, '3.0e-03', 0.006)
     >>> s.one_cycle_max_lr
     0.006
     >>> s.triangular_bounds
@@ -84,10 +88,22 @@ class Suggestion:
         """Returns the suggestion that has no learning rate, and says why."""
         return cls(None, None, None, "none", rule, reason)
 
+    def __new__(cls, lr: float | None = None, *_: Any, **__: Any) -> Suggestion:
+        """Makes it a float, for whatever takes a number, where it is one."""
+        if lr is None:
+            return super().__new__(cls)
+        return float.__new__(_Number, lr)
+
     def __float__(self) -> float:
         if self.lr is None:
             raise ValueError(f"no learning rate to suggest: {self.reason}")
         return self.lr
+
+    def __format__(self, spec: str) -> str:
+        return format(float(self), spec) if spec else str(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Suggestion, dataclasses.astuple(self)
 
     @property
     def constant_lr(self) -> float:
@@ -139,6 +155,15 @@ class Suggestion:
             return html_card("No learning rate", rows)
         rows.insert(0, ("range", f"{self.low:.1e} .. {self.high:.1e}"))
         return html_card(f"Learning rate: {self.lr:.2e}", rows)
+
+
+class _Number(Suggestion, float):
+    """A suggestion with a learning rate: a float, too."""
+
+    __hash__ = float.__hash__
+
+
+_Number.__name__ = _Number.__qualname__ = "Suggestion"
 
 
 def default(curve: Curve) -> float:

@@ -117,11 +117,14 @@ def _line(
 
 
 def _point(axes: Axes, lr: float, loss: float, colour: str) -> str:
-    # What ended above, or nowhere, is shown at the upper edge.
+    # What ended elsewhere, or nowhere, is shown at the edge.
     y = axes.y(loss) if math.isfinite(loss) else 0.0
+    x = min(max(float(axes.x(lr)), 4.0), _WIDTH - 4.0)
+    y = min(max(y, 4.0), _HEIGHT - 4.0)
     return (
-        f'<circle cx="{float(axes.x(lr)):.1f}" cy="{max(y, 4.0):.1f}" '
-        f'r="4.5" fill="{colour}" stroke="white"/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" '
+        f'r="4.5" fill="{colour}" stroke="white"><title>{lr:.2e}: '
+        f"{loss:.4g}</title></circle>"
     )
 
 

@@ -116,9 +116,9 @@ def _descent(
     bottom = int(np.argmin(smooth))
     before = losses[lrs <= grid[bottom]]
     low = min(float(smooth.min()), float(np.quantile(before, 0.02)))
-    high = max(
-        float(smooth[: bottom + 1].max()), float(np.quantile(before, 0.98))
-    )
+    high = float(smooth[: bottom + 1].max())
+    # With its spikes, as far as they do not flatten all the rest.
+    high = max(high, min(float(before.max()), 2.0 * high - low))
     if bottom < 0.2 * len(grid):
         # Hardly any descent: what there is to see is the rise.
         high = max(high, float(np.quantile(losses, 0.8)))

@@ -17,7 +17,7 @@ from keras_lrfinder.pictures.figure import CURVE_COLOURS
 from keras_lrfinder.pictures.figure import DASHES
 from keras_lrfinder.pictures.figure import frame
 from keras_lrfinder.pictures.figure import legend_of
-from keras_lrfinder.pictures.figure import new_axes
+from keras_lrfinder.pictures.figure import shown_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,8 @@ def plot_curves(
         relative: Draw every loss as a share of its own descent (1 at the
             start, 0 at the lowest point), to compare losses of different
             scales.
-        ax: Where to draw. None makes a figure that pyplot does not know.
+        ax: Where to draw. None makes a new figure of pyplot's, which a
+            notebook shows.
 
     Returns:
         The matplotlib `Axes`.
@@ -54,7 +55,7 @@ def plot_curves(
     """
     if not curves:
         raise ValueError(f"`curves` must not be empty. Received: {curves=}")
-    ax = new_axes() if ax is None else ax
+    ax = shown_axes() if ax is None else ax
     if suggestions is None:
         suggestions = {name: suggest(curve) for name, curve in curves.items()}
     views = {name: _shown(curve, relative) for name, curve in curves.items()}

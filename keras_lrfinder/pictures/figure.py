@@ -1,8 +1,8 @@
 """Figures of their own: colours, axes, legend, files.
 
-matplotlib is imported inside the functions, and nothing global of it is
-touched: no backend is chosen, no setting is changed, and pyplot neither sees
-the figures nor keeps them. They need no display.
+matplotlib is imported inside the functions. No setting of it is changed, and
+pyplot knows only the figures that are made to be shown; files need no
+display.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import pathlib
 import textwrap
+import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from typing import Any
 
@@ -37,6 +39,12 @@ RULE_COLOURS = (PURPLE, GREEN, ORANGE, SKY)
 DASHES = ((0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (2, 2)))
 
 _SIZE = (8.0, 4.5)  # inches
+_PAPER: dict[str, Any] = {
+    "figsize": _SIZE,
+    "dpi": 100,
+    "layout": "constrained",
+    "facecolor": "white",
+}
 _DPI = 150
 
 
@@ -45,12 +53,37 @@ def new_axes() -> Axes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    figure = Figure(**_PAPER)
+    FigureCanvasAgg(figure)
+    return _axes_in(figure)
+
+
+def shown_axes() -> Axes:
+    """Returns the axes of pyplot's new current figure.
+
+    A notebook shows it below its cell, `plt.show()` in a window, and
+    `plt.savefig` writes it. Where nothing is shown, as in a batch script, the
+    last one of these is closed before: it can still be saved by its axes, and
+    they do not pile up.
+    """
+    global _last_unseen
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure(**_PAPER)
+    if plt.get_backend().lower() in _UNSEEN:
+        if _last_unseen is not None:
+            plt.close(_last_unseen())
+        _last_unseen = weakref.ref(figure)
+    return _axes_in(figure)
+
+
+_UNSEEN = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
+_last_unseen: Callable[[], Any] | None = None
+
+
+def _axes_in(figure: Figure) -> Axes:
     # Every colour is said, so that a dark style of the user's cannot make
     # half of the picture light on white.
-    figure = Figure(
-        figsize=_SIZE, dpi=100, layout="constrained", facecolor="white"
-    )
-    FigureCanvasAgg(figure)
     ax = figure.add_subplot(facecolor="white")
     ax.tick_params(which="both", colors=INK, labelsize=10)
     for side, spine in ax.spines.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.suggestions import Suggestion
@@ -46,10 +48,22 @@ def html_report(
             curve.losses,
             mark=suggestion.lr,
             band=band,
-            points=[point for point in points if math.isfinite(point[1])],
+            points=points,
         )
     (_, title), *rows = _rows(curve, suggestion, probes)
-    return html_card(f"Learning rate: {title}", rows, picture)
+    said = [("#8a8a8a", "each batch"), ("#0a84d0", "smoothed")]
+    if suggestion.lr is not None:
+        said.append(("#d55e00", "suggested, and where the best lies"))
+    if probes:
+        said.append(("#009e73", "probes, at the edge where they ended beyond"))
+    legend = " &ensp; ".join(
+        f'<span style="color:{colour}">&#9632;</span> {text}'
+        for colour, text in said
+    )
+    legend = f'<div style="font-size:smaller;opacity:.85">{legend}</div>'
+    return html_card(
+        f"Learning rate: {title}", rows, picture and picture + legend
+    )
 
 
 def _rows(
@@ -69,7 +83,27 @@ def _rows(
         ("ended", str(curve.stop_reason)),
         ("best loss", f"{curve.best_loss:.4g} (smoothed)"),
     ]
-    return rows + [("probe", _probe(probe)) for probe in probes]
+    rows += [("probe", _probe(probe)) for probe in probes]
+    return [*rows, ("so", _advice(curve, suggestion, probes))]
+
+
+def _advice(
+    curve: Curve, suggestion: Suggestion, probes: Sequence[Probe]
+) -> str:
+    """Returns why this learning rate and no other, and what now."""
+    if suggestion.lr is None:
+        return "nothing was changed; see to the reason, then test again"
+    lowest = curve.lrs[int(np.nanargmin(curve.smoothed))]
+    why = (
+        f"not {lowest:.1e}, where the ramp's loss was lowest: what a step or "
+        "two bear, a training does not"
+    )
+    if len(probes) > 1:
+        why += (
+            f"; nor simply the best of {len(probes)} short probes: a whole "
+            "training wants less than a short one"
+        )
+    return f"{why}. Train with it: finder.apply(model), or finder.lr"
 
 
 def _span(curve: Curve) -> str:

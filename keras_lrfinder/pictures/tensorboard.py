@@ -25,9 +25,11 @@ def write_curve(
     """Writes a range test for TensorBoard.
 
     Scalars `lr_finder/loss`, `lr_finder/smoothed_loss` (without the steps
-    that have none) and `lr_finder/learning_rate` for each step, and the
-    picture of loss over learning rate as the image `lr_finder/curve`. Every
-    call writes a file of its own.
+    that have none) and `lr_finder/learning_rate` for each step; the
+    suggestion as the scalar `lr_finder/suggested_lr`, to compare runs by, and
+    with its range, confidence and reason as the text `lr_finder/suggestion`;
+    and the picture of loss over learning rate as the image
+    `lr_finder/curve`. Every call writes a file of its own.
 
     Args:
         curve: What was measured.
@@ -66,9 +68,26 @@ def write_curve(
             for step, value in enumerate(values.tolist()):
                 if tag != "smoothed_loss" or np.isfinite(value):
                     writer.add_scalar(f"lr_finder/{tag}", value, step)
+        if suggestion is not None:
+            writer.add_text("lr_finder/suggestion", _markdown(suggestion), 0)
+            if suggestion.lr is not None:
+                writer.add_scalar("lr_finder/suggested_lr", suggestion.lr, 0)
         ax = plot_curve(curve, suggestion, probes=probes)
         canvas: Any = ax.figure.canvas
         canvas.draw()
         picture = np.asarray(canvas.buffer_rgba())
         writer.add_image("lr_finder/curve", picture, 0, dataformats="HWC")
     return next(folder.glob(f"*{suffix}"))
+
+
+def _markdown(suggestion: Suggestion) -> str:
+    rows = [("confidence", suggestion.confidence), ("why", suggestion.reason)]
+    if suggestion.lr is not None:
+        ends = f"{suggestion.low:.1e} .. {suggestion.high:.1e}"
+        rows.insert(0, ("range", ends))
+        rows.insert(0, ("learning rate", f"{suggestion.lr:.3g}"))
+    # A bar would end the cell.
+    cells = [(name, text.replace("|", "/")) for name, text in rows]
+    return "| | |\n| --- | --- |\n" + "\n".join(
+        f"| {name} | {text} |" for name, text in cells
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import check_rule
 from keras_lrfinder.analysis.suggestions import suggest
 from keras_lrfinder.arguments import check_flag
+from keras_lrfinder.arguments import integer
+from keras_lrfinder.pictures.figure import shown_axes
 from keras_lrfinder.pictures.plotting import plot_curve
 from keras_lrfinder.pictures.plotting import save_plots
 from keras_lrfinder.pictures.report import html_report
@@ -32,6 +35,7 @@ from keras_lrfinder.training.keras_internals import fit_begins
 from keras_lrfinder.training.learning_rate import apply_learning_rate
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.loan import loan_of
+from keras_lrfinder.training.one_cycle_training import OneCycleTraining
 from keras_lrfinder.training.optimizers import all_optimizers
 from keras_lrfinder.training.optimizers import check_kind
 from keras_lrfinder.training.optimizers import named_optimizers
@@ -40,6 +44,9 @@ from keras_lrfinder.training.snapshot import check_model
 from keras_lrfinder.training.sweep import Sweep
 from keras_lrfinder.training.sweep_callback import SweepCallback
 from keras_lrfinder.training.updates import Updates
+
+# What the rule was fitted on; more gain next to nothing (`benchmarks/quality`).
+_STEPS = 100
 
 
 class LRFinder(SweepCallback):
@@ -67,8 +74,8 @@ class LRFinder(SweepCallback):
     Args:
         start_lr: Float > 0, learning rate of the first step.
         end_lr: Float > `start_lr`, learning rate of the last step.
-        steps: Integer >= 2, length of the ramp in updates. None: all of the
-            fit, epochs times steps per epoch.
+        steps: Integer >= 2, length of the ramp in updates. None: 100, or all
+            of the fit where that has fewer.
         ramp: `"exponential"` or `"linear"`.
         stop_factor: Float > 1: stop once the smoothed loss exceeds this many
             times the best one. None: never stop on a rise, only on NaN and
@@ -149,6 +156,7 @@ class LRFinder(SweepCallback):
         self._suggestion: Suggestion | None = None
         self._probes: tuple[Any, ...] = ()
         self._before: Snapshot | None = None
+        self._epoch_batches: int | None = None
 
     @property
     def curve(self) -> Curve:
@@ -173,6 +181,17 @@ class LRFinder(SweepCallback):
         return suggestion
 
     @property
+    def lr(self) -> float:
+        """The suggested learning rate, a plain float.
+
+        Raises a `ValueError` with the reason where there is none.
+        """
+        return float(self.suggestion)
+
+    def __float__(self) -> float:
+        return self.lr
+
+    @property
     def probes(self) -> tuple[Any, ...]:
         """The short runs at fixed learning rates that `lr_find` made."""
         self._begun_test()
@@ -181,9 +200,11 @@ class LRFinder(SweepCallback):
     def plot(self, ax: Any = None, rules: Sequence[str] = ()) -> Any:
         """Draws the curve with the suggestion, and returns the Axes.
 
+        As the last line of a notebook's cell it shows the picture; in a
+        script `plt.show()` does, and `plt.savefig(…)` writes it.
+
         Args:
-            ax: A matplotlib Axes to draw into, or None for a figure of its
-                own, which pyplot does not know (`plot().figure.savefig(…)`).
+            ax: A matplotlib Axes to draw into, or None for a new figure.
             rules: Names in `RULES` whose answers are marked as well.
         """
         return plot_curve(
@@ -191,7 +212,7 @@ class LRFinder(SweepCallback):
             self.suggestion,
             probes=self.probes,
             rules=rules,
-            ax=ax,
+            ax=shown_axes() if ax is None else ax,
         )
 
     def save_plots(self, directory: str | os.PathLike[str]) -> Any:
@@ -252,6 +273,72 @@ class LRFinder(SweepCallback):
             print(f"LRFinder: {done}")
         return lr
 
+    def one_cycle(
+        self,
+        epochs: int,
+        *,
+        steps_per_epoch: int | None = None,
+        momentum: bool = True,
+    ) -> OneCycleTraining:
+        """Returns the callback that trains by the one-cycle policy.
+
+        ```python
+        model.fit(x, y, epochs=5, callbacks=finder.one_cycle(epochs=5))
+        ```
+
+        Args:
+            epochs: Integer, those of the `fit`.
+            steps_per_epoch: Integer, batches of an epoch. None: as in the
+                test; to be given with another batch size.
+            momentum: Whether the momentum moves the other way, where the
+                optimizer has one.
+
+        Raises:
+            ValueError: There is no learning rate to suggest; the message is
+                the reason. Or the test did not know how long an epoch is.
+        """
+        peak = self.suggestion.one_cycle_max_lr
+        epochs = integer("epochs", epochs, 1)
+        per_epoch = steps_per_epoch or self._epoch_batches
+        if per_epoch is None:
+            raise ValueError(
+                "`steps_per_epoch` must be given: of the data that was tested "
+                "nobody knows how many batches an epoch has. Received: "
+                "steps_per_epoch=None"
+            )
+        return OneCycleTraining(peak, epochs * per_epoch, momentum=momentum)
+
+    def to_dict(self) -> dict[str, float | int | str | None]:
+        """Returns the outcome as plain numbers and strings.
+
+        For experiment trackers, reports and tests: `mlflow.log_dict`,
+        `wandb.config.update`, `json.dump`. `curve.to_json()` has the losses.
+        """
+        found, curve = self.suggestion, self.curve
+        best = float(curve.best_loss)
+        return {
+            "lr": found.lr,
+            "low": found.low,
+            "high": found.high,
+            "confidence": found.confidence,
+            "rule": found.rule,
+            "reason": found.reason,
+            "optimizer": curve.optimizer,
+            "steps": len(curve),
+            "stop_reason": str(curve.stop_reason),
+            "best_loss": best if math.isfinite(best) else None,
+            "batch_size": curve.batch_size,
+            "probes": len(self.probes),
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the model, which is no part of the outcome."""
+        gone = ("_model", "_updates", "_sweep", "_before", "_optimizer")
+        return {
+            name: None if name in gone else value
+            for name, value in vars(self).items()
+        }
+
     def __repr__(self) -> str:
         about = {**self._ramp, "steps": self._steps}
         settings = ", ".join(f"{k}={v!r}" for k, v in about.items())
@@ -260,7 +347,10 @@ class LRFinder(SweepCallback):
     def __str__(self) -> str:
         if self._test is None:
             return f"{type(self).__name__}: no range test has been run yet"
-        return text_report(self.curve, self.suggestion, self.probes)
+        report = text_report(self.curve, self.suggestion, self.probes)
+        if self._curve is None or not self._restores:
+            return report
+        return f"{report}\n(nothing was trained: the model is as it was before)"
 
     def _repr_html_(self) -> str:
         if self._test is None:
@@ -311,10 +401,11 @@ class LRFinder(SweepCallback):
         sweep = Sweep(self, loan, self._test, self._updates, self._monitor)
         if loan_of(model) is None:
             guard(model, self.restore)
+            self._announce()
         return sweep
 
     def _plan(self, first_epoch: int) -> RangeTest:
-        per_epoch = (self.params or {}).get("steps")
+        per_epoch = self._epoch_batches = (self.params or {}).get("steps")
         steps = self._steps
         if steps is None:
             steps = self._steps_of_fit(per_epoch, first_epoch)
@@ -329,12 +420,7 @@ class LRFinder(SweepCallback):
 
     def _steps_of_fit(self, per_epoch: int | None, first_epoch: int) -> int:
         if per_epoch is None:
-            raise ValueError(
-                "`steps` must be given where Keras does not know how many "
-                "steps an epoch has (a generator, a dataset of unknown "
-                "size): LRFinder(steps=100), or fit(steps_per_epoch=…). "
-                "Received: steps=None"
-            )
+            return _STEPS
         epochs = max((self.params or {}).get("epochs", 1) - first_epoch, 0)
         steps = self._updates.in_fit(per_epoch, epochs)
         if steps < 2:
@@ -343,7 +429,7 @@ class LRFinder(SweepCallback):
                 f"{steps} step(s) from {epochs} epoch(s) of {per_epoch} "
                 "batch(es); use more epochs or a smaller batch_size"
             )
-        return steps
+        return min(steps, _STEPS)
 
     def _sweep_ended(self, sweep: Sweep, stopped: bool) -> None:
         release(self.model)
@@ -354,6 +440,13 @@ class LRFinder(SweepCallback):
         )
         if loan_of(self.model) is None:
             self._report()
+
+    def _announce(self) -> None:
+        if self._verbose and is_chief():
+            test = self._begun_test()
+            lrs = f"{test.lrs[0]:g} to {test.lrs[-1]:g}"
+            after = ", then the model is put back" if self._restores else ""
+            print(f"LRFinder: {len(test.lrs)} steps from {lrs}{after}")
 
     def _report(self) -> None:
         """Writes the pictures and says the verdict, where asked to."""

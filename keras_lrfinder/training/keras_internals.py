@@ -43,6 +43,17 @@ def set_learning_rate(optimizer: Any, held: Any) -> None:
         optimizer.learning_rate = held
 
 
+def exchange_learning_rate(optimizer: Any, other: Any) -> Any:
+    """Puts something in the learning rate's place, and returns what was there.
+
+    Past Keras's `__setattr__`: the variable stays among those of the
+    optimizer, in its place, and checkpoints are as before. Keras 3.3 to 3.15.
+    """
+    held = vars(optimizer)["_learning_rate"]
+    vars(optimizer)["_learning_rate"] = other
+    return held
+
+
 def batches_seen(optimizer: Any) -> Any:
     """Returns the variable that counts every batch.
 

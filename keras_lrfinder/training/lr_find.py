@@ -12,17 +12,21 @@ import keras
 from keras_lrfinder.analysis.probes import PROBE_STEPS
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.arguments import check_flag
+from keras_lrfinder.arguments import integer
 from keras_lrfinder.training.finder import LRFinder
 from keras_lrfinder.training.finder import conclude
 from keras_lrfinder.training.fit_data import FitData
+from keras_lrfinder.training.hints import check_monitor
+from keras_lrfinder.training.hints import check_targets
+from keras_lrfinder.training.hints import meant
 from keras_lrfinder.training.interrupted import restore_interrupted
 from keras_lrfinder.training.keras_internals import first_epoch
 from keras_lrfinder.training.loan import Loan
-from keras_lrfinder.training.loan import Progress
 from keras_lrfinder.training.other_callbacks import harm
 from keras_lrfinder.training.other_callbacks import steers_learning_rate
 from keras_lrfinder.training.other_callbacks import writes
 from keras_lrfinder.training.probe_runs import Prober
+from keras_lrfinder.training.progress import Progress
 from keras_lrfinder.training.snapshot import check_model
 
 # Mixed precision may skip some updates; data for these.
@@ -74,7 +78,8 @@ def lr_find(
             validation sample: its loss after each step is recorded instead
             of the batch's training loss. Slower, and right where the model
             overfits within the test. None: the training loss.
-        verbose: 1 shows a progress bar and one line at the end, 0 nothing.
+        verbose: 1 shows one line for all of it, with the time that is left,
+            and the outcome at the end; 0 nothing.
         **kwargs: The other arguments of `LRFinder` (`ramp`, `stop_factor`,
             `monitor`, `rule`, `optimizer`, `restore`, `plot_dir`) and of
             `model.fit` (`batch_size`, `class_weight`, `callbacks`, …).
@@ -107,6 +112,7 @@ def lr_find(
         raise ValueError(
             "`x` must be the data to train on, as for `fit`. Received: x=None"
         )
+    check_targets(model, x, y)
     finder = LRFinder(
         start_lr, end_lr, steps=steps, verbose=verbose, **finder_kwargs
     )
@@ -120,8 +126,10 @@ def lr_find(
     loan.validation_loss = _validation_loss(validation, monitor)
     if validation is not None:
         fit_kwargs.setdefault("validation_data", validation)
-    job = _Job(model, loan, finder, fit_kwargs, steps, monitor, verbose)
     why_not = _why_no_probes(finder_kwargs)
+    job = _Job(model, loan, finder, fit_kwargs, steps, monitor)
+    progress = Progress(steps, probe and not why_not, verbose)
+    loan.progress = progress.watch
     found: tuple[Any, ...] = ()
     with loan:
         loan.one_step_per_call()
@@ -135,6 +143,7 @@ def lr_find(
                 found = (), _unprobed(finder.suggestion, why_not)
         # In here, as whoever reads data may draw random numbers.
         found = job.blame_data(*found)
+    progress.close()
     conclude(finder, *found)
     return finder
 
@@ -161,9 +170,7 @@ class _Job:
         fit_kwargs: dict[str, Any],
         steps: int,
         monitor: str,
-        verbose: int,
     ) -> None:
-        self._verbose = verbose
         self._model = model
         self._loan = loan
         self._finder = finder
@@ -183,7 +190,6 @@ class _Job:
     def run_ramp(self, callbacks: list[Any]) -> None:
         """Runs the range test itself."""
         finder = self._finder
-        self._loan.progress = _progress("Ramp", self._steps, self._verbose)
         batches = self._steps * self._per_update
         batches += _SPARE_BATCHES if self._loan.rate.scales_loss else 0
         self._model.fit(
@@ -210,7 +216,6 @@ class _Job:
             replay,
             monitor=self._monitor,
             fit_kwargs={k: self._fit_kwargs.get(k) for k in given},
-            progress=lambda: _progress("Probe", PROBE_STEPS, self._verbose),
         )
         return prober.run(finder.curve, finder.suggestion)
 
@@ -258,10 +263,14 @@ def _sort_arguments(
             )
     unknown = sorted(set(kwargs) - of_finder - of_fit)
     if unknown:
+        known = of_finder | of_fit | {"validation", "probe"}
         raise TypeError(
             "lr_find() got arguments that neither LRFinder nor fit has: "
-            f"{', '.join(unknown)}"
+            + ", ".join(name + meant(name, known) for name in unknown)
         )
+    if (size := kwargs.get("batch_size")) is not None:
+        integer("batch_size", size, 1)
+    check_monitor(str(kwargs.get("monitor", "loss")))
     finder_kwargs = {k: v for k, v in kwargs.items() if k in of_finder}
     fit_kwargs = {k: v for k, v in kwargs.items() if k not in of_finder}
     return finder_kwargs, fit_kwargs
@@ -324,19 +333,3 @@ def _validation_loss(
         return float(logs[monitor])
 
     return loss
-
-
-def _progress(name: str, steps: int, verbose: int) -> Progress | None:
-    """Returns a progress bar for a run, however many epochs it takes."""
-    if not verbose:
-        return None
-    print(name)
-    bar = keras.utils.Progbar(steps, stateful_metrics=["loss", "lr"])
-    done = 0
-
-    def watch(lr: float, loss: float, last: bool) -> None:
-        nonlocal done
-        done += 1
-        bar.update(done, [("lr", lr), ("loss", loss)], finalize=last)
-
-    return watch

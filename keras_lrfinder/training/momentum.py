@@ -157,7 +157,7 @@ class OneCycleMomentum(keras.callbacks.Callback):
         )
         setattr(optimizer, self._attribute, self._moving)
         # Checkpoints written during the fit must hold the user's number.
-        optimizer.get_config = _config_with(
+        optimizer.get_config = config_with(
             optimizer, self._attribute, self._own_momentum
         )
         self._train_function = TrainFunction(self.model)
@@ -301,9 +301,10 @@ def _momentum_attribute(optimizer: Any) -> str:
     return attribute
 
 
-def _config_with(
+def config_with(
     optimizer: Any, attribute: str, value: float
 ) -> Callable[[], dict[str, Any]]:
+    """Returns a `get_config` that says `value` of an attribute."""
     get_config = optimizer.get_config
 
     def config() -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
 
@@ -18,7 +17,6 @@ from keras_lrfinder.analysis.probes import next_lr
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.training.keras_internals import is_overridden
 from keras_lrfinder.training.loan import Loan
-from keras_lrfinder.training.loan import Progress
 from keras_lrfinder.training.moving_statistics import MovingStatistics
 from keras_lrfinder.training.probe_data import Replay
 from keras_lrfinder.training.sweep import Recorder
@@ -51,7 +49,6 @@ class Prober:
         replay: The data.
         monitor: String, the key of the logs that is the loss.
         fit_kwargs: What else `fit` is to get.
-        progress: Function that makes a progress display for a probe.
     """
 
     def __init__(
@@ -62,14 +59,12 @@ class Prober:
         *,
         monitor: str,
         fit_kwargs: dict[str, Any],
-        progress: Callable[[], Progress | None],
     ) -> None:
         self._model = model
         self._loan = loan
         self._replay = replay
         self._monitor = monitor
         self._fit_kwargs = fit_kwargs
-        self._progress = progress
         self._statistics = MovingStatistics(model)
         self._cannot_evaluate = False
 
@@ -104,7 +99,6 @@ class Prober:
 
     def _probe(self, lr: float, before: _Judged) -> Probe:
         recorder = _FixedRate(lr)
-        self._loan.progress = self._progress()
         after, hidden_nan = _Judged(), False
         try:
             self._model.fit(

@@ -105,6 +105,8 @@ class Sweep:
         self._lr = self.used_lr = recorder.lr
         loan.rate.expect(recorder.lrs)
         loan.rate.set(self._lr)
+        # On JAX what is set goes into the running state, not the variable.
+        self._at_begin = loan.rate.read()
         self._new_epoch = False
 
     def start_epoch(self) -> None:
@@ -210,16 +212,20 @@ class Sweep:
     def _loss(self, logs: Mapping[str, Any] | None) -> float:
         value = (logs or {}).get(self._monitor)
         if value is None:
+            hint = ""
+            if is_overridden(self._model, ("train_step",)):
+                hint = ": return it from `train_step`, in a dictionary"
             raise ValueError(
                 "`monitor` must be a key of the fit's logs, which are "
-                f"{sorted(logs or {})}. Received: monitor={self._monitor!r}"
+                f"{sorted(logs or {})}{hint}. Received: "
+                f"monitor={self._monitor!r}"
             )
         try:
             return float(value)
         except (TypeError, ValueError):
             raise TypeError(
-                "`monitor` must name one number per batch. Received: "
-                f"monitor={self._monitor!r}, which logs {value!r}"
+                "`monitor` must name one number per batch: log its mean. "
+                f"Received: monitor={self._monitor!r}, which logs {value!r}"
             ) from None
 
     def _check_nobody_steers(self) -> None:
@@ -227,7 +233,8 @@ class Sweep:
         if self.warning or not variables_are_current(self._model):
             return
         found = self._loan.rate.read()
-        if not any(_close(found, own) for own in (self._lr, self.used_lr)):
+        own = (self._lr, self.used_lr, self._at_begin)
+        if not any(_close(found, lr) for lr in own):
             self.warning = (
                 f"{rate_setters(self._callback)} set the learning rate to "
                 f"{found:g} during the range test, which went on with its own"
