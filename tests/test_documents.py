@@ -1,13 +1,17 @@
 """The documents keep what they promise."""
 
+import ast
 import doctest
 import importlib
 import pathlib
 import re
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+
+import keras_lrfinder
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = sorted(
@@ -40,17 +44,21 @@ def test_docstring_examples_are_right(name):
     assert result.failed == 0
 
 
-@pytest.mark.backend("tensorflow")
+def setting():
+    """Names that every page of the guide may use."""
+    x = np.random.default_rng(0).normal(size=(512, 8)).astype("float32")
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    names = {"keras": keras, "lr_find": keras_lrfinder.lr_find}
+    return {**names, "model": model, "x": x, "y": x.sum(1, keepdims=True)}
+
+
 def test_readme_runs(tmp_path, monkeypatch, capsys):
     """All Python of the README runs, from the first line to the last."""
     monkeypatch.chdir(tmp_path)
     first, *others = blocks("README.md", "python")
-    rng = np.random.default_rng(0)
-    x_train = rng.normal(size=(512, 8)).astype("float32")
-    y_train = x_train.sum(axis=1, keepdims=True)
-    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
-    model.compile("adam", "mse")
-    exec(first, {"model": model, "x_train": x_train, "y_train": y_train})
+    names = setting()
+    exec(first, {**names, "x_train": names["x"], "y_train": names["y"]})
     assert "lr" in capsys.readouterr().out
     names = {}
 
@@ -60,6 +68,42 @@ def test_readme_runs(tmp_path, monkeypatch, capsys):
     assert names["finder"].suggestion.lr > 0
     assert (tmp_path / "plots" / "smooth_loss.jpg").exists()
     assert (tmp_path / "curve.json").exists()
+    plt.close("all")
+
+
+GUIDE = [d for d in DOCUMENTS if d.startswith("docs/guide/")]
+
+
+@pytest.mark.parametrize("page", [p for p in GUIDE if blocks(p, "python")])
+def test_guide_runs(page, tmp_path, monkeypatch):
+    """All Python of a page runs, from its first line to its last."""
+    monkeypatch.chdir(tmp_path)
+    if "tensorboard" in page or "trackers" in page:
+        pytest.importorskip("tensorboardX")
+    names = setting()
+    for block in blocks(page, "python"):
+        exec(block, names)
+    plt.close("all")
+
+
+@pytest.mark.parametrize("page", [p for p in GUIDE if blocks(p, "py")])
+def test_guide_that_does_not_run_is_python(page):
+    """What needs packages that are not here has the right syntax."""
+    for block in blocks(page, "py"):
+        ast.parse(block)
+
+
+def test_guide_is_in_the_navigation():
+    """No page is left that nobody finds."""
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    missing = [p for p in GUIDE if p.removeprefix("docs/") not in navigation]
+    assert missing == []
+
+
+def test_readme_is_two_screens():
+    """What is longer belongs on the site."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 140
 
 
 def test_first_screen_has_six_lines_of_code():
