@@ -18,6 +18,7 @@ MARKS = {
     "backend(*names)": "runs only where Keras uses one of these backends",
     "keras(version)": "runs only with this version of Keras or a newer one",
     "thorough": "one of many like it: runs only with --thorough",
+    "thorough_on(*names)": "likewise on these backends; on others always",
 }
 
 
@@ -27,6 +28,42 @@ def pytest_addoption(parser):
         action="store_true",
         help="run the full cross products as well (minutes more)",
     )
+    parser.addoption(
+        "--fits",
+        action="store_true",
+        help="leave out the files that no backend can change",
+    )
+    parser.addoption(
+        "--outcomes",
+        metavar="FILE",
+        help="append the names of tests that ran, and of those skipped",
+    )
+
+
+# What no backend can change. CI runs these files once.
+PURE = (
+    "test_arguments.py",
+    "test_benchmark_cost.py",
+    "test_benchmark_outcome.py",
+    "test_benchmark_quality.py",
+    "test_curve.py",
+    "test_plotting.py",
+    "test_probe.py",
+    "test_range_test.py",
+    "test_report.py",
+    "test_search.py",
+    "test_smoothing.py",
+    "test_suggestions.py",
+    "test_text_plot.py",
+    "test_view.py",
+)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Leaves the pure files out where --fits asks for that."""
+    if config.getoption("--fits") and collection_path.name in PURE:
+        return True
+    return None
 
 
 def pytest_configure(config):
@@ -55,10 +92,30 @@ def pytest_collection_modifyitems(config, items):
             if version < _release(mark.args[0]):
                 reason = f"needs Keras {mark.args[0]}"
                 item.add_marker(pytest.mark.skip(reason=reason))
-        if item.get_closest_marker("thorough") and not config.getoption(
-            "--thorough"
-        ):
+        thorough = item.get_closest_marker("thorough") or any(
+            backend in mark.args for mark in item.iter_markers("thorough_on")
+        )
+        if thorough and not config.getoption("--thorough"):
             item.add_marker(pytest.mark.skip(reason="needs --thorough"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_logreport(report):
+    """Writes down what ran, for CI to find what never does."""
+    if report.when == "call" or report.skipped:
+        _outcomes[report.nodeid] = "skipped" if report.skipped else "ran"
+
+
+_outcomes = {}
+
+
+def pytest_sessionfinish(session):
+    """Appends them to the file, from the one process that saw them all."""
+    path = session.config.getoption("--outcomes")
+    if path and not hasattr(session.config, "workerinput"):
+        with open(path, "a", encoding="utf-8") as file:
+            for name, outcome in _outcomes.items():
+                file.write(f"{outcome}\t{name}\n")
 
 
 def _release(version):
@@ -73,17 +130,6 @@ def backend():
     return keras.backend.backend()
 
 
-@pytest.fixture(autouse=True, scope="module")
-def small_heap():
-    """Spares garbage collections what is there for good.
-
-    TensorFlow keeps something of every function it ever traced. After some
-    hundred tests a collection would take a second, and many tests make one.
-    """
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True)
 def fresh_start():
     """Every test starts from the same seeds and with unused names."""
@@ -91,5 +137,8 @@ def fresh_start():
 
     keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(20170303)
+    # TensorFlow keeps something of every function that it ever traced: a
+    # collection that scans all of it takes longer than a test.
+    gc.freeze()
     yield
     keras.backend.clear_session(free_memory=False)

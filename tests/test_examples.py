@@ -30,7 +30,14 @@ def last_line(capsys):
     return capsys.readouterr().out.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param("sgd", marks=pytest.mark.thorough_on("tensorflow")),
+        pytest.param("momentum", marks=pytest.mark.thorough_on("tensorflow")),
+        "adam",
+    ],
+)
 def test_mnist_finds_a_rate_that_is_not_worse(optimizer, tmp_path):
     """With each optimizer the LR found is not worse than Keras's default."""
     found, default = load("mnist").main(

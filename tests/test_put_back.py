@@ -12,7 +12,7 @@ import tiny
 from keras_lrfinder import lr_find
 from keras_lrfinder import snapshot
 
-pytestmark = pytest.mark.thorough
+pytestmark = pytest.mark.thorough_on("tensorflow")
 
 
 def find(model):

@@ -47,6 +47,8 @@ def whole(x):
     return {"x": x, "y": None, "batch_size": None}
 
 
+# On TensorFlow, where a trace takes a second, a sample.
+OFTEN = pytest.mark.thorough_on("tensorflow")
 DATA = {
     "arrays": dict,
     "in-order": lambda: {"shuffle": False},
@@ -135,15 +137,23 @@ def dropping_model():
     return tiny.compiled(None, keras.optimizers.Adam(0.01))
 
 
-WAYS = pytest.mark.parametrize("way", [find, find_drawing, in_snapshot])
+WAYS = pytest.mark.parametrize(
+    "way", [pytest.param(find, marks=OFTEN), find_drawing, in_snapshot]
+)
 FITTED = pytest.mark.parametrize(
     "fitted", [False, True], ids=["fresh", "fitted"]
 )
 
 
+KINDS = pytest.mark.parametrize(
+    "kind",
+    [k if k == "arrays" else pytest.param(k, marks=OFTEN) for k in DATA],
+)
+
+
 @WAYS
 @FITTED
-@pytest.mark.parametrize("kind", DATA)
+@KINDS
 def test_next_numbers_drawn_are_the_same(kind, fitted, way):
     """No generator is ahead by what the first fit of a model draws."""
 
@@ -160,7 +170,7 @@ def test_next_numbers_drawn_are_the_same(kind, fitted, way):
 
 @WAYS
 @FITTED
-@pytest.mark.parametrize("kind", DATA)
+@KINDS
 def test_next_fit_reads_the_data_in_the_same_order(kind, fitted, way):
     """Whichever generator shuffles, and whenever it does."""
     assert_no_trace(dropping_model, way, DATA[kind], fitted)

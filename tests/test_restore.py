@@ -42,6 +42,15 @@ RATES = {
 }
 
 
+def often(values, chosen):
+    """`values` as parameters; on TensorFlow, which is slow, only `chosen`."""
+    slow = pytest.mark.thorough_on("tensorflow")
+    return [
+        value if value in chosen else pytest.param(value, marks=slow)
+        for value in values
+    ]
+
+
 def quick(values, chosen):
     """`values` as parameters; those not among `chosen` are thorough."""
     return [
@@ -139,7 +148,9 @@ def test_introspection_finds_the_optimizers():
     assert known <= set(OPTIMIZERS)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name", often(OPTIMIZERS, ["Adam", "SGD", "Ftrl", "Muon"])
+)
 def test_every_optimizer_trains_on_as_if_untested(name):
     """No optimizer that Keras ships keeps anything of a range test."""
     assert_no_trace(functools.partial(model_for, name, "float"), find)
@@ -396,7 +407,9 @@ ENDS = [
 ]
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    "end", often(ENDS, [killed_by_callback, killed_callback_forgotten])
+)
 def test_fit_after_every_end_is_as_if_untested(end):
     """The model comes back however the range test ends."""
     assert_no_trace(fitted_with_schedule, end)
@@ -912,7 +925,10 @@ def test_copy_is_of_one_size_with_the_model(how):
     assert after < (0.2 if copies else 1.1) * size
 
 
-@pytest.mark.parametrize("end", [find, in_callback, *ENDS])
+@pytest.mark.parametrize(
+    "end",
+    often([find, in_callback, *ENDS], [find, in_callback, killed_by_callback]),
+)
 def test_no_copy_of_the_state_remains(end):
     """Whatever the end, the copy is garbage when the test is over."""
     finder = end(fitted_model())
