@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from keras_lrfinder.training.keras_internals import set_steps_apart
 from keras_lrfinder.training.own_functions import OwnFunctions
 from keras_lrfinder.training.own_functions import forget_functions
 from keras_lrfinder.training.random_state import RandomState
+from keras_lrfinder.training.reach import ITERATOR
 from keras_lrfinder.training.reach import Found
 from keras_lrfinder.training.reach import changes
 from keras_lrfinder.training.reach import reach
@@ -88,6 +90,16 @@ def check_model(model: Any) -> None:
         )
 
 
+def _announce(iterators: list[str]) -> None:
+    if iterators:
+        warnings.warn(
+            "the model holds iterators; what is drawn from them during the "
+            f"test cannot be put back: {', '.join(iterators)}",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
 class Snapshot:
     """A copy of all that training changes in a model. Taken when made.
 
@@ -97,9 +109,9 @@ class Snapshot:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._saved = [
-            (each, each.kind.save(each.value)) for each in reach(model)
-        ]
+        found = reach(model)
+        _announce([each.path for each in found if each.kind is ITERATOR])
+        self._saved = [(each, each.kind.save(each.value)) for each in found]
         self._later: list[tuple[Found, Any]] = []
         self._counted: list[tuple[Found, Any]] = []
         self._random = RandomState()
