@@ -1,5 +1,7 @@
 """A model whose range test was interrupted is not used as it was left."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -111,4 +113,66 @@ def test_a_validation_within_the_fit_is_no_interruption(recwarn):
     finder = LRFinder(**reference.RAMP)
     fit(model, [finder], validation_data=reference.data())
     assert finder.curve.stop_reason is not StopReason.INTERRUPTED
+    assert not [w for w in recwarn if "interrupted" in str(w.message)]
+
+
+def test_what_is_compiled_after_it_stays(interrupted):
+    """The model is put back before it is compiled, not by the next fit."""
+    _, model, before = interrupted
+    optimizer = keras.optimizers.Adam(0.001)
+    with pytest.warns(UserWarning, match="interrupted"):
+        model.compile(optimizer, "mse")
+    start = Start()
+    fit(model, [start])
+    assert model.optimizer is optimizer
+    assert_same(start.weights, before)
+
+
+def test_weights_that_are_set_after_it_stay(interrupted):
+    """The next fit starts from what the user has put in."""
+    _, model, before = interrupted
+    weights = [np.ones_like(w) for w in before]
+    with pytest.warns(UserWarning, match="interrupted"):
+        model.set_weights(weights)
+    start = Start()
+    fit(model, [start])
+    assert_same(start.weights, weights)
+
+
+class Beside(keras.callbacks.Callback):
+    """Predicts in another thread, once, while the fit runs."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch != 3:
+            return
+        x, _ = reference.data()
+        model = self.model
+        thread = threading.Thread(target=lambda: model.predict(x, verbose=0))
+        thread.start()
+        thread.join()
+
+
+def test_another_thread_beside_the_fit_is_no_interruption(recwarn):
+    """Its stack does not show the fit, which goes on all the same."""
+    finder = LRFinder(**reference.RAMP)
+    fit(reference.model(), [finder, Beside()])
+    assert len(finder.curve) == reference.RAMP["steps"]
+    assert not [w for w in recwarn if "interrupted" in str(w.message)]
+
+
+@pytest.mark.backend("tensorflow", "torch")
+def test_hooks_called_by_hand_are_no_interruption(recwarn):
+    """In a loop of the user's own there is no fit to be cut off."""
+    model = reference.model()
+    x, y = reference.data()
+    finder = LRFinder(**reference.RAMP)
+    finder.set_model(model)
+    finder.set_params({"steps": reference.RAMP["steps"], "epochs": 1})
+    finder.on_train_begin()
+    for step in range(reference.RAMP["steps"]):
+        finder.on_train_batch_begin(step)
+        logs = model.train_on_batch(x[:8], y[:8], return_dict=True)
+        finder.on_train_batch_end(step, logs)
+    finder.on_train_end()
+    assert len(finder.curve) == reference.RAMP["steps"]
     assert not [w for w in recwarn if "interrupted" in str(w.message)]

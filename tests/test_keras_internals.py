@@ -155,6 +155,21 @@ def test_layers_of():
     assert model not in found
 
 
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_layers_run_by_python(eagerly, backend):
+    """Only what is no layer of Keras's, and where nothing is compiled."""
+
+    class Own(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+    own = Own()
+    net = keras.Sequential([keras.Input((2,)), own, keras.layers.Dense(1)])
+    net.compile("sgd", "mse", run_eagerly=eagerly)
+    found = internals.layers_run_by_python(net)
+    assert found == ([own] if eagerly or backend == "torch" else [])
+
+
 def test_members_of():
     """The metrics given to `compile` are in one metric of the model's."""
     model = tiny.compiled()

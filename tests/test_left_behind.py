@@ -220,6 +220,44 @@ def test_python_state_of_a_layer_comes_back(way):
     assert after == before
 
 
+@pytest.mark.parametrize("fitted", [False, True], ids=["fresh", "fitted"])
+def test_every_probe_starts_from_the_same_python_state(fitted):
+    """A layer that counts its calls counts from the same number each time."""
+    seen = []
+
+    class Notes(Counts):
+        def call(self, x, training=False):
+            if training:
+                seen.append((self.calls, len(self.seen)))
+            return super().call(x)
+
+    model = classifier(Notes())
+    tiny.compiled(model, "adam", run_eagerly=True)
+    if fitted:
+        tiny.fit(model, epochs=1)
+    seen.clear()
+    finder = find(model, steps=40, probe=True)
+    assert finder.probes
+    assert seen.count(min(seen)) >= len(finder.probes)
+
+
+@pytest.mark.backend("torch")
+def test_every_probe_starts_from_the_same_module_state():
+    """Counts, lists and replaced buffers of a wrapped PyTorch module."""
+    model, module = wrapped_model()
+    tiny.fit(model, epochs=1)
+    starts = []
+
+    def note(module, inputs):
+        if module.training:
+            starts.append((module.calls, float(module.hidden[0])))
+
+    module.register_forward_pre_hook(note)
+    finder = find(model, steps=40, probe=True)
+    assert finder.probes
+    assert starts.count(min(starts)) >= 1 + len(finder.probes)
+
+
 # Metrics.
 
 

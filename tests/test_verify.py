@@ -63,6 +63,31 @@ def test_what_differs_is_named(callback, name):
         tiny.fit(model, callbacks=[callback()])
 
 
+@pytest.mark.parametrize(
+    "stream", [iter([1, 2]), (i for i in range(3)), zip([1], [2])]
+)
+def test_an_iterator_of_the_models_is_named_before(stream):
+    """What is drawn from it is gone, so it is said at the beginning."""
+    model = tiny.compiled()
+    model.stream = stream
+    with (
+        pytest.warns(UserWarning, match=r"\.stream") as said,
+        snapshot(model, verify=True),
+    ):
+        assert [w for w in said if "iterators" in str(w.message)]
+
+
+def test_an_ordinary_model_is_not_warned_of(recwarn):
+    """Neither fresh nor with what a fit has left in it."""
+    model = tiny.compiled(None, "adam")
+    for _ in range(2):
+        with snapshot(model):
+            x, y = tiny.data()
+            model.fit(x, y, validation_data=(x, y), verbose=0)
+        tiny.fit(model, validation_data=tiny.data())
+    assert not [w for w in recwarn if "iterators" in str(w.message)]
+
+
 def test_only_what_differs_is_named():
     """Neither the weights, which came back, nor what nobody touched."""
     model = tallying_model()

@@ -361,9 +361,9 @@ class LRFinder(SweepCallback):
         """Puts the model back as it was before the run.
 
         Keras calls no hook after an exception or Ctrl-C inside `fit`. The
-        model's next `fit`, `evaluate`, `predict` or `save` puts it back by
-        itself, with a warning; this does it now. Calling it again changes
-        nothing.
+        model's next `fit`, `evaluate`, `predict`, `save`, `compile` or
+        `set_weights` puts it back by itself, with a warning; this does it now.
+        Calling it again changes nothing.
         """
         self._end_sweep(stopped=True)
 

@@ -1,13 +1,15 @@
 """A model whose range test was cut off by an exception or Ctrl-C.
 
 Keras calls no hook then, so the model stays as the last step left it. While a
-test runs, the methods of the model that would use such weights are guarded:
-called from outside of that fit, they put the model back first, and say so.
+test runs, the methods of the model that would use such weights are guarded, and
+those that would change what is put back later: called from outside of that
+fit, they put the model back first, and say so.
 """
 
 from __future__ import annotations
 
 import inspect
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,9 +18,15 @@ _GUARDED = (
     "fit",
     "train_on_batch",
     "evaluate",
+    "test_on_batch",
     "predict",
+    "predict_on_batch",
+    "compile",
+    "set_weights",
+    "load_weights",
     "save",
     "save_weights",
+    "export",
 )
 
 
@@ -31,6 +39,15 @@ class _Guard:
         self._model = model
         self._name = name
         self.restore = restore
+        self._thread = threading.current_thread()
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the fit that was guarded still runs."""
+        if threading.current_thread() is not self._thread:
+            # Its stack is not ours; somebody evaluates beside the fit.
+            return self._thread.is_alive()
+        return _is_fitting(self._model)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         restore_interrupted(self._model)
@@ -45,8 +62,11 @@ def guard(model: Any, restore: Callable[[], None]) -> None:
         model: The Keras model, in a `fit`.
         restore: Function that puts it back.
     """
+    if not _is_fitting(model):
+        # A loop of the user's own calls the hooks, and `train_on_batch`.
+        return
     for name in _GUARDED:
-        if name not in vars(model):
+        if name not in vars(model) and hasattr(model, name):
             # Past Keras's `__setattr__`, which would track it.
             vars(model)[name] = _Guard(model, name, restore)
 
@@ -61,14 +81,15 @@ def release(model: Any) -> None:
 def restore_interrupted(model: Any) -> None:
     """Puts a model back whose range test was interrupted, and says so."""
     found = vars(model).get("fit")
-    if not isinstance(found, _Guard) or _is_fitting(model):
+    if not isinstance(found, _Guard) or found.is_within:
         return
     release(model)
     found.restore()
     release(model)
     warnings.warn(
         "the range test before was interrupted, so the model still had the "
-        "weights of its last step; it is put back as it was before the test",
+        "weights of its last step; it is put back as it was before the test, "
+        "and what was set on its optimizer since is undone",
         UserWarning,
         stacklevel=3,
     )

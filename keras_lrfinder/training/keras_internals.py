@@ -94,6 +94,20 @@ def layers_of(model: Any) -> list[Any]:
     return [layer for layer in layers if layer is not model]
 
 
+def layers_run_by_python(model: Any) -> list[Any]:
+    """Returns the layers and modules whose Python code runs at every step.
+
+    Those of Keras's own keep nothing in Python that a step changes, and are
+    left out; wrapped modules of PyTorch are not. Keras 3.3 to 3.15.
+    """
+    if keras.backend.backend() != "torch" and not model.run_eagerly:
+        return []
+    layers = layers_of(model)
+    modules = [getattr(layer, "module", None) for layer in layers]
+    own = [v for v in layers if not type(v).__module__.startswith("keras.")]
+    return own + [module for module in modules if module is not None]
+
+
 def members_of(metric: Any) -> list[Any]:
     """Returns the metrics that a metric of the model is made of.
 

@@ -9,7 +9,9 @@ knows how its state is saved, put back and compared.
 from __future__ import annotations
 
 import collections
+import collections.abc
 import dataclasses
+import io
 import random
 import sys
 from collections.abc import Callable
@@ -84,6 +86,8 @@ def reach(model: Any) -> list[Found]:
         kind = _kind_of(value)
         if kind is _BOX and not own:
             kind = _FOREIGN_BOX
+        if kind is ITERATOR and not own:
+            kind = None
         children: Children = ()
         if kind is not None:
             found[id(value)] = Found(path, value, kind)
@@ -118,7 +122,9 @@ def _kind_of(value: Any) -> Kind | None:
         return _BOX
     if _is_open(value):
         return _OBJECT
-    return _FOREIGN if _is_foreign(value) else None
+    if _is_foreign(value):
+        return _FOREIGN
+    return ITERATOR if _is_iterator(value) else None
 
 
 def _is(value: Any, module: str, name: str) -> bool:
@@ -140,6 +146,12 @@ _OPEN = (
     ("tensorflow", "Module"),
     ("tensorflow", "random.Generator"),
 )
+
+
+def _is_iterator(value: Any) -> bool:
+    own = type(value).__module__.partition(".")[0] == "keras"
+    is_one = isinstance(value, collections.abc.Iterator)
+    return is_one and not own and not isinstance(value, io.IOBase)
 
 
 def _is_foreign(value: Any) -> bool:
@@ -313,3 +325,10 @@ _BOX = Kind(
     children=_box_children,
 )
 _FOREIGN_BOX = dataclasses.replace(_BOX, put_back=lambda value, saved: None)
+# What was drawn from it is gone: there is no state to save.
+ITERATOR = Kind(
+    lambda value: (),
+    lambda value, saved: None,
+    lambda a, b: True,
+    is_number=False,
+)

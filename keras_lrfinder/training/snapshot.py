@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +11,12 @@ import keras
 
 from keras_lrfinder.arguments import check_flag
 from keras_lrfinder.training.interrupted import restore_interrupted
+from keras_lrfinder.training.keras_internals import layers_run_by_python
 from keras_lrfinder.training.keras_internals import set_steps_apart
 from keras_lrfinder.training.own_functions import OwnFunctions
 from keras_lrfinder.training.own_functions import forget_functions
 from keras_lrfinder.training.random_state import RandomState
+from keras_lrfinder.training.reach import ITERATOR
 from keras_lrfinder.training.reach import Found
 from keras_lrfinder.training.reach import changes
 from keras_lrfinder.training.reach import reach
@@ -87,6 +90,16 @@ def check_model(model: Any) -> None:
         )
 
 
+def _announce(iterators: list[str]) -> None:
+    if iterators:
+        warnings.warn(
+            "the model holds iterators; what is drawn from them during the "
+            f"test cannot be put back: {', '.join(iterators)}",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
 class Snapshot:
     """A copy of all that training changes in a model. Taken when made.
 
@@ -96,10 +109,11 @@ class Snapshot:
 
     def __init__(self, model: Any) -> None:
         self._model = model
-        self._saved = [
-            (each, each.kind.save(each.value)) for each in reach(model)
-        ]
+        found = reach(model)
+        _announce([each.path for each in found if each.kind is ITERATOR])
+        self._saved = [(each, each.kind.save(each.value)) for each in found]
         self._later: list[tuple[Found, Any]] = []
+        self._counted: list[tuple[Found, Any]] = []
         self._random = RandomState()
 
     def restore(self) -> None:
@@ -123,16 +137,28 @@ class Snapshot:
         self._random.end()
 
     def extend(self) -> None:
-        """Saves the numbers that have come since, for `rewind` alone."""
+        """Saves what has come since, for `rewind` alone.
+
+        That is numbers; and, where Python runs at every step, the attributes
+        of layers and modules that are not Keras's, such as counts of calls.
+        """
         known = {id(each.value) for each, _ in self._saved + self._later}
         self._later += [
             (each, each.kind.save(each.value))
             for each in reach(self._model)
             if each.kind.is_number and id(each.value) not in known
         ]
+        self._counted = [
+            (each, each.kind.save(each.value))
+            for layer in layers_run_by_python(self._model)
+            for each in reach(layer)
+            if not each.kind.is_number
+        ]
 
     def rewind(self) -> None:
-        """Puts the numbers back, and leaves what was built since."""
+        """Puts back what `extend` saved, and leaves what was built since."""
+        for each, saved in self._counted:
+            each.kind.put_back(each.value, saved)
         # Metrics made since have no value to go back to but the empty one.
         self._model.reset_metrics()
         self._put_back_numbers(self._saved + self._later)
