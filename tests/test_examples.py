@@ -80,19 +80,19 @@ SMALL = {
     "compare_batch_sizes": ["--samples", "1000", "--batch-sizes", "8", "32"],
     "gan": ["--samples", "6400"],
     "picture": ["--steps", "60", "--output", "picture.png"],
+    "gallery": ["--samples", "2000", "--folder", "images"],
 }
-TENSORFLOW_ONLY = ("custom_loop", "gan")
+MARKS = {
+    "custom_loop": pytest.mark.backend("tensorflow"),
+    "gan": pytest.mark.backend("tensorflow"),
+    "gallery": pytest.mark.thorough_on("tensorflow"),
+}
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            name,
-            marks=[pytest.mark.backend("tensorflow")]
-            if name in TENSORFLOW_ONLY
-            else [],
-        )
+        pytest.param(name, marks=[MARKS[name]] if name in MARKS else [])
         for name in SMALL
     ],
 )

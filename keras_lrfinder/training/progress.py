@@ -31,7 +31,7 @@ class Progress:
         self._began = self._shown = time.monotonic()
         self._took = 0
         self._verbose = verbose
-        self._overwrites = sys.stdout.isatty() or "ipykernel" in sys.modules
+        self._overwrites = sys.stdout.isatty() or _in_notebook()
 
     def watch(self, lr: float, loss: float, last: bool) -> None:
         """Counts a step; `last` says that it was the last one of its run."""
@@ -71,3 +71,8 @@ class Progress:
             f"{self._name(lr)}: step {self._step}{at}, loss {loss:.4g}, "
             f"{seconds:.0f} s left"
         )
+
+
+def _in_notebook() -> bool:
+    ask = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return ask is not None and hasattr(ask(), "kernel")
