@@ -102,8 +102,13 @@ def pytest_collection_modifyitems(config, items):
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_logreport(report):
     """Writes down what ran, for CI to find what never does."""
-    if report.when == "call" or report.skipped:
-        _outcomes[report.nodeid] = "skipped" if report.skipped else "ran"
+    if report.when != "call" and not report.skipped:
+        return
+    outcome = "ran"
+    if report.skipped:
+        thorough = "needs --thorough" in str(report.longrepr)
+        outcome = "thorough" if thorough else "skipped"
+    _outcomes[report.nodeid] = outcome
 
 
 _outcomes = {}
