@@ -1,8 +1,8 @@
 """Names the tests that every job of CI has skipped, and fails if there are any.
 
 Run: `python3 .ci/never_run.py FOLDER`, with one file of each job in it, which
-`pytest --outcomes=FILE` has written. What needs `--thorough` in every job is counted, not named:
-it is one of many like it that do run.
+`pytest --outcomes=FILE` has written. What needs `--thorough` in every job is
+counted, not named: it is one of many like it that do run.
 """
 
 import pathlib

@@ -1,6 +1,7 @@
 """Make the README's picture: a range test of a CNN on real MNIST.
 
-Run: `python examples/picture.py`. Writes `docs/images/range_test.png`.
+Run: `python examples/picture.py`. Writes `docs/images/range_test.png`, by the
+code that the README shows beside it.
 """
 
 import argparse
@@ -20,12 +21,11 @@ def main(argv=None):
     """Writes the picture and returns the suggestion."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=10_000)
-    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--output", type=Path, default=PICTURE)
     options = parser.parse_args(argv)
     with np.load(SAMPLE) as data:
-        x = data["x_train"][: options.samples, ..., None] / 255.0
-        y = data["y_train"][: options.samples]
+        x_train = data["x_train"][: options.samples, ..., None] / 255.0
+        y_train = data["y_train"][: options.samples]
     keras.utils.set_random_seed(0)
     layers = keras.layers
     model = keras.Sequential(
@@ -38,9 +38,7 @@ def main(argv=None):
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy")
-    finder = lr_find(
-        model, x, y, batch_size=64, start_lr=1e-6, steps=options.steps
-    )
+    finder = lr_find(model, x_train, y_train, batch_size=64)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     finder.plot().figure.savefig(options.output, dpi=120)
     print(f"Done. The picture is {options.output}.")

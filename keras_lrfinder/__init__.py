@@ -10,6 +10,7 @@ from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.stop_reason import StopReason
 from keras_lrfinder.analysis.suggestions import RULES
 from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.analysis.suggestions import compare_rules
 from keras_lrfinder.analysis.suggestions import suggest
 from keras_lrfinder.pictures.comparison import plot_curves
 from keras_lrfinder.version import __version__ as __version__
@@ -34,6 +35,7 @@ __all__ = [
     "Suggestion",
     "Triangular",
     "compare_lr",
+    "compare_rules",
     "lr_find",
     "plot_curves",
     "snapshot",

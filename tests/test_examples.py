@@ -79,7 +79,7 @@ SMALL = {
     "one_cycle": ["--samples", "1000", "--epochs", "1"],
     "compare_batch_sizes": ["--samples", "1000", "--batch-sizes", "8", "32"],
     "gan": ["--samples", "6400"],
-    "picture": ["--steps", "60", "--output", "picture.png"],
+    "picture": ["--samples", "2000", "--output", "picture.png"],
     "gallery": ["--samples", "2000", "--folder", "images"],
 }
 MARKS = {

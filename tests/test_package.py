@@ -23,6 +23,7 @@ PUBLIC = {
     "Suggestion",
     "Triangular",
     "compare_lr",
+    "compare_rules",
     "lr_find",
     "plot_curves",
     "snapshot",

@@ -20,6 +20,7 @@ from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.range_test import ramp_lrs
 from keras_lrfinder.analysis.suggestions import RULES
 from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.analysis.suggestions import compare_rules
 from keras_lrfinder.analysis.suggestions import suggest
 
 MOMENTUM = {"momentum": 0.9}
@@ -480,3 +481,24 @@ def test_probes_look_at_the_curve_once(looks, held_out):
     decide(curve, found, [Probe(found.lr, falls, held_out, 2.3)])
 
     assert len(looks) == 1
+
+
+def test_all_rules_at_once_are_what_each_says_alone():
+    """One table, whose lines are the suggestions."""
+    curve = run()
+    table = compare_rules(curve)
+    assert dict(table) == {name: suggest(curve, name) for name in RULES}
+    lines = str(table).splitlines()
+    assert [line.split()[0] for line in lines] == ["rule", *RULES]
+    assert "<th>confidence</th>" in table._repr_html_()
+
+
+def test_some_rules_and_functions_can_be_compared():
+    """By their names."""
+    table = compare_rules(run(), ["default", halfway])
+    assert list(table) == ["default", "halfway"]
+
+
+def halfway(curve):
+    """A rule of the user's own."""
+    return float(curve.lrs[len(curve) // 2])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 from typing import NamedTuple
 
@@ -284,6 +285,57 @@ def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
     if function is not default:
         said = _doubted(said, confidence_in(curve, seen, own), lr, own)
     return Suggestion(lr, said.low, said.high, said.level, name, said.reason)
+
+
+class RuleTable(dict[str, Suggestion]):
+    """Rule to suggestion, shown as a table."""
+
+    def __str__(self) -> str:
+        from keras_lrfinder.drawing.table import text_table
+
+        return text_table(self._cells())
+
+    def _repr_html_(self) -> str:
+        from keras_lrfinder.drawing.table import html_table
+
+        return html_table(self._cells())
+
+    def _cells(self) -> list[list[str]]:
+        rows = [
+            [
+                name,
+                "none" if found.lr is None else f"{found.lr:.2e}",
+                found.confidence,
+                found.reason,
+            ]
+            for name, found in self.items()
+        ]
+        return [["rule", "LR", "confidence", "why"], *rows]
+
+
+def compare_rules(
+    curve: Curve, rules: Iterable[str | Rule] | None = None
+) -> RuleTable:
+    """Returns what several rules suggest for one curve, as one table.
+
+    Args:
+        curve: What a range test measured.
+        rules: Names in `RULES` or functions; None: all in `RULES`.
+
+    Returns:
+        Dictionary from the rule's name to its `Suggestion`, which prints as a
+        table.
+
+    Raises:
+        TypeError, ValueError: As `suggest`.
+
+    Example:
+        ```python
+        print(compare_rules(finder.curve))
+        ```
+    """
+    found = [suggest(curve, r) for r in (RULES if rules is None else rules)]
+    return RuleTable({each.rule: each for each in found})
 
 
 def check_rule(rule: object) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.arguments import check_type
+from keras_lrfinder.drawing.table import html_table
+from keras_lrfinder.drawing.table import text_table
 from keras_lrfinder.pictures.comparison import plot_curves
 from keras_lrfinder.training.finder import LRFinder
 from keras_lrfinder.training.lr_find import lr_find
@@ -53,23 +54,10 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        table = _cells(self)
-        widths = [max(map(len, column)) for column in zip(*table)]
-        return "\n".join(
-            "  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip()
-            for line in table
-        )
+        return text_table(_cells(self))
 
     def _repr_html_(self) -> str:
-        head, *body = _cells(self)
-        rows = [("th", head), *(("td", line) for line in body)]
-        inner = "".join(
-            "<tr>"
-            + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in line)
-            + "</tr>"
-            for tag, line in rows
-        )
-        return f"<table>{inner}</table>"
+        return html_table(_cells(self))
 
 
 def compare_lr(
