@@ -31,8 +31,8 @@ def main(argv=None):
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            layers.Conv2D(16, 3, strides=2, activation="relu"),
-            layers.Conv2D(32, 3, strides=2, activation="relu"),
+            layers.Conv2D(8, 3, strides=2, activation="relu"),
+            layers.BatchNormalization(),
             layers.Flatten(),
             layers.Dense(10, activation="softmax"),
         ]
