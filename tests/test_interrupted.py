@@ -160,7 +160,6 @@ def test_another_thread_beside_the_fit_is_no_interruption(recwarn):
     assert not [w for w in recwarn if "interrupted" in str(w.message)]
 
 
-@pytest.mark.backend("tensorflow", "torch")
 def test_hooks_called_by_hand_are_no_interruption(recwarn):
     """In a loop of the user's own there is no fit to be cut off."""
     model = reference.model()

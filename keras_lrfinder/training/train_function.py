@@ -68,6 +68,10 @@ class TrainFunction:
             prepare(*args)
         if self._edit is not None:
             args = self._edit(*args)
+        if self._inner is None:
+            # `train_on_batch` on a model that has never made one.
+            self._inner = renewed_train_function(self._model)
+            self._model.train_function = self
         return self._inner(*args)
 
     def give_back(self) -> None:
