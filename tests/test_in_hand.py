@@ -181,6 +181,13 @@ def test_one_cycle_leaves_the_variables_of_the_optimizer(finder, tmp_path):
     assert keras.models.load_model(path).optimizer is not None
 
 
+def test_a_cycle_of_another_length_than_the_fit_is_reported(finder):
+    """It would end in epochs at next to no learning rate."""
+    cycle = finder.one_cycle(epochs=1)
+    with pytest.warns(UserWarning, match=r"10 batches long and this fit 20"):
+        model().fit(*data(), epochs=2, verbose=0, callbacks=[cycle])
+
+
 def test_one_cycle_refuses_a_schedule(finder):
     """Which it would have to replace."""
     decay = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9)

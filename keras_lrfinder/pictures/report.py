@@ -84,7 +84,7 @@ def _rows(
         ("best loss", f"{curve.best_loss:.4g} (smoothed)"),
     ]
     rows += [("probe", _probe(probe)) for probe in probes]
-    return [*rows, ("so", _advice(curve, suggestion, probes))]
+    return [*rows, ("advice", _advice(curve, suggestion, probes))]
 
 
 def _advice(
@@ -95,15 +95,15 @@ def _advice(
         return "nothing was changed; see to the reason, then test again"
     lowest = curve.lrs[int(np.nanargmin(curve.smoothed))]
     why = (
-        f"not {lowest:.1e}, where the ramp's loss was lowest: what a step or "
-        "two bear, a training does not"
+        f"It is not the {lowest:.1e} of the ramp's lowest loss: kept that "
+        "high, training becomes unstable."
     )
     if len(probes) > 1:
         why += (
-            f"; nor simply the best of {len(probes)} short probes: a whole "
-            "training wants less than a short one"
+            " Nor is it the best probe's: a short run likes a higher learning "
+            "rate than a whole training."
         )
-    return f"{why}. Train with it: finder.apply(model), or finder.lr"
+    return f"{why} Train with finder.apply(model)."
 
 
 def _span(curve: Curve) -> str:

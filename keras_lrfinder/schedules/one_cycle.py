@@ -60,8 +60,8 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     there first: `from keras_lrfinder import OneCycle`.
 
     Args:
-        max_lr: Float, positive. LR at the peak, per optimizer step: the LR
-            that a range test suggests.
+        max_lr: Float, positive. LR at the peak, per optimizer step:
+            `suggestion.one_cycle_max_lr` of a range test.
         total_steps: Integer, at least 2. Batches of the whole training, that
             is epochs times batches per epoch.
         initial_lr: Float in [0, `max_lr`]. LR of the first step. Defaults to
@@ -88,7 +88,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
 
     ```python
     steps = epochs * len(dataset)
-    schedule = OneCycle(float(finder.suggestion), steps)
+    schedule = OneCycle(finder.suggestion.one_cycle_max_lr, steps)
     model.compile(keras.optimizers.SGD(schedule, momentum=0.9), "mse")
     model.fit(dataset, epochs=epochs)
     ```

@@ -78,8 +78,9 @@ def lr_find(
             validation sample: its loss after each step is recorded instead
             of the batch's training loss. Slower, and right where the model
             overfits within the test. None: the training loss.
-        verbose: 1 shows one line for all of it, with the time that is left,
-            and the outcome at the end; 0 nothing.
+        verbose: 1 shows one line for all of it, with the time that is left
+            (where no line can be written over, as in a file, one for each
+            part), and the outcome at the end; 0 nothing.
         **kwargs: The other arguments of `LRFinder` (`ramp`, `stop_factor`,
             `monitor`, `rule`, `optimizer`, `restore`, `plot_dir`) and of
             `model.fit` (`batch_size`, `class_weight`, `callbacks`, …).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -73,10 +74,26 @@ class OneCycleTraining(keras.callbacks.Callback):
             # Checkpoints written during the fit hold a number.
             leaf.get_config = config_with(leaf, "learning_rate", number)
             self._held.append((leaf, exchange_learning_rate(leaf, path)))
+        self._warn_of_other_length()
         self._function = TrainFunction(model)
         self._function.renew()
         if self._with_momentum:
             self._start_momentum(path, logs)
+
+    def _warn_of_other_length(self) -> None:
+        params = self.params or {}
+        epochs, per_epoch = params.get("epochs"), params.get("steps")
+        if not epochs or not per_epoch:
+            return
+        planned = self.schedule.total_steps
+        if epochs * per_epoch != planned:
+            warnings.warn(
+                f"the cycle is {planned} batches long and this fit "
+                f"{epochs * per_epoch}: give `one_cycle` the epochs of the "
+                "fit, and `steps_per_epoch` where the batch size is another",
+                UserWarning,
+                stacklevel=3,
+            )
 
     def _start_momentum(self, path: OneCycle, logs: Any) -> None:
         momentum = OneCycleMomentum(path)
