@@ -262,6 +262,15 @@ def test_wrong_names_name_the_right_one(wrong, right):
         find(**{wrong: 3})
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"), [("max_lr", "end_lr"), ("num_iter", "steps")]
+)
+def test_the_callback_names_the_right_one_too(wrong, right):
+    """Where it is made, not in the fit."""
+    with pytest.raises(TypeError, match=rf"{wrong} \(.*{right}"):
+        LRFinder(**{wrong: 3})
+
+
 def test_nothing_is_guessed_of_a_name_like_no_other():
     """A wrong hint is worse than none."""
     assert meant("zzz", ["steps", "ramp"]) == ""

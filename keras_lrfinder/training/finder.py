@@ -29,6 +29,7 @@ from keras_lrfinder.training.environment import check_writable
 from keras_lrfinder.training.environment import directory_path
 from keras_lrfinder.training.environment import is_chief
 from keras_lrfinder.training.environment import run_facts
+from keras_lrfinder.training.hints import check_known
 from keras_lrfinder.training.interrupted import guard
 from keras_lrfinder.training.interrupted import release
 from keras_lrfinder.training.keras_internals import fit_begins
@@ -92,9 +93,11 @@ class LRFinder(SweepCallback):
             `smooth_loss.jpg` are written at the end; made where it does not
             exist. None writes nothing.
         verbose: 1 prints one line at the end, 0 nothing.
+        **unknown: None. Another tool's name is answered with the one here.
 
     Raises:
-        TypeError: An argument is of the wrong kind.
+        TypeError: An argument is of the wrong kind, or there is none of this
+            name.
         ValueError: An argument is not as said above. Also raised by `fit`:
             before the first step where another callback would do harm, the
             number of steps is not known or `plot_dir` cannot be written;
@@ -129,8 +132,10 @@ class LRFinder(SweepCallback):
         restore: bool = True,
         plot_dir: str | os.PathLike[str] | None = None,
         verbose: int = 1,
+        **unknown: Any,
     ) -> None:
         super().__init__()
+        check_known(unknown, LRFinder)
         self._ramp = {
             "start_lr": start_lr,
             "end_lr": end_lr,

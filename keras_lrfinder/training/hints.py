@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -63,6 +64,20 @@ def meant(name: str, known: Iterable[str]) -> str:
     if not found:
         return ""
     return f" ({found})" if " " in found else f" (did you mean {found}?)"
+
+
+def arguments_of(function: Any) -> set[str]:
+    """Returns the names of a function's arguments, but `self` and `**`."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.kind != p.VAR_KEYWORD} - {"self"}
+
+
+def check_known(unknown: dict[str, Any], owner: type) -> None:
+    """Raises a `TypeError` for arguments that a class does not have."""
+    if unknown:
+        known = arguments_of(owner.__init__)  # type: ignore[misc]
+        named = ", ".join(name + meant(name, known) for name in unknown)
+        raise TypeError(f"{owner.__name__}() has no argument {named}")
 
 
 def check_monitor(monitor: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from keras_lrfinder.arguments import integer
 from keras_lrfinder.training.finder import LRFinder
 from keras_lrfinder.training.finder import conclude
 from keras_lrfinder.training.fit_data import FitData
+from keras_lrfinder.training.hints import arguments_of
 from keras_lrfinder.training.hints import check_monitor
 from keras_lrfinder.training.hints import check_targets
 from keras_lrfinder.training.hints import meant
@@ -254,8 +254,8 @@ def _sort_arguments(
     kwargs: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tells the arguments of `LRFinder` from those of `fit`."""
-    of_finder = set(inspect.signature(LRFinder.__init__).parameters)
-    of_fit = set(inspect.signature(keras.Model.fit).parameters)
+    of_finder = arguments_of(LRFinder.__init__)
+    of_fit = arguments_of(keras.Model.fit)
     for name in ("epochs", "initial_epoch"):
         if name in kwargs:
             raise ValueError(
