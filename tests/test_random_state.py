@@ -245,7 +245,21 @@ def test_fit_that_raises_early_leaves_every_generator(way):
     assert drawn(True) == drawn(False)
 
 
-# What exists only since the test.
+@pytest.mark.parametrize(
+    "wrong", [{"validation": 3}, {"x": np.empty((0, 4))}, {"max_lr": 1.0}]
+)
+def test_what_is_refused_leaves_every_generator(wrong):
+    """Nothing has begun where an argument is wrong."""
+
+    def drawn(refused):
+        start()
+        model = dropping_model()
+        if refused:
+            with pytest.raises((TypeError, ValueError)):
+                find(model, wrong)
+        return draws()
+
+    assert drawn(True) == drawn(False)
 
 
 # `tf.random` in compiled functions.

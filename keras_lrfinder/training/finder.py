@@ -109,7 +109,7 @@ class LRFinder(SweepCallback):
         ```python
         finder = LRFinder(start_lr=1e-7, end_lr=10.0, plot_dir="plots")
         model.fit(x_train, y_train, batch_size=64, callbacks=[finder])
-        model.optimizer.learning_rate = float(finder.suggestion)
+        finder.apply(model)
         ```
 
     Reference:

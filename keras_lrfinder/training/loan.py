@@ -64,7 +64,6 @@ class Loan:
         self._model = model
         self._restore = restore
         self._before: Snapshot | None = before or Snapshot(model)
-        self._before.begin()
         self._draws = OwnFunctions(model).draw
         self.optimizers = named_optimizers(model, optimizer)
         self.rate = SweptRate(self.optimizers)
@@ -76,10 +75,16 @@ class Loan:
         self._is_open = False
 
     def __enter__(self) -> Loan:
+        self._begin()
         _LENT[id(self._model)] = self
         if self._draws:
             forget_functions(self._model)
         return self
+
+    def _begin(self) -> None:
+        # Not when made: what is refused before the first step draws nothing.
+        if self._before is not None:
+            self._before.begin()
 
     def __exit__(self, *error: Any) -> None:
         self.close()
@@ -101,6 +106,7 @@ class Loan:
         if self._is_open:
             return
         self._is_open = True
+        self._begin()
         if loan_of(model) is self and self._restore:
             self._prepare_to_rewind(model)
         if self.rate.hold(model) or self._draws:

@@ -101,7 +101,7 @@ def lr_find(
     Example:
         ```python
         finder = lr_find(model, x_train, y_train, batch_size=64)
-        model.optimizer.learning_rate = float(finder.suggestion)
+        finder.apply(model)
         model.fit(x_train, y_train, batch_size=64, epochs=10)
         ```
     """
