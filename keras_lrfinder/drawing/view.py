@@ -115,10 +115,11 @@ def _descent(
     """Returns the lowest and the highest loss worth seeing."""
     bottom = int(np.argmin(smooth))
     before = losses[lrs <= grid[bottom]]
-    low = min(float(smooth.min()), float(np.quantile(before, 0.02)))
-    high = float(smooth[: bottom + 1].max())
-    # With its spikes, as far as they do not flatten all the rest.
-    high = max(high, min(float(before.max()), 2.0 * high - low))
+    low, high = float(smooth.min()), float(smooth[: bottom + 1].max())
+    # With the spikes, as far as they do not flatten all the rest.
+    span = high - low
+    low = min(low, max(float(before.min()), low - span))
+    high = max(high, min(float(before.max()), high + span))
     if bottom < 0.2 * len(grid):
         # Hardly any descent: what there is to see is the rise.
         high = max(high, float(np.quantile(losses, 0.8)))
