@@ -188,8 +188,6 @@ def test_next_fit_reads_a_loader_in_the_same_order(fitted, way):
 @pytest.mark.parametrize("kind", ["deferred-sequential", "deferred-subclass"])
 def test_deferred_model_starts_from_the_same_state(kind, way):
     """Its weights are made by the first fit, as if it were the first."""
-    if way is in_snapshot:
-        pytest.skip("a snapshot wants a built model")
 
     def make():
         return tiny.compiled(tiny.MODELS[kind](), "adam")
