@@ -145,6 +145,18 @@ def test_training_losses_of_probes_are_read():
     assert found < 0.9 * abs(np.log10(ramp / best.lr))
 
 
+class Below(keras.constraints.Constraint):
+    """NaN for a weight that is too large."""
+
+    def __init__(self, most):
+        self.most = most
+
+    def __call__(self, weight):
+        weight = keras.ops.convert_to_tensor(weight)
+        nan = keras.ops.full_like(weight, np.nan)
+        return keras.ops.where(keras.ops.abs(weight) < self.most, weight, nan)
+
+
 class Fragile(keras.layers.Layer):
     """Its weight is NaN after a large step, which its output never shows."""
 
@@ -154,13 +166,8 @@ class Fragile(keras.layers.Layer):
 
     def build(self, shape):
         self.inner = self.add_weight(
-            shape=(), initializer="zeros", constraint=self.limit
+            shape=(), initializer="zeros", constraint=Below(self.most)
         )
-
-    def limit(self, weight):
-        weight = keras.ops.convert_to_tensor(weight)
-        nan = keras.ops.full_like(weight, np.nan)
-        return keras.ops.where(keras.ops.abs(weight) < self.most, weight, nan)
 
     def call(self, x):
         # Value 0 and slope 1: the weight moves with the learning rate.
