@@ -49,7 +49,6 @@ def pytest_addoption(parser):
 PURE = (
     "test_arguments.py",
     "test_benchmark_cost.py",
-    "test_benchmark_outcome.py",
     "test_benchmark_quality.py",
     "test_curve.py",
     "test_plotting.py",
