@@ -1,9 +1,9 @@
 """From the range test to a trained model: the one-cycle policy.
 
-Run: `python examples/one_cycle.py`. The peak of the cycle is twice the
-learning rate that the range test finds for constant training, but no more
-than the upper end of what would do. The momentum goes the other way, from
-0.95 down to 0.85 and back (Smith 2018, arXiv 1803.09820).
+Run: `python examples/one_cycle.py`. The peak of the cycle is what `lr_for`
+tells for its length: two to three times the learning rate for constant
+training, but no more than the upper end of what would do. The momentum goes
+the other way, from 0.95 down to 0.85 and back (Smith 2018, arXiv 1803.09820).
 """
 
 import argparse
@@ -62,9 +62,8 @@ def main(argv=None):
 
     model = compile_model(build(), 0.01)
     finder = lr_find(model, x, y, batch_size=options.batch_size)
-    max_lr = finder.suggestion.one_cycle_max_lr
-
     cycle = finder.one_cycle(epochs=options.epochs)
+    max_lr = cycle.schedule.get_config()["max_lr"]
     model.fit(x, y, epochs=options.epochs, callbacks=[cycle], **fit)
     one_cycle = model.evaluate(*test, verbose=0)[1]
 

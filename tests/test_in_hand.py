@@ -151,8 +151,9 @@ def test_one_cycle_runs_over_the_whole_fit(finder, momentum):
     rates = Rates()
     callback = finder.one_cycle(epochs=2)
     net.fit(*data(), epochs=2, verbose=0, callbacks=[callback, rates])
-    peak = finder.suggestion.one_cycle_max_lr
-    assert len(rates.lrs) == 2 * ROWS // 32
+    steps = 2 * ROWS // 32
+    peak = finder.suggestion.lr_for("one_cycle", steps)
+    assert len(rates.lrs) == steps
     assert max(rates.lrs) == pytest.approx(peak, rel=1e-5)
     assert rates.lrs[-1] < 1e-3 * peak
     assert float(tiny.host(net.optimizer.learning_rate)) == pytest.approx(0.25)
@@ -166,7 +167,7 @@ def test_one_cycle_begins_where_the_optimizer_stands(finder):
         rates.lrs.clear()
         callbacks = [finder.one_cycle(epochs=1), rates]
         net.fit(*data(), verbose=0, callbacks=callbacks)
-        peak = finder.suggestion.one_cycle_max_lr
+        peak = finder.suggestion.lr_for("one_cycle", ROWS // 32)
         assert max(rates.lrs) == pytest.approx(peak, rel=1e-5)
 
 

@@ -5,9 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.outcome import schedule_factors
-from benchmarks.outcome import search
-from benchmarks.outcome.search import Trial
+from keras_lrfinder.analysis import schedule_factors
+from keras_lrfinder.analysis import search
+from keras_lrfinder.analysis.search import Trial
+
+SHORT, LONG = search.LADDERS
 
 
 def loss(lr, best=-2.0):
@@ -25,57 +27,85 @@ def found(plan, centre, best):
     return trials
 
 
-@pytest.mark.parametrize("plan", search.LADDERS[1:3], ids=lambda p: p.name)
+@pytest.mark.parametrize("plan", search.LADDERS, ids=lambda p: p.name)
 def test_ladder_keeps_its_budget(plan):
     """Ramp and trials together take no more than the ladder's name says."""
-    assert search.steps_of(plan) <= int(plan.name)
+    assert 100 + plan.steps <= int(plan.name)
+    assert sum(plan.lengths) == plan.steps
 
 
 def test_larger_budget_gets_a_longer_ladder():
-    """Each named budget is the first one that its ladder fits."""
-    names = [search.ladder(b).name for b in (100, 299, 300, 1200, 6000)]
-    assert names == ["ramp", "ramp", "300", "1200", "grid"]
+    """Below a thousand steps there are probes only."""
+    found = [search.ladder(b, ramp=100) for b in (300, 1059, 1060, 2260, 9999)]
+    assert found == [None, None, SHORT, LONG, LONG]
 
 
 def test_reading_goes_to_the_best_of_the_bowl():
     """The last rung's reading lies within half a spacing of the best."""
-    plan = search.ladder(1200)
-    trials = found(plan, -2.2, -2.0)
-    assert abs(search.reading(plan, -2.2, trials, 2.0) + 2.0) <= 0.25
+    trials = found(SHORT, -2.2, -2.0)
+    assert abs(search.reading(SHORT, -2.2, trials, 2.0) + 2.0) <= 0.25
 
 
 def test_better_trials_go_on():
     """The second rung runs the first one's two best learning rates."""
-    plan = search.ladder(300)
-    trials = found(plan, -2.0, -2.0)
-    second = [t.lr for t in trials if t.until == 80]
+    trials = found(SHORT, -2.0, -2.0)
+    second = [t.lr for t in trials if t.until == 240]
     np.testing.assert_allclose(np.log10(second), [-2.25, -1.75])
 
 
 def test_lost_trial_counts_as_not_trained():
-    """NaN is no better than the loss before training."""
-    plan = search.ladder(300)
-    trials = found(plan, -2.0, -2.0)
-    highest = max(t.lr for t in trials)
-    trials = [
-        t if t.lr < highest else Trial(t.lr, t.until, math.nan, math.nan)
-        for t in trials
-    ]
-    assert math.isfinite(search.reading(plan, -2.0, trials, 2.0))
+    """What blew up is ranked behind everything that learnt."""
+    first = [lr for lr, _ in search.next_trials(SHORT, -2.0, [], 2.0)]
+    trials = [Trial(lr, 80, 1.0, 1.0) for lr in first]
+    trials[-1] = Trial(first[-1], 80, math.nan, math.inf)
+    trials[0] = Trial(first[0], 80, 0.5, 0.5)
+    on = [lr for lr, _ in search.next_trials(SHORT, -2.0, trials, 2.0)]
+    assert first[0] in on
+    assert first[-1] not in on
 
 
-def test_moved_landscape_moves_the_answer_by_half_at_least():
-    """No slope of the ramp's rule lies below a half."""
-    assert min(c[0] for c in search.CONSTANTS.ramp.values()) >= 0.5
+def test_best_at_an_end_is_told():
+    """A bowl whose bottom is outside has its best trial at an end."""
+    assert search.at_end(SHORT, found(SHORT, -2.0, -5.0), 9.0)
+    assert not search.at_end(SHORT, found(SHORT, -2.0, -2.0), 9.0)
 
 
-def test_constant_500_is_the_reference():
+@pytest.mark.parametrize("plan", search.LADDERS, ids=lambda p: p.name)
+@pytest.mark.parametrize("kind", schedule_factors.KINDS)
+def test_moved_landscape_moves_the_answer(plan, kind):
+    """Trials move the answer by at least 0.4 decades for each of theirs."""
+    answers = [search.answer(kind, plan.name, -3.0, x) for x in (-3.0, -2.0)]
+    assert answers[1] - answers[0] >= 0.4 - 1e-9
+
+
+@pytest.mark.parametrize("kind", schedule_factors.KINDS)
+def test_constant_500_is_the_reference(kind):
     """Nothing is added for the training that all is measured against."""
-    for kind in schedule_factors.KINDS:
-        assert schedule_factors.shift(kind, "constant", 500) == 0.0
+    assert schedule_factors.shift(kind, "constant", 500) == 0.0
 
 
 def test_length_is_not_extrapolated():
     """Beyond what was measured the factor stays."""
     at = [schedule_factors.shift("adam", "cosine", n) for n in (2000, 9000)]
     assert at[0] == at[1]
+
+
+def test_length_in_between_follows_its_logarithm():
+    """At 1,000 steps half of what 2,000 steps add is added."""
+    at = [schedule_factors.shift("lion", "constant", n) for n in (1000, 2000)]
+    assert at[0] == pytest.approx(at[1] / 2.0)
+
+
+def test_constants_are_those_that_were_fitted():
+    """The package has what `benchmarks/outcome/constants.json` says."""
+    pytest.importorskip("jax")
+    from benchmarks.outcome import fit
+
+    fitted = fit.read()[""]
+    assert fitted.factors == schedule_factors.FACTORS
+    shipped = search.CONSTANTS
+    assert shipped.centre == fitted.search.centre
+    for plan in search.LADDERS:
+        name = plan.name
+        assert shipped.reading[name] == fitted.search.reading[name]
+        assert shipped.reach[name] == tuple(fitted.search.reach[name])

@@ -420,17 +420,17 @@ def test_constant_is_the_suggestion():
     assert WIDE.constant_lr == 0.01
 
 
-@pytest.mark.parametrize(
-    ("suggestion", "peak"), [(WIDE, 0.02), (NARROW, 0.012)]
-)
-def test_peak_is_double_within_what_would_do(suggestion, peak):
-    """The peak is twice the suggestion, at most its upper end."""
-    assert suggestion.one_cycle_max_lr == peak
+def test_peak_is_that_of_the_schedule():
+    """The peak is the one-cycle's learning rate, at most the upper end."""
+    assert WIDE.one_cycle_max_lr == WIDE.lr_for("one_cycle") > 0.02
+    assert NARROW.one_cycle_max_lr == 0.012
 
 
 def test_base_is_a_fourth_of_the_peak():
     """A triangular cycle spans a factor of four, as Smith (2015) says."""
-    assert WIDE.triangular_bounds == (0.005, 0.02)
+    base, peak = WIDE.triangular_bounds
+    assert peak == WIDE.lr_for("triangular")
+    assert base == pytest.approx(peak / 4.0)
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.outcome import simulate
+from benchmarks.outcome.ours import Fitted
+from benchmarks.outcome.ours import answered
 from benchmarks.outcome.recording import RAMPS
 from benchmarks.outcome.recording import Cell
 from benchmarks.outcome.recording import Target
 from benchmarks.outcome.recording import load
-from benchmarks.outcome.schedule_factors import KINDS
-from benchmarks.outcome.search import LADDERS
-from benchmarks.outcome.search import Constants
+from keras_lrfinder.analysis.default_rule import default_lr
+from keras_lrfinder.analysis.schedule_factors import KINDS
+from keras_lrfinder.analysis.search import Constants
 
 Vector = NDArray[np.float64]
 CONSTANTS = Path(__file__).with_name("constants.json")
@@ -41,8 +43,6 @@ TARGETS = (
 )
 FINE = np.arange(-9.0, 3.01, 0.025)
 POOL = 0.5
-# A landscape moved by two decades must move the answer by one.
-SLOPES = np.arange(0.5, 1.26, 0.125)
 WEIGHTS = np.arange(0.3, 1.01, 0.1)
 OFFSETS = np.arange(-1.0, 1.3, 0.05)
 LEAST_FALL = np.log(1 / 0.9)
@@ -66,11 +66,6 @@ class Case:
         """Log excess at log10(LR) `x`."""
         place = np.round((x - FINE[0]) / 0.025).astype(int)
         return self.excess[target][np.clip(place, 0, len(FINE) - 1)]
-
-    def landmark(self, ramp: int) -> float:
-        """Between lowest loss and edge, of the ramp of so many steps."""
-        found = simulate.seen(self.cell, self.seed, RAMPS.index(ramp))
-        return (found.edge + found.bottom) / 2.0
 
 
 def cases(cells: Sequence[Cell]) -> list[Case]:
@@ -109,45 +104,32 @@ def by_kind(some: Sequence[Case], x: Vector, target: Target, kinds: Vector):
     return tables
 
 
-def centres(some: Sequence[Case]) -> dict[str, tuple[float, float, float]]:
-    """The ramp's constants by kind: slope, middle, offset."""
-    found = {}
-    grid = np.arange(-5.0, 1.5, 0.05)
-    for kind in KINDS:
-        part = [c for c in some if c.kind == kind]
-        marks = np.array([[c.landmark(r) for c in part] for r in RAMPS])
-        middle = float(marks.mean())
-        best = (np.inf, 0.0, 0.0)
-        for slope in SLOPES:
-            total, offset = 0.0, 0.0
-            for target in TARGETS[:4]:
-                row = np.mean(
-                    [
-                        table(part, target, slope * (m - middle), grid)
-                        for m in marks
-                    ],
-                    axis=0,
-                )
-                total += row.min()
-                offset = grid[row.argmin()] if target == BASE else offset
-            best = min(best, (total, float(slope), float(offset)))
-        found[kind] = (best[1], round(middle, 3), round(best[2], 3))
-    return found
+def centre(case: Case, ramp: int) -> float:
+    """log10 of the LR that the default rule reads off the ramp."""
+    which = RAMPS.index(ramp)
+    seen = simulate.seen(case.cell, case.seed, which)
+    curve = case.cell.curve(case.seed, which)
+    return float(np.log10(default_lr(curve, seen)))
 
 
-def centre(case: Case, ramp: int, constants) -> float:
-    """log10 of the LR that the ramp alone suggests."""
-    slope, middle, offset = constants[case.kind]
-    return slope * (case.landmark(ramp) - middle) + offset
+def centres(some: Sequence[Case], kinds: Vector) -> dict[str, float]:
+    """By kind: decades on the default rule that are best at 500 steps."""
+    middle = np.array([centre(c, 100) for c in some])
+    tables = by_kind(some, middle[:, None], BASE, kinds)
+    return {
+        kind: round(float(OFFSETS[row.ravel().argmin()]), 2)
+        for kind, row in tables.items()
+    }
 
 
-def fit(some: Sequence[Case]) -> Constants:
+def fit(some: Sequence[Case]) -> Fitted:
     """All constants from these cases."""
-    ramp = centres(some)
     kinds = np.array([c.kind for c in some])
+    offsets = centres(some, kinds)
     mixed = {}
-    for plan in LADDERS:
-        middle = np.array([centre(c, plan.ramp, ramp) for c in some])
+    for plan in simulate.TRIED:
+        ramp = simulate.ramp_of(plan)
+        middle = np.array([centre(c, ramp) + offsets[c.kind] for c in some])
         found = np.array(
             [
                 simulate.run(c.cell, c.seed, plan, m).reading
@@ -161,9 +143,9 @@ def fit(some: Sequence[Case]) -> Constants:
     factors = _factors(some, kinds, mixed["300"])
     read = {
         plan.name: _readings(some, kinds, mixed[plan.name], factors)
-        for plan in LADDERS
+        for plan in simulate.TRIED
     }
-    return Constants(ramp, read, factors, {})
+    return Fitted(Constants(offsets, read, {}), factors)
 
 
 def _factors(some, kinds, mixed):
@@ -200,16 +182,16 @@ def _readings(some, kinds, mixed, factors):
     return found
 
 
-def reach(some: Sequence[Case], constants: dict[str, Constants]):
+def reach(
+    some: Sequence[Case], constants: dict[str, Fitted]
+) -> dict[str, tuple[float, float]]:
     """Half-widths that hold the best LR in 92 % of all, 96 % of the sure.
 
     From answers whose constants did not see the case's family; the numbers
     leave a little for the next tasks.
     """
-    from benchmarks.outcome.ours import answered
-
     found = {}
-    for plan in LADDERS:
+    for plan in simulate.TRIED:
         rows = []
         for case in some:
             used = constants[case.cell.family]
@@ -226,18 +208,22 @@ def reach(some: Sequence[Case], constants: dict[str, Constants]):
     return found
 
 
-def read(path: Path = CONSTANTS) -> dict[str, Constants]:
+def read(path: Path = CONSTANTS) -> dict[str, Fitted]:
     """The stored constants, by the family left out."""
     stored = json.loads(path.read_text())
     return {
-        name: Constants(
-            ramp={k: tuple(v) for k, v in found["ramp"].items()},
-            reading={
-                p: {k: tuple(v) for k, v in row.items()}
-                for p, row in found["reading"].items()
-            },
-            factors=found["factors"],
-            reach={k: tuple(v) for k, v in found["reach"].items()},
+        name: Fitted(
+            Constants(
+                centre=found["search"]["centre"],
+                reading={
+                    p: {k: tuple(v) for k, v in row.items()}
+                    for p, row in found["search"]["reading"].items()
+                },
+                reach={
+                    k: tuple(v) for k, v in found["search"]["reach"].items()
+                },
+            ),
+            found["factors"],
         )
         for name, found in stored.items()
     }
@@ -254,7 +240,9 @@ def main() -> None:
         print("fitted without", family or "none", flush=True)
     wide = reach(everything, found)
     found = {
-        name: dataclasses.asdict(dataclasses.replace(c, reach=wide))
+        name: dataclasses.asdict(
+            Fitted(dataclasses.replace(c.search, reach=wide), c.factors)
+        )
         for name, c in found.items()
     }
     CONSTANTS.write_text(json.dumps(found, indent=1) + "\n")

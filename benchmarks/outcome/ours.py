@@ -8,12 +8,23 @@ from benchmarks.outcome import simulate
 from benchmarks.outcome.recording import RAMPS
 from benchmarks.outcome.recording import Cell
 from benchmarks.outcome.recording import Target
-from benchmarks.outcome.search import Constants
-from benchmarks.outcome.search import Ladder
-from benchmarks.outcome.search import answer
+from keras_lrfinder.analysis.schedule_factors import Factors
+from keras_lrfinder.analysis.schedule_factors import shift
+from keras_lrfinder.analysis.search import Constants
+from keras_lrfinder.analysis.search import Ladder
+from keras_lrfinder.analysis.search import answer
+from keras_lrfinder.analysis.search import centre_of
 
 # Ramp and trials agree within so many decades.
 _AGREE = 0.6
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The search's constants, and those of schedules and lengths."""
+
+    search: Constants
+    factors: Factors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,23 +43,16 @@ class Answer:
 
 
 def answered(
-    cell: Cell, seed: int, plan: Ladder, target: Target, constants: Constants
+    cell: Cell, seed: int, plan: Ladder, target: Target, fitted: Fitted
 ) -> Answer:
     """Ramp, search and reading for the training that follows."""
     kind = simulate.kind(cell)
-    seen = simulate.seen(cell, seed, RAMPS.index(plan.ramp))
-    slope, middle, offset = constants.ramp[kind]
-    centre = slope * ((seen.edge + seen.bottom) / 2.0 - middle) + offset
+    ramp = RAMPS.index(simulate.ramp_of(plan))
+    seen = simulate.seen(cell, seed, ramp)
+    centre = centre_of(cell.curve(seed, ramp), seen, kind, fitted.search)
     found = simulate.run(cell, seed, plan, centre)
-    decades = answer(
-        kind,
-        plan.name,
-        centre,
-        found.reading,
-        target.schedule,
-        target.steps,
-        constants,
-    )
-    agree = abs(found.reading - centre) <= _AGREE
+    decades = answer(kind, plan.name, centre, found.reading, fitted.search)
+    decades += shift(kind, target.schedule, target.steps, fitted.factors)
+    agree = abs(found.reading - centre) <= _AGREE and not found.end
     sure = seen.fell and seen.rose and agree
     return Answer(decades, bool(sure), found.steps)

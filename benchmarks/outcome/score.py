@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.outcome import fit
+from benchmarks.outcome import simulate
 from benchmarks.outcome import tuners
 from benchmarks.outcome.ours import answered
 from benchmarks.outcome.recording import Cell
@@ -29,6 +30,8 @@ from keras_lrfinder.analysis.probes import PROBE_STEPS
 from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.probes import decide
 from keras_lrfinder.analysis.probes import next_lr
+from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
+from keras_lrfinder.analysis.schedule_factors import shift
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
 
@@ -78,14 +81,19 @@ def _today(cell: Cell, seed: int, probing: bool) -> Suggestion:
     return decide(curve, first, probes)
 
 
-def today(probing: bool) -> Ask:
-    """The package as it is; for a schedule its one-cycle peak."""
+def today(probing: bool, constants, left_out: bool) -> Ask:
+    """The package by default, told schedule and length (`lr_for`)."""
 
     def ask(cell, seed, target):
         lr = _today(cell, seed, probing).lr
-        if lr is None or target.schedule == "constant":
-            return lr
-        return 2.0 * lr
+        if lr is None:
+            return None
+        factors = constants[cell.family if left_out else ""].factors
+        kind = simulate.kind(cell)
+        decades = shift(kind, target.schedule, target.steps, factors)
+        return lr * 10.0 ** (
+            decades - shift(kind, "constant", MIDDLE_STEPS, factors)
+        )
 
     return ask
 
@@ -100,12 +108,16 @@ def another_seed(cell: Cell, seed: int, target: Target) -> float:
 def contenders(constants, left_out: bool, tuned: bool):
     """Name, steps, and what to ask."""
     found: list[tuple[str, int, Ask]] = [
-        ("**search, grid**", 5100, ours("grid", constants, left_out)),
+        ("**search, budget 2,400**", 2400, ours("2400", constants, left_out)),
         ("**search, budget 1,200**", 1200, ours("1200", constants, left_out)),
-        ("**search, budget 300**", 300, ours("300", constants, left_out)),
-        ("**new ramp rule**", 100, ours("ramp", constants, left_out)),
-        ("ramp and probes today", 280, today(True)),
-        ("ramp today", 100, today(False)),
+        (
+            "search of 300 steps, not offered",
+            300,
+            ours("300", constants, left_out),
+        ),
+        ("ramp, for 500 steps", 100, ours("ramp", constants, left_out)),
+        ("**ramp and probes**", 280, today(True, constants, left_out)),
+        ("**ramp**", 100, today(False, constants, left_out)),
     ]
     for name, rule in PEERS.items():
 
@@ -186,7 +198,7 @@ def confidence(cells: Sequence[Cell], constants, left_out: bool) -> str:
             for target in fit.TARGETS[:4]:
                 for seed in range(cell.seeds):
                     one = answered(cell, seed, plan, target, used)
-                    wide = used.reach[name][0 if one.sure else 1]
+                    wide = used.search.reach[name][0 if one.sure else 1]
                     off = abs(one.decades - cell.best(target))
                     found.append((one.sure, off <= wide + 1e-9, wide))
         table = np.array(found, float)

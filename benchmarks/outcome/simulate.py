@@ -11,17 +11,29 @@ from benchmarks.outcome.optimizers import OPTIMIZERS
 from benchmarks.outcome.recording import RAMPS
 from benchmarks.outcome.recording import SHORT
 from benchmarks.outcome.recording import Cell
-from benchmarks.outcome.schedule_factors import kind_of
-from benchmarks.outcome.search import LADDERS
-from benchmarks.outcome.search import Ladder
-from benchmarks.outcome.search import Trial
-from benchmarks.outcome.search import at_end
-from benchmarks.outcome.search import next_trials
-from benchmarks.outcome.search import reading
 from keras_lrfinder.analysis.landmarks import Landmarks
 from keras_lrfinder.analysis.landmarks import landmarks
+from keras_lrfinder.analysis.schedule_factors import kind_of
+from keras_lrfinder.analysis.search import LADDERS
+from keras_lrfinder.analysis.search import Ladder
+from keras_lrfinder.analysis.search import Trial
+from keras_lrfinder.analysis.search import at_end
+from keras_lrfinder.analysis.search import next_trials
+from keras_lrfinder.analysis.search import reading
 
-PLANS = {plan.name: plan for plan in LADDERS}
+# Beside what the package offers: the ramp alone, and a search as short as the
+# package's probes.
+TRIED = (
+    Ladder("ramp", 0.0, ()),
+    Ladder("300", 0.5, ((4, 40), (2, 80))),
+    *LADDERS,
+)
+PLANS = {plan.name: plan for plan in TRIED}
+
+
+def ramp_of(plan: Ladder) -> int:
+    """How many steps its ramp has."""
+    return 60 if plan.name == "300" else 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +81,13 @@ def run(cell: Cell, seed: int, plan: Ladder, centre: float) -> Found:
     """The search round `centre`; a trial that is there is not run twice."""
     before = float(cell.arrays["reserved_before"][seed])
     trials: list[Trial] = []
-    steps, reached = len(cell.curve(seed, RAMPS.index(plan.ramp))), {}
+    steps, reached = len(cell.curve(seed, RAMPS.index(ramp_of(plan)))), {}
     while todo := next_trials(plan, centre, trials, before):
         new = {t.lr: t for t in (trial(cell, seed, *each) for each in todo)}
         for lr, each in new.items():
-            steps += each.until - reached.get(lr, 0)
+            # Only the short one goes on from where a trial stopped.
+            on = reached.get(lr, 0) if plan.name == "300" else 0
+            steps += each.until - on
             reached[lr] = each.until
         trials += new.values()
     found = reading(plan, centre, trials, before)

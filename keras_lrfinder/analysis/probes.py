@@ -66,11 +66,14 @@ _MOVED = 0.01
 # share of itself for an answer to be sure.
 _ENOUGH_SAMPLES, _ENOUGH_FALL = 50, 0.02
 
-_NOTHING_TO_LEARN = (
-    f"the loss fell by less than 1 % in the test, and {PROBE_STEPS} steps at "
-    "one learning rate did not lower it either: check that inputs and targets "
-    "belong together"
-)
+
+def nothing_to_learn(steps: int) -> str:
+    """Returns what is said where `steps` steps lowered nothing."""
+    return (
+        f"the loss fell by less than 1 % in the test, and {steps} steps at "
+        "one learning rate did not lower it either: check that inputs and "
+        "targets belong together"
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -208,7 +211,6 @@ def decide(
     if suggestion.lr is None or seen is None or not probes:
         return suggestion
     levels = reached(seen, probes)
-    hardly_fell = seen.first - seen.lowest < 0.01 * seen.scale
     if levels.blown.all():
         lowest = 10.0 ** levels.x[0]
         why = (
@@ -216,8 +218,10 @@ def decide(
             "lower learning rates, and check the scale of inputs and targets"
         )
         return Suggestion.refused(suggestion.rule, why)
-    if hardly_fell and not levels.learnt.any():
-        return Suggestion.refused(suggestion.rule, _NOTHING_TO_LEARN)
+    if hardly_fell(seen) and not levels.learnt.any():
+        return Suggestion.refused(
+            suggestion.rule, nothing_to_learn(PROBE_STEPS)
+        )
     ramp = decades = math.log10(suggestion.lr)
     sure = False
     if levels.tell:
@@ -228,6 +232,11 @@ def decide(
         sure = levels.convince and abs(probed - ramp) <= _AGREE
     sure = sure and suggestion.confidence == "high"
     return _moved(suggestion, seen, levels, decades, sure, unchecked)
+
+
+def hardly_fell(seen: Landmarks) -> bool:
+    """Returns whether the ramp's loss fell by less than 1 %."""
+    return bool(seen.first - seen.lowest < 0.01 * seen.scale)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -361,12 +370,11 @@ def _capped(loss: float | None, most: float | None) -> float:
     return min(float(loss), float(most))
 
 
-def _meaning(levels: Levels, unchecked: str) -> str:
-    """Returns what the probes say, in words."""
+def meaning(levels: Levels, unchecked: str, steps: int = PROBE_STEPS) -> str:
+    """Returns what probes of `steps` steps say, in words."""
     if not levels.learnt.any():
         return (
-            f"{PROBE_STEPS} steps did not lower the loss, so the probes say "
-            "nothing"
+            f"{steps} steps did not lower the loss, so the probes say nothing"
         )
     if not levels.checked:
         return (
@@ -375,7 +383,7 @@ def _meaning(levels: Levels, unchecked: str) -> str:
         )
     if not levels.gained.any():
         return (
-            f"the loss on {levels.source} did not improve in {PROBE_STEPS} "
+            f"the loss on {levels.source} did not improve in {steps} "
             "steps, so the probes say nothing"
         )
     if levels.memorised < _NOTABLE:
@@ -395,7 +403,7 @@ def _moved(
     unchecked: str,
 ) -> Suggestion:
     """Returns the suggestion at another learning rate, below what blew up."""
-    told, top = _meaning(levels, unchecked), levels.most + STEP / 2.0
+    told, top = meaning(levels, unchecked), levels.most + STEP / 2.0
     if levels.blown.any():
         told = f"training blew up at {10.0**top:.1e}; {told}"
     decades = min(decades, levels.most)

@@ -302,7 +302,7 @@ class LRFinder(SweepCallback):
             ValueError: There is no learning rate to suggest; the message is
                 the reason. Or the test did not know how long an epoch is.
         """
-        peak = self.suggestion.one_cycle_max_lr
+        float(self.suggestion)  # raises where there is no learning rate
         epochs = integer("epochs", epochs, 1)
         per_epoch = steps_per_epoch or self._epoch_batches
         if per_epoch is None:
@@ -311,7 +311,9 @@ class LRFinder(SweepCallback):
                 "nobody knows how many batches an epoch has. Received: "
                 "steps_per_epoch=None"
             )
-        return OneCycleTraining(peak, epochs * per_epoch, momentum=momentum)
+        total_steps = epochs * per_epoch
+        peak = self.suggestion.lr_for("one_cycle", total_steps)
+        return OneCycleTraining(peak, total_steps, momentum=momentum)
 
     def to_dict(self) -> dict[str, float | int | str | None]:
         """Returns the outcome as plain numbers and strings.

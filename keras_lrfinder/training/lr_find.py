@@ -8,7 +8,11 @@ from typing import Any
 
 import keras
 
+from keras_lrfinder.analysis.probes import MOST_PROBES
 from keras_lrfinder.analysis.probes import PROBE_STEPS
+from keras_lrfinder.analysis.schedule_factors import check_training
+from keras_lrfinder.analysis.search import Ladder
+from keras_lrfinder.analysis.search import ladder
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.arguments import check_flag
 from keras_lrfinder.arguments import integer
@@ -44,6 +48,9 @@ def lr_find(
     end_lr: float = 10.0,
     steps: int = 100,
     probe: bool = True,
+    budget: int | None = None,
+    schedule: str = "constant",
+    total_steps: int | None = None,
     validation: Any = None,
     verbose: int = 1,
     **kwargs: Any,
@@ -74,6 +81,16 @@ def lr_find(
         steps: Integer >= 2, length of the ramp in updates.
         probe: Whether to run probes after the ramp. Ramp and probes together
             stay within 300 training steps at the default `steps`.
+        budget: Integer >= `steps`, the most training steps, ramp and probes
+            together. None: the ramp and three probes of 60 steps. With fewer
+            there are fewer probes; from `steps + 960` on six learning rates
+            are tried for 80 steps and the best two for 240, from
+            `steps + 2160` on six for 160 and the best three for 400, which
+            finds a better one. More brings no more.
+        schedule: `"constant"`, `"cosine"`, `"one_cycle"` or `"triangular"`:
+            the training that follows. `suggestion.lr` is its peak.
+        total_steps: Integer >= 1, how many steps that training has. None: a
+            middle length, 1,000.
         validation: `(x, y)` or `(x, y, sample_weight)`, arrays of a fixed
             validation sample: its loss after each step is recorded instead
             of the batch's training loss. Slower, and right where the model
@@ -96,7 +113,8 @@ def lr_find(
         TypeError: `model` is no Keras model; an argument that neither
             `LRFinder` nor `fit` has; one of the wrong kind.
         ValueError: The model is not compiled; `epochs` or `initial_epoch`
-            was given (`steps` decides how long the test is); as `LRFinder`.
+            was given (`steps` decides how long the test is); no such
+            schedule; as `LRFinder`.
 
     Example:
         ```python
@@ -109,6 +127,7 @@ def lr_find(
     _check_compiled(model)
     restore_interrupted(model)
     check_flag("probe", probe)
+    check_training(schedule, total_steps)
     if x is None:
         raise ValueError(
             "`x` must be the data to train on, as for `fit`. Received: x=None"
@@ -128,24 +147,28 @@ def lr_find(
     if validation is not None:
         fit_kwargs.setdefault("validation_data", validation)
     why_not = _why_no_probes(finder_kwargs)
-    job = _Job(model, loan, finder, fit_kwargs, steps, monitor)
-    progress = Progress(steps, probe and not why_not, verbose)
+    plan = _Plan.of(budget, steps) if probe and not why_not else _Plan(steps)
+    job = _Job(model, loan, finder, fit_kwargs, plan, monitor)
+    progress = Progress(steps, plan.lengths, verbose)
     loan.progress = progress.watch
     found: tuple[Any, ...] = ()
     with loan:
         loan.one_step_per_call()
-        if probe and not why_not:
+        if plan.lengths:
             job.keep_batches()
             job.run_ramp(callbacks)
             found = job.run_probes()
         else:
             job.run_ramp(callbacks)
-            if probe and finder.suggestion.lr is not None:
+            if probe and why_not and finder.suggestion.lr is not None:
                 found = (), _unprobed(finder.suggestion, why_not)
         # In here, as whoever reads data may draw random numbers.
         found = job.blame_data(*found)
     progress.close()
-    conclude(finder, *found)
+    probes, suggestion = found
+    if schedule != "constant" or total_steps is not None:
+        suggestion = suggestion.for_training(schedule, total_steps)
+    conclude(finder, probes, suggestion)
     return finder
 
 
@@ -160,6 +183,37 @@ def _why_no_probes(finder_kwargs: dict[str, Any]) -> str:
     return ""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is run.
+
+    Attributes:
+        steps: Integer, length of the ramp.
+        probes: Integer, the most probes after it.
+        search: `Ladder`, what is run in their place; or None.
+    """
+
+    steps: int
+    probes: int = 0
+    search: Ladder | None = None
+
+    @classmethod
+    def of(cls, budget: Any, steps: int) -> _Plan:
+        """Returns what `budget` steps allow."""
+        if budget is None:
+            return cls(steps, MOST_PROBES)
+        budget = integer("budget", budget, steps)
+        probes = min((budget - steps) // PROBE_STEPS, MOST_PROBES)
+        return cls(steps, probes, ladder(budget, steps))
+
+    @property
+    def lengths(self) -> list[int]:
+        """The steps of each run after the ramp."""
+        if self.search is not None:
+            return self.search.lengths
+        return [PROBE_STEPS] * self.probes
+
+
 class _Job:
     """Ramp and probes on one model, whose loan they share."""
 
@@ -169,14 +223,14 @@ class _Job:
         loan: Loan,
         finder: LRFinder,
         fit_kwargs: dict[str, Any],
-        steps: int,
+        plan: _Plan,
         monitor: str,
     ) -> None:
         self._model = model
         self._loan = loan
         self._finder = finder
         self._monitor = monitor
-        self._steps = steps
+        self._plan = plan
         self._batch_size = fit_kwargs.get("batch_size")
         self._data = FitData(fit_kwargs)
         self._fit_kwargs = fit_kwargs
@@ -186,12 +240,13 @@ class _Job:
 
     def keep_batches(self) -> None:
         """Has the ramp keep what the probes train on."""
-        self._data.keep(PROBE_STEPS * self._per_update + _MOST_RESERVED)
+        longest = max(self._plan.lengths)
+        self._data.keep(longest * self._per_update + _MOST_RESERVED)
 
     def run_ramp(self, callbacks: list[Any]) -> None:
         """Runs the range test itself."""
         finder = self._finder
-        batches = self._steps * self._per_update
+        batches = self._plan.steps * self._per_update
         batches += _SPARE_BATCHES if self._loan.rate.scales_loss else 0
         self._model.fit(
             **self._data.for_fit(batches, first_epoch(self._model)),
@@ -202,12 +257,14 @@ class _Job:
 
     def run_probes(self) -> tuple[Any, ...]:
         """Returns the probes and the suggestion that they support."""
-        finder = self._finder
-        if finder.suggestion.lr is None:
+        finder, search = self._finder, self._plan.search
+        if finder.suggestion.lr is None and search is None:
             return ()
         self._loan.rewind()
-        batches = PROBE_STEPS * self._per_update
+        batches = max(self._plan.lengths) * self._per_update
         replay = self._data.replay(batches, self._batch_size)
+        if replay is None and finder.suggestion.lr is None:
+            return ()
         if replay is None:
             return (), _unprobed(finder.suggestion, self._data.why_not)
         given = ("class_weight",)
@@ -218,7 +275,10 @@ class _Job:
             monitor=self._monitor,
             fit_kwargs={k: self._fit_kwargs.get(k) for k in given},
         )
-        return prober.run(finder.curve, finder.suggestion)
+        if search is not None:
+            return prober.search(finder.curve, finder.suggestion, search)
+        most = self._plan.probes
+        return prober.run(finder.curve, finder.suggestion, most)
 
     def blame_data(
         self,

@@ -10,10 +10,13 @@ import keras
 import numpy as np
 
 from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.probes import MOST_PROBES
 from keras_lrfinder.analysis.probes import PROBE_STEPS
 from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.probes import decide
 from keras_lrfinder.analysis.probes import next_lr
+from keras_lrfinder.analysis.search import Ladder
+from keras_lrfinder.analysis.search_answer import Search
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.training.keras_internals import is_overridden
 from keras_lrfinder.training.loan import Loan
@@ -69,13 +72,14 @@ class Prober:
         self._cannot_evaluate = False
 
     def run(
-        self, curve: Curve, suggestion: Suggestion
+        self, curve: Curve, suggestion: Suggestion, most: int = MOST_PROBES
     ) -> tuple[tuple[Probe, ...], Suggestion]:
         """Runs as many probes as it takes to confirm or correct.
 
         Args:
             curve: The curve of the ramp.
             suggestion: What the ramp suggests.
+            most: Integer, how many probes there may be.
 
         Returns:
             The probes, and the suggestion that they support. The model is
@@ -84,6 +88,8 @@ class Prober:
         probes: list[Probe] = []
         before = _Judged()
         while (lr := next_lr(curve, suggestion, probes)) is not None:
+            if len(probes) == most:
+                break
             if not probes:
                 before = self._judge()
                 self._loan.rewind()
@@ -92,13 +98,38 @@ class Prober:
             curve, suggestion, probes, unchecked=self._unchecked()
         )
 
+    def search(
+        self, curve: Curve, suggestion: Suggestion, plan: Ladder
+    ) -> tuple[tuple[Probe, ...], Suggestion]:
+        """Searches longer than probes do.
+
+        Args:
+            curve: The curve of the ramp.
+            suggestion: What the ramp suggests, if it does.
+            plan: How many learning rates are tried, and for how long.
+
+        Returns:
+            As `run`.
+        """
+        search = Search(curve, suggestion, plan)
+        before: _Judged | None = None
+        while runs := search.next_runs():
+            if before is None:
+                before = self._judge()
+                self._loan.rewind()
+            for lr, steps in runs:
+                search.add(self._probe(lr, before, steps), steps)
+        return tuple(search.probes), search.suggestion(self._unchecked())
+
     def _unchecked(self) -> str:
         if self._cannot_evaluate:
             return "the model cannot `evaluate`"
         return self._replay.why_not or "there were no held-out samples"
 
-    def _probe(self, lr: float, before: _Judged) -> Probe:
-        recorder = _FixedRate(lr)
+    def _probe(
+        self, lr: float, before: _Judged, steps: int = PROBE_STEPS
+    ) -> Probe:
+        recorder = _FixedRate(lr, steps)
         after, hidden_nan = _Judged(), False
         try:
             self._model.fit(
@@ -171,8 +202,9 @@ def _finite_weights(model: Any) -> bool:
 class _FixedRate:
     """Recorder of some steps at one learning rate."""
 
-    def __init__(self, lr: float) -> None:
+    def __init__(self, lr: float, steps: int) -> None:
         self.lr = lr
+        self._steps = steps
         self.lrs = [lr]
         self.losses: list[float] = []
 
@@ -181,7 +213,7 @@ class _FixedRate:
         """Whether the probe is over."""
         losses = self.losses
         failed = bool(losses) and not math.isfinite(losses[-1])
-        return failed or len(losses) >= PROBE_STEPS
+        return failed or len(losses) >= self._steps
 
     def record(self, loss: float) -> bool:
         """Takes the loss of a step; False to stop."""

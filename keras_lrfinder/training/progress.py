@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-
-from keras_lrfinder.analysis.probes import MOST_PROBES
-from keras_lrfinder.analysis.probes import PROBE_STEPS
+from collections.abc import Sequence
 
 _SECONDS = 0.1
 _WIDTH = 76
@@ -20,12 +18,12 @@ class Progress:
 
     Args:
         steps: Integer, length of the ramp.
-        probes: Whether probes come after it.
+        probes: Sequence of integers, the lengths of the runs after it.
         verbose: 0 shows nothing.
     """
 
-    def __init__(self, steps: int, probes: bool, verbose: int) -> None:
-        self._lengths = [steps] + [PROBE_STEPS] * (MOST_PROBES if probes else 0)
+    def __init__(self, steps: int, probes: Sequence[int], verbose: int) -> None:
+        self._lengths = [steps, *probes]
         self._run = 0
         self._step = 0
         self._began = self._shown = time.monotonic()
@@ -60,7 +58,8 @@ class Progress:
     def _name(self, lr: float) -> str:
         if not self._run:
             return f"ramp of {self._lengths[0]} steps"
-        return f"probe {self._run} of at most {MOST_PROBES}, at {lr:.1e}"
+        most = len(self._lengths) - 1
+        return f"probe {self._run} of at most {most}, at {lr:.1e}"
 
     def _line(self, lr: float, loss: float) -> str:
         run = min(self._run, len(self._lengths) - 1)
