@@ -115,6 +115,12 @@ def pytest_runtest_logreport(report):
     _outcomes[report.nodeid] = outcome
 
 
+def pytest_collectreport(report):
+    """Likewise for a file that skips itself whole."""
+    if report.skipped:
+        _outcomes[report.nodeid] = "skipped"
+
+
 _outcomes = {}
 
 

@@ -6,10 +6,13 @@ import pytest
 
 jax = pytest.importorskip("jax")
 
+from benchmarks.outcome import fit  # noqa: E402
 from benchmarks.outcome import paths  # noqa: E402
 from benchmarks.outcome.optimizers import OPTIMIZERS  # noqa: E402
 from keras_lrfinder import OneCycle  # noqa: E402
 from keras_lrfinder import Triangular  # noqa: E402
+from keras_lrfinder.analysis import schedule_factors  # noqa: E402
+from keras_lrfinder.analysis import search  # noqa: E402
 
 STEPS = 20
 
@@ -102,3 +105,15 @@ def test_cosine_warms_up_and_ends_near_zero():
     assert path.max() == 1.0
     assert path[0] < 0.05
     assert path[-1] < 1e-4
+
+
+def test_constants_are_those_that_were_fitted():
+    """The package has what `benchmarks/outcome/constants.json` says."""
+    fitted = fit.read()[""]
+    assert fitted.factors == schedule_factors.FACTORS
+    shipped = search.CONSTANTS
+    assert shipped.centre == fitted.search.centre
+    for plan in search.LADDERS:
+        name = plan.name
+        assert shipped.reading[name] == fitted.search.reading[name]
+        assert shipped.reach[name] == tuple(fitted.search.reach[name])

@@ -94,18 +94,3 @@ def test_length_in_between_follows_its_logarithm():
     """At 1,000 steps half of what 2,000 steps add is added."""
     at = [schedule_factors.shift("lion", "constant", n) for n in (1000, 2000)]
     assert at[0] == pytest.approx(at[1] / 2.0)
-
-
-def test_constants_are_those_that_were_fitted():
-    """The package has what `benchmarks/outcome/constants.json` says."""
-    pytest.importorskip("jax")
-    from benchmarks.outcome import fit
-
-    fitted = fit.read()[""]
-    assert fitted.factors == schedule_factors.FACTORS
-    shipped = search.CONSTANTS
-    assert shipped.centre == fitted.search.centre
-    for plan in search.LADDERS:
-        name = plan.name
-        assert shipped.reading[name] == fitted.search.reading[name]
-        assert shipped.reach[name] == tuple(fitted.search.reach[name])
