@@ -1,13 +1,19 @@
 """The search for a learning rate: ladders, trials, and their reading."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
+from keras_lrfinder import Curve
+from keras_lrfinder import StopReason
+from keras_lrfinder import suggest
 from keras_lrfinder.analysis import schedule_factors
 from keras_lrfinder.analysis import search
+from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.search import Trial
+from keras_lrfinder.analysis.search_answer import Search
 
 SHORT, LONG = search.LADDERS
 
@@ -94,3 +100,80 @@ def test_length_in_between_follows_its_logarithm():
     """At 1,000 steps half of what 2,000 steps add is added."""
     at = [schedule_factors.shift("lion", "constant", n) for n in (1000, 2000)]
     assert at[0] == pytest.approx(at[1] / 2.0)
+
+
+def flat_curve():
+    """A ramp that shows noise and no fall."""
+    losses = 1.0 + 0.01 * np.random.default_rng(0).normal(size=100)
+    return Curve(
+        lrs=np.geomspace(1e-7, 10.0, 100),
+        losses=losses,
+        steps=100,
+        end_lr=10.0,
+        stop_reason=StopReason.COMPLETED,
+        optimizer="adam",
+    )
+
+
+def searched(curve, held_out):
+    """What a search says whose trials end with `held_out(lr)`."""
+    made = Search(curve, suggest(curve), SHORT)
+    while runs := made.next_runs():
+        for lr, steps in runs:
+            loss = held_out(lr)
+            falls = np.linspace(1.0, loss, steps)
+            made.add(Probe(lr, falls, loss, 1.0, "reserved", 256), steps)
+    return made.suggestion("")
+
+
+def test_search_can_answer_where_the_ramp_cannot():
+    """Held-out losses that fall by half are an answer, of low confidence."""
+    curve = flat_curve()
+    assert suggest(curve).lr is None
+    middle = 10.0 ** (sum(np.log10(lr) for lr in _first(curve)) / 6)
+    found = searched(curve, lambda lr: 0.5 + 0.2 * abs(np.log10(lr / middle)))
+    assert found.confidence == "low"
+    assert abs(np.log10(found.lr / middle)) < 0.75
+    assert "the ramp alone gave no answer" in found.reason
+
+
+def _first(curve):
+    return [lr for lr, _ in Search(curve, suggest(curve), SHORT).next_runs()]
+
+
+def test_search_does_not_outvote_the_ramp_by_noise():
+    """Where held-out losses fall by half a percent, there is no answer."""
+    rng = np.random.default_rng(1)
+    found = searched(flat_curve(), lambda lr: 0.995 + 0.004 * rng.random())
+    assert found.lr is None
+    assert found.confidence == "none"
+
+
+def test_search_does_not_take_what_happens_at_any_rate():
+    """Where all trials end alike the learning rate was not what helped."""
+    found = searched(flat_curve(), lambda lr: 0.7)
+    assert found.lr is None
+    assert "too little to judge by" in found.reason
+
+
+def test_search_without_a_curve_runs_nothing():
+    """Where the ramp has no losses there is nothing to search round."""
+    curve = Curve(
+        lrs=[1e-7],
+        losses=[math.nan],
+        steps=100,
+        end_lr=10.0,
+        stop_reason=StopReason.NOT_FINITE,
+    )
+    assert not Search(curve, suggest(curve), SHORT).next_runs()
+
+
+def test_trials_that_all_blow_up_are_refused():
+    """Every learning rate lost is no learning rate, with what to do."""
+    lrs = np.geomspace(1e-7, 10.0, 100)
+    losses = 1.0 / (1.0 + lrs / 1e-3) + np.where(lrs > 1.0, 9.0, 0.0)
+    curve = dataclasses.replace(flat_curve(), lrs=lrs, losses=losses)
+    assert suggest(curve).lr is not None
+    found = searched(curve, lambda lr: math.nan)
+    assert found.lr is None
+    assert "blew up at every learning rate" in found.reason

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
+
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probes import Levels
@@ -30,6 +32,14 @@ from keras_lrfinder.analysis.suggestions import Suggestion
 _FEWEST_POINTS = 8
 # Ramp and trials agree within so many decades.
 _AGREE = 0.6
+# By less than this share of the best fall, trials do not differ.
+_LEAST_SPREAD = 0.25
+
+
+def _matters(levels: Levels) -> bool:
+    """Returns whether the held-out loss depends on the learning rate."""
+    fall = levels.before - float(levels.held.min())
+    return bool(np.ptp(levels.held) >= _LEAST_SPREAD * fall)
 
 
 class Search:
@@ -103,7 +113,12 @@ class Search:
                 f"{10.0 ** levels.x[0]:.1e}: test lower ones, and check the "
                 "scale of inputs and targets",
             )
-        if not levels.learnt.any() or not levels.gained.any():
+        # A ramp that showed nothing is outvoted neither by noise nor by what
+        # happens at any learning rate, as Ftrl's first step from zero.
+        doubtful = first.lr is None and not (
+            levels.convince and _matters(levels)
+        )
+        if doubtful or not levels.learnt.any() or not levels.gained.any():
             return self._without_news(levels, hardly_fell(seen), unchecked)
         return self._found(levels, unchecked)
 
@@ -114,11 +129,13 @@ class Search:
         if first.lr is not None and flat and not levels.learnt.any():
             return Suggestion.refused(first.rule, nothing_to_learn(steps))
         told = meaning(levels, unchecked, steps)
+        if first.lr is None and levels.learnt.any() and levels.gained.any():
+            told = "what they learnt is too little to judge by"
         level = first.confidence if first.lr is None else "low"
         return dataclasses.replace(
             first,
             confidence=level,
-            reason=f"{first.reason}. {self._runs()}: {told}",
+            reason=f"{first.reason.rstrip('.')}. {self._runs()}: {told}",
         )
 
     def _found(self, levels: Levels, unchecked: str) -> Suggestion:
@@ -137,7 +154,7 @@ class Search:
             told += "; the best of them is at an end, so it may lie beyond"
         ramp = first.reason
         if first.lr is None:
-            ramp = f"the ramp alone gave no answer ({ramp})"
+            ramp = f"the ramp alone gave no answer ({ramp.rstrip('.')})"
         return Suggestion(
             float(10.0**decades),
             float(10.0 ** (decades - wide)),
