@@ -178,6 +178,89 @@ def data_parallel_schedule(directory):
     find(net, directory, rate)
 
 
+def two_processes(directory):
+    """JAX over two processes: the same script in each, half of each batch."""
+    import socket
+    import subprocess
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        meeting = f"localhost:{free.getsockname()[1]}"
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, "jax_rank", directory],
+            env={
+                **os.environ,
+                "XLA_FLAGS": "",
+                "MEETING": meeting,
+                "RANK": str(rank),
+            },
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        said = [rank.communicate(timeout=100)[0] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()  # one that waits for another that has died
+    report(
+        ranks=[json.loads(text.splitlines()[-1]) for text in said],
+        files=[
+            sorted(os.listdir(path)) if os.path.exists(path) else []
+            for path in (os.path.join(directory, f"plots{r}") for r in (0, 1))
+        ],
+    )
+
+
+def jax_rank(directory):
+    """One of the two processes."""
+    import jax
+
+    rank = int(os.environ["RANK"])
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(os.environ["MEETING"], 2, rank)
+    import keras
+    import numpy as np
+    import reference
+
+    from keras_lrfinder import lr_find
+
+    keras.distribution.set_distribution(
+        keras.distribution.DataParallel(auto_shard_dataset=False)
+    )
+    net = reference.model(keras.optimizers.SGD(0.01))
+    x, y = reference.data(rows=64)
+    mine = [
+        part[4 * rank : 4 * rank + 4] for part in np.split(np.arange(64), 8)
+    ]
+    x, y = x[np.concatenate(mine)], y[np.concatenate(mine)]
+    before = lists(net.get_weights())
+    finder = lr_find(
+        net,
+        x,
+        y,
+        batch_size=4,
+        shuffle=False,
+        plot_dir=os.path.join(directory, f"plots{rank}"),
+        **reference.RAMP,
+    )
+    # The usual test as well, which has an answer and probes.
+    found = lr_find(net, x, y, batch_size=4, verbose=0)
+    back = lists(net.get_weights())
+    net.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    report(
+        losses=finder.curve.losses.tolist(),
+        lr=found.suggestion.lr,
+        reason=found.suggestion.reason,
+        probes=[float(p.final_loss) for p in found.probes],
+        before=before,
+        back=back,
+        after_a_fit=lists(net.get_weights()),
+    )
+
+
 def ddp(directory):
     """DistributedDataParallel: two processes, a loop of one's own."""
     import torch

@@ -100,6 +100,24 @@ def test_data_parallel_measures_what_one_device_does(name, run):
     assert_as_on_one_device(run(name))
 
 
+@pytest.mark.keras("3.10")
+@pytest.mark.backend("jax")
+def test_two_processes_measure_what_one_does(run):
+    """Each has half of every batch; curve, answer and model are one."""
+    seen = run("two_processes")
+    first, second = seen["ranks"]
+    assert first == second
+    before = arrays(first["before"])
+    losses, _ = reference.train(before, source(), reference.ramp())
+    np.testing.assert_allclose(first["losses"], losses, rtol=1e-5)
+    assert first["lr"] is not None
+    assert first["probes"]
+    assert first["back"] == first["before"]
+    _, weights = reference.train(before, source(), [0.01] * 8)
+    reference.assert_same_weights(arrays(first["after_a_fit"]), weights)
+    assert seen["files"] == [["loss.jpg", "smooth_loss.jpg"], []]
+
+
 @pytest.mark.backend("torch")
 def test_ddp_ranks_measure_what_one_process_does_and_stop_together(run):
     """Losses are averaged over the ranks before any of them decides."""
