@@ -74,6 +74,15 @@ def test_suggestion_for_a_training_leads_back():
     assert "500 steps of one_cycle" in moved.reason
 
 
+@pytest.mark.parametrize(("optimizer", "told"), [("lion", 500), ("adam", None)])
+def test_probes_with_lion_tell_a_shorter_training(optimizer, told):
+    """What they suggest was best over 500 steps, and longer wants less."""
+    found = lr_find(model(optimizer), *data(), verbose=0).suggestion
+    assert found.total_steps == told
+    assert found.lr_for("constant", told) == pytest.approx(found.lr)
+    assert found.lr_for("constant", 2000) < found.lr
+
+
 def test_unknown_schedule_is_refused_by_name():
     """The message names the argument and what came."""
     with pytest.raises(ValueError, match=r"`schedule` must be one of .*cos'"):

@@ -49,6 +49,7 @@ from keras_lrfinder.analysis.default_rule import ByOptimizer
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.landmarks import Landmarks
 from keras_lrfinder.analysis.landmarks import landmarks
+from keras_lrfinder.analysis.schedule_factors import PROBED_STEPS
 from keras_lrfinder.analysis.suggestions import Suggestion
 
 PROBE_STEPS = 60
@@ -416,4 +417,5 @@ def _moved(
         high=float(min(high, 10.0**top)),
         confidence="high" if sure else "low",
         reason=f"{suggestion.reason}. Probes at {lrs}: {told}",
+        total_steps=PROBED_STEPS.get(suggestion.kind),
     )

@@ -90,7 +90,7 @@ def lr_find(
         schedule: `"constant"`, `"cosine"`, `"one_cycle"` or `"triangular"`:
             the training that follows. `suggestion.lr` is its peak.
         total_steps: Integer >= 1, how many steps that training has. None: a
-            middle length, 1,000.
+            middle length, 1,000 (`Suggestion.total_steps`).
         validation: `(x, y)` or `(x, y, sample_weight)`, arrays of a fixed
             validation sample: its loss after each step is recorded instead
             of the batch's training loss. Slower, and right where the model
