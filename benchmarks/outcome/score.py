@@ -269,10 +269,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--unseen", action="store_true")
     parser.add_argument("--tuners", action="store_true")
+    parser.add_argument("--leave-out", metavar="TASK", nargs="*", default=[])
     args = parser.parse_args()
     warnings.filterwarnings("ignore", category=RuntimeWarning)
     everything = load(unseen=args.unseen)
     cells = fit.learnable(everything)
+    cells = [c for c in cells if c.task not in args.leave_out]
     constants = fit.read()
     print(f"{len(cells)} of {len(everything)} cells, unseen: {args.unseen}\n")
     print(HEADER)
@@ -308,7 +310,7 @@ def main() -> None:
         )
     print("\n" + confidence(cells, constants, left_out))
     print("\n" + confidence_today(cells))
-    if args.unseen:
+    if args.unseen and not args.leave_out:
         draw(drawn)
 
 
