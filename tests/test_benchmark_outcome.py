@@ -8,9 +8,11 @@ jax = pytest.importorskip("jax")
 
 from benchmarks.outcome import fit  # noqa: E402
 from benchmarks.outcome import paths  # noqa: E402
+from benchmarks.outcome import probing  # noqa: E402
 from benchmarks.outcome.optimizers import OPTIMIZERS  # noqa: E402
 from keras_lrfinder import OneCycle  # noqa: E402
 from keras_lrfinder import Triangular  # noqa: E402
+from keras_lrfinder.analysis import probes  # noqa: E402
 from keras_lrfinder.analysis import schedule_factors  # noqa: E402
 from keras_lrfinder.analysis import search  # noqa: E402
 
@@ -117,3 +119,16 @@ def test_constants_are_those_that_were_fitted():
         name = plan.name
         assert shipped.reading[name] == fitted.search.reading[name]
         assert shipped.reach[name] == tuple(fitted.search.reach[name])
+
+
+def test_readings_of_probes_are_those_that_were_fitted():
+    """The package has what `benchmarks/outcome/probing.json` says."""
+    assert probing.read()[""] == probes.READINGS
+
+
+def test_namesakes_in_the_other_benchmark_are_left_out_too():
+    """What is judged has constants that saw no family of that name."""
+    both = {"tabular", "finetuning"}
+    assert both <= set(probing.read())
+    assert probing.left_out("tabular") == probing.read()["tabular"]
+    assert probing.left_out("vision") == probing.read()[""]

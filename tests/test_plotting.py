@@ -190,6 +190,21 @@ class TestMarks:
         assert unsure.is_dashed()
         assert not sure.is_dashed()
 
+    def test_legend_leaves_the_number_to_be_seen(self):
+        """Also where the suggestion lies far below the curve."""
+        lrs = np.geomspace(0.3, 0.5, 11)
+        curve = Curve(lrs, np.r_[2.5, np.full(10, 15.0)], steps=11)
+        found = Suggestion(4e-3, 6e-4, 3e-2, "low", "default", "seen")
+        ax = Figure((6.4, 3.6)).add_subplot()
+        plot_curve(curve, found, ax=ax)
+        canvas = FigureCanvasAgg(ax.figure)
+        canvas.draw()
+        drawn = canvas.get_renderer()
+        legend = ax.get_legend().get_window_extent(drawn)
+
+        assert [t.get_text() for t in ax.texts] == ["0.004"]
+        assert not legend.overlaps(ax.texts[0].get_window_extent(drawn))
+
     def test_no_suggestion_shows_its_reason(self):
         """The reason is in the picture, wrapped, and nothing is marked."""
         ax = plot_curve(measured(), NONE)

@@ -150,6 +150,23 @@ class Cell:
             )
         )
 
+    def excess(self, lr: float, steps: int = SHORT) -> float:
+        """Log of the loss at any LR over that of the grid's best.
+
+        Where losses may be zero or negative, of their difference over the
+        best LR's fall. As `regret` beside the grid.
+        """
+        row, initial = self.row(steps), self.oracle_initial.mean()
+        if row.min() <= 0.0:
+            losses = np.log1p((row - row.min()) / (initial - row.min()))
+            worst = np.log(2.0)
+        else:
+            losses = np.log(row / row.min())
+            worst = np.log(initial / row.min())
+        x = np.log10(self.grid)
+        ends = [x[0] - 1, *x, x[-1] + 0.05]
+        return float(np.interp(np.log10(lr), ends, [worst, *losses, worst]))
+
     def fall(self, steps: int = SHORT) -> float:
         """How much of the loss the best LR takes off, as a share."""
         initial = self.oracle_initial.mean()

@@ -1,16 +1,15 @@
-"""Fit the constants of the default rule and of the probes.
+"""Fit the constants of the default rule.
 
 Run: `python -m benchmarks.quality.fit`. Prints the constants for
-`default_rule.py` and `probes.py` in `keras_lrfinder/analysis`, and writes
-`constants.json`: those fitted on everything, and for each family of tasks
-those fitted on all other families, by which the score's "left out" rows
-choose.
+`keras_lrfinder/analysis/default_rule.py`, and writes `constants.json`: those
+fitted on everything, and for each family of tasks those fitted on all other
+families, by which the score's "left out" rows choose. How probes are read is
+fitted by `benchmarks/outcome/probing.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -24,16 +23,11 @@ from benchmarks.quality.cells import SHORT
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.cells import load
 from benchmarks.quality.simulate import curve
-from benchmarks.quality.simulate import probes
 from benchmarks.quality.tally import learnable
 from keras_lrfinder.analysis.default_rule import ByOptimizer
 from keras_lrfinder.analysis.default_rule import Constants
-from keras_lrfinder.analysis.default_rule import default_lr
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.probes import Shifts
-from keras_lrfinder.analysis.probes import reached
-from keras_lrfinder.analysis.suggestions import Suggestion
 
 Vector = NDArray[np.float64]
 
@@ -192,106 +186,14 @@ def calibration(w: Vector) -> ByOptimizer[Constants]:
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Probed:
-    """What the probes of one test said.
-
-    Attributes:
-        kind: Position in `KINDS`.
-        table: Regret at every hundredth of a decade.
-        ramp: log10 of the ramp's answer.
-        knee, memorised: As `probes.Levels` says.
-        few: By how many decades an epoch is shorter than 100 steps.
-        most: log10 of what the answer stays below.
-    """
-
-    kind: int
-    table: Vector
-    ramp: float
-    knee: float
-    memorised: float
-    few: float
-    most: float
-
-
-def read_probes(
-    cells: Sequence[Cell],
-    tables: dict[str, Vector],
-    constants: ByOptimizer[Constants],
-    ramp: int = 1,
-) -> list[Probed]:
-    """The readings of every test whose probes say anything."""
-    found = []
-    for cell in cells:
-        for seed in range(cell.seeds):
-            measured = curve(cell, seed, ramp)
-            seen = landmarks(measured)
-            lr = default_lr(measured, seen, constants)
-            first = Suggestion(lr, lr, lr, "low", "default", "")
-            runs = probes(cell, seed, ramp, first, "fresh")
-            levels = reached(seen, runs)
-            if levels.tell:
-                found.append(
-                    Probed(
-                        kind(cell),
-                        tables[cell.name],
-                        float(np.log10(lr)),
-                        levels.knee,
-                        levels.memorised,
-                        few_batches(measured),
-                        levels.most,
-                    )
-                )
-    return found
-
-
-def fit_shifts(rows: Sequence[Probed]) -> Shifts:
-    """The constants of one kind of optimizer: all combinations are tried."""
-    names = ("ramp", "knee", "memorised", "few", "most")
-    ramp, knee, memorised, few, most = (
-        np.array([getattr(r, name) for r in rows]) for name in names
-    )
-    tables = np.array([r.table for r in rows])
-    memorised = np.minimum(1.0, 2.0 * memorised)
-    grid = itertools.product(
-        np.arange(-10, 7) / 10,
-        np.arange(0, 11) / 10,
-        np.arange(0, 5) / 4,
-        (0.2, 0.35, 0.5, 0.65, 0.8),
-    )
-    best, lowest = Shifts(0.0, 0.0, 0.0, 1.0), np.inf
-    for shift, caution, less, trust in grid:
-        probed = knee + shift - less * few
-        decades = (1 - trust) * probed + trust * ramp - caution * memorised
-        cost = look_up(tables, np.minimum(decades, most)).mean()
-        cost += 0.001 * (shift**2 + 0.3 * caution**2 + 0.3 * less**2)
-        if cost < lowest:
-            lowest = cost
-            best = Shifts(float(shift), float(caution), float(less), trust)
-    return best
-
-
-def fit_probes(rows: Sequence[Probed]) -> ByOptimizer[Shifts]:
-    """The constants of the probes for every kind of optimizer."""
-    return ByOptimizer(
-        *(fit_shifts([r for r in rows if r.kind == k]) for k in range(3))
-    )
-
-
 def fit(cells: Sequence[Cell]) -> dict[str, dict]:
     """All constants: on everything (`""`), and without each family."""
     rows = sample(cells, FITTED_RAMPS)
-    tables = {c.name: table(c) for c in cells}
     found = {}
     for family in ("", *sorted({c.family for c in cells})):
         constants = calibration(fit_rule(rows.part(rows.families != family)))
-        kept = [c for c in cells if c.family != family]
-        reading = fit_probes(read_probes(kept, tables, constants))
-        found[family] = {
-            "calibration": dataclasses.asdict(constants),
-            "reading": dataclasses.asdict(reading),
-        }
-        print(family or "everything", constants, reading, sep="\n  ")
+        found[family] = dataclasses.asdict(constants)
+        print(family or "everything", constants, sep="\n  ")
     return found
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from collections.abc import Mapping
 
+from benchmarks.outcome import probing
 from benchmarks.quality.cells import RAMPS
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.contenders import Contender
@@ -16,20 +18,20 @@ from keras_lrfinder.analysis.default_rule import Constants
 from keras_lrfinder.analysis.default_rule import default_lr
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probes import PROBE_STEPS
-from keras_lrfinder.analysis.probes import SHIFTS
-from keras_lrfinder.analysis.probes import Shifts
+from keras_lrfinder.analysis.probes import READINGS
+from keras_lrfinder.analysis.probes import Reading
 from keras_lrfinder.analysis.probes import decide
 from keras_lrfinder.analysis.suggestions import RULES
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
 
-Both = tuple[ByOptimizer[Constants], ByOptimizer[Shifts]]
+Both = tuple[ByOptimizer[Constants], Mapping[str, Reading]]
 Fitted = Callable[[Cell], Both]
 
 
 def shipped(cell: Cell) -> Both:
     """The package's constants, fitted on this cell too."""
-    return DEFAULT_RULE, SHIFTS
+    return DEFAULT_RULE, READINGS
 
 
 def left_out(text: str) -> Fitted:
@@ -37,11 +39,10 @@ def left_out(text: str) -> Fitted:
     stored = json.loads(text)
 
     def constants(cell: Cell) -> Both:
-        found = stored.get(cell.family, stored[""])
-        rule, reading = found["calibration"], found["reading"]
+        rule = stored.get(cell.family, stored[""])
         return (
             ByOptimizer(**{k: Constants(**v) for k, v in rule.items()}),
-            ByOptimizer(**{k: Shifts(**v) for k, v in reading.items()}),
+            probing.left_out(cell.family),
         )
 
     return constants

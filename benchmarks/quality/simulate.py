@@ -47,10 +47,13 @@ def probe(cell: Cell, seed: int, position: int, held: str) -> Probe:
         # After ten steps at the lowest LR nothing has happened yet.
         after, before = cell.probe_fresh, cell.probe_fresh[seed, 0, 0]
         source = "reserved samples"
-    # What was trained on was not judged by itself when this was recorded.
     found = Probe(
         lr, losses, float(after[seed, position, part]), float(before), source
     )
+    if cell.steps_per_epoch >= PROBE_STEPS:
+        # Nothing is met twice, so nothing is memorised.
+        return found
+    # What was trained on was not judged by itself when this was recorded.
     return dataclasses.replace(
         found, trained=found.tail, trained_before=float(before)
     )

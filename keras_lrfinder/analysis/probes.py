@@ -14,30 +14,33 @@ while (lr := next_lr(curve, suggestion, probes)) is not None:
 suggestion = decide(curve, suggestion, probes)
 ```
 
-The first probe runs at the suggestion, the next ones climb: higher while
-that is better, lower once it is not. Two things are read off them:
+The first probe runs at what the default rule says, the next ones climb:
+higher while that is better, lower once it is not. Two things are read off
+them:
 
-- `knee`: log10 of the lowest learning rate whose training loss has fallen
-  nearly as far as that of the best. It is what the optimizer can do.
+- `liked`: log10 of the learning rate that ends with the lowest held-out loss;
+  one that is nearly as good counts nearly as much.
 - `memorised`: the share, 0 to 1, of the best probe's fall on samples that it
   trained on which held-out samples did not follow, both judged as in
   inference. A whole training memorises more than a probe.
 
-Both are right for the length of a probe; a whole training wants less. So,
-in decades, with `ramp` for what the ramp suggested:
+Both are right for the length of a probe. So, in decades, for 500 steps at one
+learning rate, with `ramp` for what the ramp suggested:
 
 ```
-probed = knee + shift - few * max(0, 2 - log10(epoch))
-answer = (1 - trust) * probed + trust * ramp - caution * min(1, 2 * memorised)
+answer = trust * liked + (1 - trust) * ramp + offset
+         - caution * min(1, 2 * memorised) - few * max(0, 2 - log10(epoch))
 ```
 
-The constants were fitted by `benchmarks/quality/fit.py`.
+The constants were fitted by `benchmarks/outcome/probing.py`, on both
+benchmarks.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,19 +48,33 @@ from numpy.typing import NDArray
 
 from keras_lrfinder.analysis.confidence import interval
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.default_rule import ByOptimizer
+from keras_lrfinder.analysis.default_rule import default_lr
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.landmarks import Landmarks
 from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.schedule_factors import PROBED_STEPS
+from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
+from keras_lrfinder.analysis.schedule_factors import kind_of
+from keras_lrfinder.analysis.schedule_factors import shift
 from keras_lrfinder.analysis.suggestions import Suggestion
 
 PROBE_STEPS = 60
 MOST_PROBES = 3
 STEP = 0.75
-_KNEE = 0.05
+# Decades below and above the answer within which the best learning rate lies
+# in nine of ten cells of both benchmarks.
+_REACH = 0.85
+# Without held-out samples, what probes learn of samples that they meet more
+# than once (epochs of fewer than 60 steps) may all be memorised: they move the
+# ramp's answer by this part.
+_REPEATED, _UNCHECKED = 2.0 - math.log10(PROBE_STEPS), 0.25
 # Ramp and probes agree within so many decades.
 _AGREE = 1.0
+# What lies so far behind the best, in shares of the fall, weighs 1/e.
+_NEARLY = 0.1
+# By less than this share of the best fall, probes do not differ.
+_LEAST_SPREAD = 0.15
+# Fewer finite losses of a ramp say nothing about where to probe.
+_FEWEST_POINTS = 8
 # Memorising below this share is not worth a word; from this one on, what
 # probes tell is not sure.
 _NOTABLE, _MOSTLY = 0.1, 0.5
@@ -66,6 +83,9 @@ _MOVED = 0.01
 # The held-out loss, of at least so many samples, must fall by at least this
 # share of itself for an answer to be sure.
 _ENOUGH_SAMPLES, _ENOUGH_FALL = 50, 0.02
+# And by this share, to outvote a ramp: random labels take off a tenth, as what
+# is random at the start is unlearnt.
+_VISIBLE_FALL = 0.15
 
 
 def nothing_to_learn(steps: int) -> str:
@@ -128,28 +148,48 @@ class Probe:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shifts:
+class Reading:
     """How probes are read for one kind of optimizer.
 
     Attributes:
-        shift: Float, decades from the knee to what a training wants.
+        trust: Float in 0..1, the weight of the probes against the ramp.
+        offset: Float, decades to go up.
         caution: Float, decades to go down where half or more is memorised.
         few: Float, decades to go down for an epoch of 10 instead of 100
             steps.
-        trust: Float in 0..1, the weight of the ramp's suggestion.
     """
 
-    shift: float
+    trust: float
+    offset: float
     caution: float
     few: float
-    trust: float
+
+    def answer(self, levels: Levels, ramp: float, few: float) -> float:
+        """Returns log10 of the learning rate for 500 steps.
+
+        Args:
+            levels: What the probes reached.
+            ramp: Float, log10 of what the ramp suggested.
+            few: Float, what `few_batches` says.
+        """
+        decades = self.trust * levels.liked + (1.0 - self.trust) * ramp
+        decades -= self.caution * min(1.0, 2.0 * levels.memorised)
+        return decades + self.offset - self.few * few
 
 
-SHIFTS = ByOptimizer(
-    sgd=Shifts(0.2, 0.0, 1.0, 0.5),
-    momentum=Shifts(0.1, 0.2, 0.5, 0.65),
-    adaptive=Shifts(-0.1, 0.7, 0.0, 0.5),
-)
+READINGS = {
+    "sgd": Reading(0.5, 0.0, 0.3, 0.15),
+    "momentum": Reading(0.6, -0.05, 0.3, 0.15),
+    "adam": Reading(0.4, 0.0, 0.3, 0.15),
+    "lion": Reading(0.7, -0.5, 0.3, 0.15),
+    "muon": Reading(0.5, -0.1, 0.3, 0.15),
+    "adafactor": Reading(0.5, 0.0, 0.3, 0.15),
+}
+
+
+def can_probe(seen: Landmarks | None) -> bool:
+    """Returns whether a ramp says where to probe."""
+    return seen is not None and seen.points >= _FEWEST_POINTS
 
 
 def next_lr(
@@ -159,15 +199,16 @@ def next_lr(
 
     Args:
         curve: The ramp that was run.
-        suggestion: What `suggest(curve)` said. Without a learning rate
-            there is nothing to probe.
+        suggestion: What `suggest(curve)` said. Where it has no learning
+            rate, probes may find one all the same.
         probes: The probes so far, in any order.
     """
     seen = landmarks(curve)
-    if suggestion.lr is None or seen is None or len(probes) >= MOST_PROBES:
+    if not can_probe(seen) or len(probes) >= MOST_PROBES:
         return None
+    assert seen is not None
     if not probes:
-        return suggestion.lr
+        return suggestion.lr or default_lr(curve, seen)
     levels = reached(seen, probes)
     x, best = levels.x, int(np.argmin(levels.held))
     if not levels.moved.any() and not levels.blown.any():
@@ -189,7 +230,7 @@ def decide(
     curve: Curve,
     suggestion: Suggestion,
     probes: Sequence[Probe],
-    constants: ByOptimizer[Shifts] = SHIFTS,
+    constants: Mapping[str, Reading] = READINGS,
     *,
     unchecked: str = "there were no held-out samples",
 ) -> Suggestion:
@@ -199,7 +240,7 @@ def decide(
         curve: The ramp that was run.
         suggestion: What `suggest(curve)` said.
         probes: All probes, in any order; none returns `suggestion` itself.
-        constants: The constants.
+        constants: How they are read, by kind of optimizer.
         unchecked: String, why there are no held-out losses, if there are
             none.
 
@@ -209,9 +250,11 @@ def decide(
         losses it is never sure.
     """
     seen = landmarks(curve)
-    if suggestion.lr is None or seen is None or not probes:
+    if seen is None or not probes:
         return suggestion
     levels = reached(seen, probes)
+    if suggestion.lr is None and not levels.outvote:
+        return _without_news(suggestion, levels, unchecked)
     if levels.blown.all():
         lowest = 10.0 ** levels.x[0]
         why = (
@@ -223,16 +266,32 @@ def decide(
         return Suggestion.refused(
             suggestion.rule, nothing_to_learn(PROBE_STEPS)
         )
-    ramp = decades = math.log10(suggestion.lr)
+    ramp = decades = math.log10(suggestion.lr or default_lr(curve, seen))
+    kind, _ = kind_of(curve.optimizer, curve.hyperparameters.get("momentum"))
     sure = False
     if levels.tell:
-        shifts = constants.of(curve, longest=1.0)
-        probed = levels.knee + shifts.shift - shifts.few * few_batches(curve)
-        decades = (1.0 - shifts.trust) * probed + shifts.trust * ramp
-        decades -= shifts.caution * min(1.0, 2.0 * levels.memorised)
-        sure = levels.convince and abs(probed - ramp) <= _AGREE
+        few = few_batches(curve)
+        decades = constants[kind].answer(levels, ramp, few)
+        if not levels.checked and few > _REPEATED:
+            decades = ramp + _UNCHECKED * (decades - ramp)
+        decades += shift(kind, "constant", MIDDLE_STEPS)
+        sure = levels.convince and abs(levels.liked - ramp) <= _AGREE
     sure = sure and suggestion.confidence == "high"
-    return _moved(suggestion, seen, levels, decades, sure, unchecked)
+    return _moved(suggestion, kind, seen, levels, decades, sure, unchecked)
+
+
+def _without_news(
+    suggestion: Suggestion, levels: Levels, unchecked: str
+) -> Suggestion:
+    told = meaning(levels, unchecked)
+    if levels.tell:
+        told = "what they learnt is too little to judge by"
+    reason = f"{suggestion.reason.rstrip('.')}. {_at(levels)}: {told}"
+    return dataclasses.replace(suggestion, reason=reason)
+
+
+def _at(levels: Levels) -> str:
+    return "Probes at " + ", ".join(f"{10.0**x:.1e}" for x in levels.x)
 
 
 def hardly_fell(seen: Landmarks) -> bool:
@@ -277,30 +336,41 @@ class Levels:
 
     @property
     def tell(self) -> bool:
-        """Whether `knee` and `memorised` mean anything."""
+        """Whether `liked` and `memorised` mean anything."""
         return bool(self.learnt.any() and self.gained.any())
+
+    @property
+    def outvote(self) -> bool:
+        """Whether they are to be believed where a ramp showed nothing.
+
+        Neither noise is, nor random labels, nor what happens at any learning
+        rate, as the first step of Ftrl from zero.
+        """
+        fell = self._fall >= _VISIBLE_FALL * abs(self.before)
+        return self.tell and self.convince and self.matter and fell
 
     @property
     def convince(self) -> bool:
         """Whether held-out samples show that something was learnt."""
         enough = self.samples is None or self.samples >= _ENOUGH_SAMPLES
-        fall = self.before - float(self.held.min())
-        fell = fall >= _ENOUGH_FALL * abs(self.before)
+        fell = self._fall >= _ENOUGH_FALL * abs(self.before)
         return self.checked and enough and fell and self.memorised < _MOSTLY
 
     @property
-    def knee(self) -> float:
-        """The lowest log10(LR) that learns nearly as fast as any."""
-        x, train = self.x, self.train
-        best = int(np.argmin(train))
-        fall = (self.first - train) / (self.first - train[best])
-        i = best
-        while i > 0 and fall[i - 1] >= 1.0 - _KNEE:
-            i -= 1
-        if i == 0:
-            return float(x[0])
-        share = (1.0 - _KNEE - fall[i - 1]) / (fall[i] - fall[i - 1])
-        return float(x[i - 1] + share * (x[i] - x[i - 1]))
+    def matter(self) -> bool:
+        """Whether the held-out loss depends on the learning rate."""
+        return bool(np.ptp(self.held) >= _LEAST_SPREAD * self._fall)
+
+    @property
+    def _fall(self) -> float:
+        return self.before - float(self.held.min())
+
+    @property
+    def liked(self) -> float:
+        """The log10(LR) that ends lowest; nearly as low counts nearly so."""
+        behind = self.held - self.held.min()
+        weights = np.exp(-behind / max(self._fall, 1e-9) / _NEARLY)
+        return float(weights @ self.x / weights.sum())
 
     @property
     def most(self) -> float:
@@ -397,6 +467,7 @@ def meaning(levels: Levels, unchecked: str, steps: int = PROBE_STEPS) -> str:
 
 def _moved(
     suggestion: Suggestion,
+    kind: str,
     seen: Landmarks,
     levels: Levels,
     decades: float,
@@ -408,14 +479,18 @@ def _moved(
     if levels.blown.any():
         told = f"training blew up at {10.0**top:.1e}; {told}"
     decades = min(decades, levels.most)
-    low, high = interval(10.0**decades, seen, sure)
-    lrs = ", ".join(f"{10.0**x:.1e}" for x in levels.x)
+    low, high = 10.0 ** (decades - _REACH), 10.0 ** (decades + _REACH)
+    if not levels.tell:
+        low, high = interval(10.0**decades, seen, sure)
+    ramp = suggestion.reason
+    if suggestion.lr is None:
+        ramp = f"the ramp alone gave no answer ({ramp.rstrip('.')})"
     return dataclasses.replace(
         suggestion,
         lr=float(10.0**decades),
         low=float(low),
         high=float(min(high, 10.0**top)),
         confidence="high" if sure else "low",
-        reason=f"{suggestion.reason}. Probes at {lrs}: {told}",
-        total_steps=PROBED_STEPS.get(suggestion.kind),
+        reason=f"{ramp}. {_at(levels)}: {told}",
+        kind=kind,
     )

@@ -16,8 +16,6 @@ SCHEDULES = ("constant", "cosine", "one_cycle", "triangular")
 KINDS = ("sgd", "momentum", "adam", "lion", "muon", "adafactor")
 # What a suggestion is for where nobody says how long the training is.
 MIDDLE_STEPS = 1000
-# With these, what probes suggest was best for this length.
-PROBED_STEPS = {"lion": 500, "muon": 500}
 # Triangular was measured at one length only: there it does not move.
 _LENGTHS = (500, 2000)
 

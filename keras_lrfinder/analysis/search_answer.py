@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
-
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probes import Levels
 from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probes import can_probe
 from keras_lrfinder.analysis.probes import hardly_fell
 from keras_lrfinder.analysis.probes import meaning
 from keras_lrfinder.analysis.probes import nothing_to_learn
@@ -28,18 +27,8 @@ from keras_lrfinder.analysis.search import next_trials
 from keras_lrfinder.analysis.search import reading
 from keras_lrfinder.analysis.suggestions import Suggestion
 
-# Fewer finite losses say nothing about where to search.
-_FEWEST_POINTS = 8
 # Ramp and trials agree within so many decades.
 _AGREE = 0.6
-# By less than this share of the best fall, trials do not differ.
-_LEAST_SPREAD = 0.25
-
-
-def _matters(levels: Levels) -> bool:
-    """Returns whether the held-out loss depends on the learning rate."""
-    fall = levels.before - float(levels.held.min())
-    return bool(np.ptp(levels.held) >= _LEAST_SPREAD * fall)
 
 
 class Search:
@@ -74,8 +63,7 @@ class Search:
     @property
     def is_possible(self) -> bool:
         """Whether the ramp says where to search."""
-        seen = self._seen
-        return seen is not None and seen.points >= _FEWEST_POINTS
+        return can_probe(self._seen)
 
     def next_runs(self) -> list[tuple[float, int]]:
         """Returns (lr, steps) of each run of the next rung; none: it is over.
@@ -113,12 +101,8 @@ class Search:
                 f"{10.0 ** levels.x[0]:.1e}: test lower ones, and check the "
                 "scale of inputs and targets",
             )
-        # A ramp that showed nothing is outvoted neither by noise nor by what
-        # happens at any learning rate, as Ftrl's first step from zero.
-        doubtful = first.lr is None and not (
-            levels.convince and _matters(levels)
-        )
-        if doubtful or not levels.learnt.any() or not levels.gained.any():
+        doubtful = first.lr is None and not levels.outvote
+        if doubtful or not levels.tell:
             return self._without_news(levels, hardly_fell(seen), unchecked)
         return self._found(levels, unchecked)
 
@@ -129,7 +113,7 @@ class Search:
         if first.lr is not None and flat and not levels.learnt.any():
             return Suggestion.refused(first.rule, nothing_to_learn(steps))
         told = meaning(levels, unchecked, steps)
-        if first.lr is None and levels.learnt.any() and levels.gained.any():
+        if first.lr is None and levels.tell:
             told = "what they learnt is too little to judge by"
         level = first.confidence if first.lr is None else "low"
         return dataclasses.replace(

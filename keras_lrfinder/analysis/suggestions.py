@@ -59,8 +59,8 @@ class Suggestion:
     Attributes:
         lr: Float > 0, or None where the curve gives no honest answer.
         low: Float, lower end of the range that holds the best learning rate
-            (with high confidence in 95 of 100 cells of the benchmarks; not
-            all within it are good), or None.
+            (in nine of ten cells of the benchmarks and more; not all within
+            it are good), or None.
         high: Float, upper end of that range, or None.
         confidence: `"high"`, `"low"` or `"none"` (no learning rate). High: a
             clear fall, a rise after it, enough samples, an optimizer that was
@@ -72,8 +72,7 @@ class Suggestion:
         kind: String, the optimizer's kind, by which `lr_for` goes.
         schedule: String, the schedule that `lr` is for, whose peak it is.
         total_steps: Integer, the length of training in steps that `lr` is
-            for, or None: a middle one, 1,000. Probes with Lion and Muon
-            tell 500.
+            for, or None: a middle one, 1,000.
 
     Example:
     >>> s = Suggestion(0.003, 0.001, 0.009, "high", "default", "seen …")

@@ -149,7 +149,12 @@ def legend_of(ax: Axes, shown: View, beside_reason: bool = False) -> None:
     )
     low = len(left) == 0 or float(left.min()) > middle or beside_reason
     legend = ax.legend(
-        loc="lower left" if low else "upper left",
+        # At the top stands the number that matters.
+        loc="lower left"
+        if low
+        else "center left"
+        if ax.texts
+        else "upper left",
         ncols=4 if beside_reason else 1,
         fontsize=9.5 if inches(ax) > 5 else 7.0,
         framealpha=0.9,

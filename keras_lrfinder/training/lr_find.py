@@ -8,8 +8,10 @@ from typing import Any
 
 import keras
 
+from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probes import MOST_PROBES
 from keras_lrfinder.analysis.probes import PROBE_STEPS
+from keras_lrfinder.analysis.probes import can_probe
 from keras_lrfinder.analysis.schedule_factors import check_training
 from keras_lrfinder.analysis.search import Ladder
 from keras_lrfinder.analysis.search import ladder
@@ -258,7 +260,7 @@ class _Job:
     def run_probes(self) -> tuple[Any, ...]:
         """Returns the probes and the suggestion that they support."""
         finder, search = self._finder, self._plan.search
-        if finder.suggestion.lr is None and search is None:
+        if not can_probe(landmarks(finder.curve)):
             return ()
         self._loan.rewind()
         batches = max(self._plan.lengths) * self._per_update
