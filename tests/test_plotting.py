@@ -195,8 +195,9 @@ class TestMarks:
         lrs = np.geomspace(0.3, 0.5, 11)
         curve = Curve(lrs, np.r_[2.5, np.full(10, 15.0)], steps=11)
         found = Suggestion(4e-3, 6e-4, 3e-2, "low", "default", "seen")
+        probes = [Probe(lr, np.ones(60), 0.5, 2.5) for lr in (7e-4, 0.02)]
         ax = Figure((6.4, 3.6)).add_subplot()
-        plot_curve(curve, found, ax=ax)
+        plot_curve(curve, found, ax=ax, probes=probes)
         canvas = FigureCanvasAgg(ax.figure)
         canvas.draw()
         drawn = canvas.get_renderer()
