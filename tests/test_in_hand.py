@@ -283,6 +283,44 @@ def test_a_forgotten_y_is_named():
         lr_find(model(), data()[0], verbose=0)
 
 
+def test_a_model_whose_fit_makes_the_targets_needs_no_y():
+    """As that of a language model which learns to go on."""
+
+    class Repeats(keras.Model):
+        """Learns its inputs."""
+
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(3)
+
+        def call(self, x):
+            """Maps."""
+            return self.dense(x)
+
+        def fit(self, x=None, y=None, **kwargs):
+            """Targets from inputs."""
+            return super().fit(x, x if y is None else y, **kwargs)
+
+    copies = Repeats()
+    copies.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(64, 3)).astype("float32")
+    found = lr_find(copies, x, batch_size=8, steps=20, verbose=0)
+    assert len(found.curve) >= 10
+
+
+def test_a_fit_in_the_place_of_the_one_of_keras(monkeypatch):
+    """Trackers put one of any arguments there."""
+    fit, calls = keras.Model.fit, []
+
+    def tracked(*args, **kwargs):
+        calls.append(kwargs)
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "fit", tracked)
+    find(batch_size=8, class_weight={0: 1.0, 1: 2.0})
+    assert all("class_weight" in kwargs for kwargs in calls)
+
+
 def test_a_batch_size_is_a_number():
     """Text from a configuration file is none."""
     with pytest.raises(TypeError, match="`batch_size` must be an integer"):

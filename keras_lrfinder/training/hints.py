@@ -47,7 +47,7 @@ _NOT_HERE = {
     "batchsize": "batch_size",
     "val_data": "validation_data, or validation",
 }
-_FITTING = ("train_step", "compute_loss")
+_FITTING = ("fit", "train_step", "compute_loss")
 
 
 def meant(name: str, known: Iterable[str]) -> str:
@@ -70,6 +70,12 @@ def arguments_of(function: Any) -> set[str]:
     """Returns the names of a function's arguments, but `self` and `**`."""
     parameters = inspect.signature(function).parameters.values()
     return {p.name for p in parameters if p.kind != p.VAR_KEYWORD} - {"self"}
+
+
+def takes_anything(function: Any) -> bool:
+    """Returns whether a function has a `**`, so its arguments say nothing."""
+    parameters = inspect.signature(function).parameters.values()
+    return any(p.kind == p.VAR_KEYWORD for p in parameters)
 
 
 def check_known(unknown: dict[str, Any], owner: type) -> None:

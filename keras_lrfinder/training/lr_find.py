@@ -25,6 +25,7 @@ from keras_lrfinder.training.hints import arguments_of
 from keras_lrfinder.training.hints import check_monitor
 from keras_lrfinder.training.hints import check_targets
 from keras_lrfinder.training.hints import meant
+from keras_lrfinder.training.hints import takes_anything
 from keras_lrfinder.training.interrupted import restore_interrupted
 from keras_lrfinder.training.keras_internals import first_epoch
 from keras_lrfinder.training.loan import Loan
@@ -325,7 +326,8 @@ def _sort_arguments(
                 f"range test is. Received: {name}={kwargs[name]!r}"
             )
     unknown = sorted(set(kwargs) - of_finder - of_fit)
-    if unknown:
+    # Some tools put a function of their own, of any arguments, in its place.
+    if unknown and not takes_anything(keras.Model.fit):
         known = of_finder | of_fit | {"validation", "probe"}
         raise TypeError(
             "lr_find() got arguments that neither LRFinder nor fit has: "

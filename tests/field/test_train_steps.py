@@ -85,6 +85,73 @@ def test_adversarial_training_with_two_optimizers(way):
     same_as_untested(build, lambda: (rows(),), way)
 
 
+class Cycle(keras.Model):
+    """CycleGAN: two generators, two discriminators, four optimizers."""
+
+    def __init__(self):
+        super().__init__()
+        self.there, self.back = dense(6), dense(6)
+        self.judge_x, self.judge_y = dense(1), dense(1)
+
+    def compile(self, make):
+        """Takes a function that makes an optimizer."""
+        super().compile(optimizer=make())
+        self.back_optimizer, self.x_optimizer, self.y_optimizer = (
+            make() for _ in range(3)
+        )
+
+    def call(self, x):
+        """Translates."""
+        return self.there(x)
+
+    def judged(self, x, y):
+        """Yields the loss of each network."""
+        fake_y, fake_x = self.there(x), self.back(y)
+        again = ops.mean(ops.abs(self.back(fake_y) - x))
+        again += ops.mean(ops.abs(self.there(fake_x) - y))
+        yield ops.mean((self.judge_y(fake_y) - 1.0) ** 2) + 10.0 * again
+        yield ops.mean((self.judge_x(fake_x) - 1.0) ** 2) + 10.0 * again
+        for judge, real, fake in (
+            (self.judge_x, x, fake_x),
+            (self.judge_y, y, fake_y),
+        ):
+            right = ops.mean((judge(real) - 1.0) ** 2)
+            yield 0.5 * (right + ops.mean(judge(fake) ** 2))
+
+    def train_step(self, data):
+        """One tape for all four, as the guide has it."""
+        import tensorflow as tf
+
+        with tf.GradientTape(persistent=True) as tape:
+            losses = list(self.judged(*data))
+        parts = (
+            (self.optimizer, self.there),
+            (self.back_optimizer, self.back),
+            (self.x_optimizer, self.judge_x),
+            (self.y_optimizer, self.judge_y),
+        )
+        for loss, (optimizer, net) in zip(losses, parts, strict=True):
+            of = net.trainable_variables
+            optimizer.apply_gradients(zip(tape.gradient(loss, of), of))
+        return {"loss": losses[0], "back_loss": losses[1]}
+
+
+@pytest.mark.backend("tensorflow")
+@WAYS
+def test_cycle_of_four_optimizers(way):
+    """All of them come back, though only one is known to Keras."""
+
+    def build():
+        model = Cycle()
+        model.compile(lambda: keras.optimizers.Adam(2e-3, beta_1=0.5))
+        return model
+
+    finder = same_as_untested(
+        build, lambda: (rows(), rows()[::-1]), way, batch_size=16
+    )
+    assert finder.curve.stop_reason is not None
+
+
 class Diffusion(keras.Model):
     """Predicts noise; an average of its weights is what will sample."""
 

@@ -1,0 +1,119 @@
+"""Fits as a user's own tests have them, without a word of range tests.
+
+Run by `test_before_every_fit.py`, twice.
+"""
+
+import keras
+import numpy as np
+import pytest
+
+WRAPPERS = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer")
+OPTIMIZERS = sorted(
+    name
+    for name, kind in vars(keras.optimizers).items()
+    if isinstance(kind, type)
+    and issubclass(kind, keras.optimizers.Optimizer)
+    and name not in WRAPPERS
+)
+
+
+def rows(n=48):
+    """Rows and which of two classes they are of."""
+    x = np.random.default_rng(0).normal(size=(n, 5)).astype("float32")
+    return x, (x.sum(1) > 0).astype("float32")[:, None]
+
+
+def model(optimizer="adam", **settings):
+    """Statistics, dropout and a metric, beside weights."""
+    keras.utils.set_random_seed(7)
+    net = keras.Sequential(
+        [
+            keras.Input((5,)),
+            keras.layers.Dense(6, "relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(1, "sigmoid"),
+        ]
+    )
+    settings = {"metrics": ["accuracy"], **settings}
+    net.compile(optimizer, "binary_crossentropy", **settings)
+    return net
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizer(name):
+    """Two fits, one after the other."""
+    net = model(getattr(keras.optimizers, name)(0.01))
+    for _ in range(2):
+        net.fit(*rows(), batch_size=8, epochs=2, verbose=0)
+
+
+def test_data_weights_and_validation():
+    """Positional arguments, ragged batches, weights, a part held out."""
+    x, y = rows()
+    net = model()
+    net.fit(x, y, 7, 2, 0, validation_split=0.25)
+    net.fit(x, y, sample_weight=np.linspace(0, 1, len(x)), verbose=0)
+    net.fit(x, y, class_weight={0: 1.0, 1: 3.0}, shuffle=False, verbose=0)
+    net.fit(x, y, validation_data=rows(9), steps_per_epoch=3, verbose=0)
+
+
+def test_schedule_and_callbacks():
+    """What steers training, or ends it."""
+    decay = keras.optimizers.schedules.ExponentialDecay(0.02, 3, 0.5)
+    net = model(keras.optimizers.SGD(decay, momentum=0.9, nesterov=True))
+    stop = keras.callbacks.EarlyStopping("loss", patience=1)
+    net.fit(*rows(), epochs=4, callbacks=[stop], verbose=0)
+    net = model("lion")
+    slower = keras.callbacks.ReduceLROnPlateau("loss", patience=1)
+    net.fit(*rows(), epochs=4, callbacks=[slower], verbose=0)
+
+
+class Sequence(keras.utils.PyDataset):
+    """Batches made by two threads."""
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        x, y = rows()
+        return x[8 * index : 8 * index + 8], y[8 * index : 8 * index + 8]
+
+
+def test_dataset_of_workers():
+    """A PyDataset."""
+    net = model()
+    net.fit(Sequence(workers=2), epochs=2, verbose=0)
+
+
+def test_generator():
+    """Each batch once."""
+
+    def batches():
+        while True:
+            yield rows(8)
+
+    model().fit(batches(), steps_per_epoch=4, epochs=2, verbose=0)
+
+
+def test_mixed_precision_and_frozen_layers():
+    """A loss scale; what is not trainable; compiled anew in between."""
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        net = model()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    net.fit(*rows(), verbose=0)
+    net.layers[0].trainable = False
+    several = 1 if keras.backend.backend() == "torch" else 3
+    net.compile("rmsprop", "mse", steps_per_execution=several)
+    net.fit(*rows(), epochs=2, batch_size=8, verbose=0)
+
+
+def test_evaluate_and_fit_in_turn():
+    """Metrics start from nothing each time."""
+    net = model()
+    for _ in range(2):
+        net.fit(*rows(), verbose=0)
+        net.evaluate(*rows(), verbose=0)
+        net.train_on_batch(*rows(8))

@@ -1,0 +1,142 @@
+"""Models of keras-hub, randomly initialised: nothing is downloaded."""
+
+import keras
+import numpy as np
+import pytest
+
+from field.same import same_as_untested
+
+keras_hub = pytest.importorskip("keras_hub")
+models = keras_hub.models
+
+WAYS = pytest.mark.parametrize("way", ["lr_find", "callback"])
+WORDS = ["the", "a", "quick", "lazy", "good", "bad", "film"]
+TEXTS = ["the quick good film", "a bad lazy film"] * 16
+
+
+def texts():
+    """Python strings in a list, and which of two classes they are of."""
+    return TEXTS, np.array([1, 0] * 16)
+
+
+def pictures(size=16):
+    """Random pictures and class numbers."""
+    rng = np.random.default_rng(0)
+    x = rng.random((32, size, size, 3), "float32")
+    return x, rng.integers(0, 3, 32)
+
+
+def bert():
+    """A BERT of two layers."""
+    return models.BertBackbone(
+        vocabulary_size=5 + len(WORDS),
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=16,
+        intermediate_dim=32,
+        max_sequence_length=8,
+    )
+
+
+def classifier(backbone):
+    """A classifier of texts, with its preprocessor."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = models.BertTokenizer(special + WORDS, lowercase=True)
+    preprocessor = models.BertTextClassifierPreprocessor(
+        tokenizer, sequence_length=8
+    )
+    model = models.BertTextClassifier(
+        backbone, num_classes=2, preprocessor=preprocessor
+    )
+    model.compile(
+        keras.optimizers.AdamW(1e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+@WAYS
+def test_bert_on_lists_of_strings(way):
+    """The preprocessor is part of `fit`."""
+    same_as_untested(lambda: classifier(bert()), texts, way, batch_size=8)
+
+
+def test_bert_with_low_rank_adapters():
+    """Of the backbone only the adapters are trained."""
+
+    def build():
+        backbone = bert()
+        backbone.enable_lora(2)
+        return classifier(backbone)
+
+    same_as_untested(build, texts, batch_size=8)
+
+
+def test_gpt2_learns_to_go_on():
+    """A causal language model, with targets and weights from its inputs."""
+
+    def build():
+        letters = sorted(set("".join(TEXTS)) - {" "})
+        names = [*letters, "Ġ", "th", "<|endoftext|>"]
+        tokenizer = models.GPT2Tokenizer(
+            {c: i for i, c in enumerate(names)}, ["t h"]
+        )
+        preprocessor = models.GPT2CausalLMPreprocessor(
+            tokenizer, sequence_length=8
+        )
+        backbone = models.GPT2Backbone(len(names), 1, 2, 8, 16)
+        model = models.GPT2CausalLM(backbone, preprocessor=preprocessor)
+        model.compile(
+            keras.optimizers.Adam(1e-3),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            weighted_metrics=["accuracy"],
+        )
+        return model
+
+    same_as_untested(build, lambda: (TEXTS,), batch_size=8)
+
+
+def vit():
+    """A vision transformer of one layer."""
+    return models.ViTBackbone(
+        image_shape=(16, 16, 3),
+        patch_size=8,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        mlp_dim=16,
+    )
+
+
+def resnet():
+    """A residual network of two stages."""
+    return models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[3],
+        stackwise_num_filters=[64, 8],
+        stackwise_num_blocks=[1, 1],
+        stackwise_num_strides=[1, 2],
+        block_type="basic_block",
+        use_pre_activation=False,
+        image_shape=(16, 16, 3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "backbone"),
+    [(models.ViTImageClassifier, vit), (models.ResNetImageClassifier, resnet)],
+    ids=["vit", "resnet"],
+)
+def test_image_classifier(kind, backbone):
+    """A transformer, and a network with batch normalisation."""
+
+    def build():
+        model = kind(backbone=backbone(), num_classes=3)
+        model.compile(
+            keras.optimizers.Adam(1e-3),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        return model
+
+    same_as_untested(build, pictures, batch_size=8)
