@@ -8,7 +8,7 @@ jax = pytest.importorskip("jax")
 
 from benchmarks.outcome import fit  # noqa: E402
 from benchmarks.outcome import paths  # noqa: E402
-from benchmarks.outcome import probing  # noqa: E402
+from benchmarks.outcome import readings  # noqa: E402
 from benchmarks.outcome.optimizers import OPTIMIZERS  # noqa: E402
 from keras_lrfinder import OneCycle  # noqa: E402
 from keras_lrfinder import Triangular  # noqa: E402
@@ -123,12 +123,12 @@ def test_constants_are_those_that_were_fitted():
 
 def test_readings_of_probes_are_those_that_were_fitted():
     """The package has what `benchmarks/outcome/probing.json` says."""
-    assert probing.read()[""] == probes.READINGS
+    assert readings.read()[""] == probes.READINGS
 
 
 def test_namesakes_in_the_other_benchmark_are_left_out_too():
     """What is judged has constants that saw no family of that name."""
     both = {"tabular", "finetuning"}
-    assert both <= set(probing.read())
-    assert probing.left_out("tabular") == probing.read()["tabular"]
-    assert probing.left_out("vision") == probing.read()[""]
+    assert both <= set(readings.read())
+    assert readings.left_out("tabular") == readings.read()["tabular"]
+    assert readings.left_out("vision") == readings.read()[""]

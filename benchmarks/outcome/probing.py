@@ -15,17 +15,17 @@ all.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.outcome.fit import TARGETS
 from benchmarks.outcome.fit import learnable
+from benchmarks.outcome.readings import CONSTANTS
+from benchmarks.outcome.readings import Readings
 from benchmarks.outcome.recording import SHORT
 from benchmarks.outcome.recording import Cell
 from benchmarks.outcome.recording import Target
@@ -49,9 +49,7 @@ from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
 
 Vector = NDArray[np.float64]
-Readings = dict[str, Reading]
 
-CONSTANTS = Path(__file__).with_name("probing.json")
 ASKED = TARGETS[:4]
 FINE = np.arange(-9.0, 3.01, 0.025)
 TRUSTS = np.arange(0.2, 1.01, 0.1)
@@ -227,21 +225,6 @@ def fit(some: Sequence[Case], table: Vector, grid) -> Readings:
         lowest = part[best][int(totals[kind][part[best]].argmin())]
         found[kind] = Reading(*(round(float(v), 2) for v in grid[lowest]))
     return found
-
-
-@functools.cache
-def read() -> dict[str, Readings]:
-    """What `main` wrote."""
-    stored_text = json.loads(CONSTANTS.read_text())
-    return {
-        family: {kind: Reading(*values) for kind, values in found.items()}
-        for family, found in stored_text.items()
-    }
-
-
-def left_out(family: str) -> Readings:
-    """The readings that never saw the family."""
-    return read().get(family, read()[""])
 
 
 def reach(some: Sequence[Case], found: dict[str, Readings]) -> float:

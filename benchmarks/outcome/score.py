@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.outcome import fit
 from benchmarks.outcome import probing
+from benchmarks.outcome import readings
 from benchmarks.outcome import simulate
 from benchmarks.outcome import tuners
 from benchmarks.outcome.ours import answered
@@ -57,7 +58,7 @@ def _family(cell: Cell, left_out: bool) -> str:
 
     Those that no constant saw may have a namesake in the other benchmark.
     """
-    known = cell.family in probing.read()
+    known = cell.family in readings.read()
     return cell.family if known and (left_out or cell.family in UNSEEN) else ""
 
 
@@ -68,7 +69,7 @@ def _today(cell: Cell, seed: int, probed: bool, family: str) -> Suggestion:
     if not probed:
         return first
     runs = probing.probes(cell, seed, curve, first)
-    return decide(curve, first, runs, probing.read()[family])
+    return decide(curve, first, runs, readings.read()[family])
 
 
 def today(probed: bool, constants, left_out: bool) -> Ask:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from collections.abc import Mapping
 
-from benchmarks.outcome import probing
+from benchmarks.outcome import readings
 from benchmarks.quality.cells import RAMPS
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.contenders import Contender
@@ -42,7 +42,7 @@ def left_out(text: str) -> Fitted:
         rule = stored.get(cell.family, stored[""])
         return (
             ByOptimizer(**{k: Constants(**v) for k, v in rule.items()}),
-            probing.left_out(cell.family),
+            readings.left_out(cell.family),
         )
 
     return constants
