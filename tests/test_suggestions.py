@@ -13,6 +13,7 @@ from keras_lrfinder.analysis import landmarks as landmarks_module
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.default_rule import DEFAULT_RULE
+from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.probes import decide
@@ -321,6 +322,22 @@ def test_any_losses_have_an_answer(losses):
     assert (found.lr is None) == (found.confidence == "none")
     if found.lr is not None:
         assert 0 < found.low < found.lr < found.high
+
+
+@pytest.mark.parametrize(
+    ("steps", "batch", "decades"),
+    [(10, 32, 1.0), (10, 8, 1.0), (10, None, 1.0), (10, 3200, 0.0)],
+)
+def test_little_data_is_told_by_steps_and_batch(steps, batch, decades):
+    """Ten steps of a hundred times as many samples are not little."""
+    curve = Curve(
+        [1e-3, 1e-2],
+        [2.0, 1.0],
+        steps=2,
+        steps_per_epoch=steps,
+        batch_size=batch,
+    )
+    assert few_batches(curve) == pytest.approx(decades)
 
 
 def test_a_million_points_give_the_answer_of_a_hundred():

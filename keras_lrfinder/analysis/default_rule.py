@@ -7,9 +7,10 @@ rough     = roughness * log10(noise / loss + 0.01)
 
 `edge` is log10 of the learning rate at which training becomes unstable
 (`landmarks.py`), `epoch` the number of steps of an epoch where the curve knows
-it: with little data, the same hundreds of steps are many epochs, and what
-would be a good learning rate for more data memorises instead. Noise asks for
-a smaller learning rate than the ramp, which is short, can show.
+it (more for batches larger than 32, see `few_batches`): with little data, the
+same hundreds of steps are many epochs, and what would be a good learning rate
+for more data memorises instead. Noise asks for a smaller learning rate than the
+ramp, which is short, can show.
 
 The constants were fitted by `benchmarks/quality/fit.py`; the slopes below
 one say that part of what is known about a good learning rate is known
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 
 _SMALL_EPOCH = 2.0
+# That of the benchmarks' tasks.
+_BATCH = 32
 # Lion's step has the size of the learning rate whatever the gradient: in the
 # benchmark 2.5 times less than for Adam is best.
 _LION = 0.4
@@ -101,11 +104,17 @@ def _lengthening(hyperparameters: Mapping[str, Any]) -> float:
 
 
 def few_batches(curve: Curve) -> float:
-    """Returns by how many decades an epoch is shorter than 100 steps."""
+    """Returns by how many decades an epoch is shorter than 100 steps.
+
+    A step of a large batch counts for more, by its square root: such an epoch
+    is short, and the data are not few (`benchmarks/outcome/batch_sizes.py`).
+    """
     steps = curve.steps_per_epoch
     if not steps or steps < 1:
         return 0.0
-    return max(0.0, _SMALL_EPOCH - math.log10(steps))
+    larger = max((curve.batch_size or _BATCH) / _BATCH, 1.0)
+    counted = steps * math.sqrt(larger)
+    return max(0.0, _SMALL_EPOCH - math.log10(counted))
 
 
 def default_lr(
