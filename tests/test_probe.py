@@ -312,6 +312,18 @@ def test_unchecked_probes_of_few_batches_are_hardly_believed():
     assert abs(moved(50)) < moved(1000) / 2
 
 
+@pytest.mark.parametrize("batch_size", [32, 512])
+def test_unchecked_probes_of_large_batches_are_as_little_believed(batch_size):
+    """They meet the samples again, too, though the data are not few."""
+    curve = dataclasses.replace(
+        ramp(), steps_per_epoch=50, batch_size=batch_size
+    )
+    first = suggest(curve)
+    probes = [probe(first.lr * k, 2.0 - k / 30) for k in (1, 5, 25)]
+    moved = np.log10(decide(curve, first, probes).lr / first.lr)
+    assert abs(moved) < 0.15
+
+
 @pytest.mark.parametrize("scale", [1e-4, 1e5])
 def test_scale_changes_nothing(scale):
     """Neither which probes run nor what is made of them."""

@@ -25,14 +25,6 @@ from keras_lrfinder.training import reach
 from keras_lrfinder.training.snapshot import Snapshot
 
 STEPS = 8
-WRAPPERS = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
-OPTIMIZERS = sorted(
-    name
-    for name, kind in vars(keras.optimizers).items()
-    if isinstance(kind, type)
-    and issubclass(kind, keras.optimizers.Optimizer)
-    and name not in WRAPPERS
-)
 RATES = {
     "float": lambda: 0.01,
     "schedule": lambda: keras.optimizers.schedules.ExponentialDecay(
@@ -145,11 +137,11 @@ fitted_plain_model = fitted(plain_model)
 def test_introspection_finds_the_optimizers():
     """The list of optimizers is not empty by mistake."""
     known = {"SGD", "Adam", "AdamW", "RMSprop", "Ftrl", "Lion", "Adafactor"}
-    assert known <= set(OPTIMIZERS)
+    assert known <= set(tiny.OPTIMIZERS)
 
 
 @pytest.mark.parametrize(
-    "name", often(OPTIMIZERS, ["Adam", "SGD", "Ftrl", "Muon"])
+    "name", often(tiny.OPTIMIZERS, ["Adam", "SGD", "Ftrl", "Muon"])
 )
 def test_every_optimizer_trains_on_as_if_untested(name):
     """No optimizer that Keras ships keeps anything of a range test."""
@@ -159,7 +151,7 @@ def test_every_optimizer_trains_on_as_if_untested(name):
 @pytest.mark.parametrize(
     ("name", "rate"),
     quick(
-        list(itertools.product(OPTIMIZERS, ["schedule", "callable"])),
+        list(itertools.product(tiny.OPTIMIZERS, ["schedule", "callable"])),
         [("Adam", "schedule"), ("SGD", "schedule"), ("Adam", "callable")],
     ),
 )

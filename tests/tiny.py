@@ -6,6 +6,16 @@ import numpy as np
 ROWS, FEATURES, CLASSES = 24, 4, 3
 BATCH = 4  # six batches an epoch; a ragged one would be traced once more
 
+# Every optimizer that Keras exports but those that hold others.
+WRAPPERS = {"Optimizer", "LossScaleOptimizer", "MultiOptimizer"}
+OPTIMIZERS = sorted(
+    name
+    for name, kind in vars(keras.optimizers).items()
+    if isinstance(kind, type)
+    and issubclass(kind, keras.optimizers.Optimizer)
+    and name not in WRAPPERS
+)
+
 
 def data(rows=ROWS):
     """Inputs and class numbers that a small net can learn, in float32."""

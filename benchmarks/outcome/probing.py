@@ -22,6 +22,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.outcome.fit import FINE
+from benchmarks.outcome.fit import POOL
 from benchmarks.outcome.fit import TARGETS
 from benchmarks.outcome.fit import learnable
 from benchmarks.outcome.readings import CONSTANTS
@@ -40,7 +42,6 @@ from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probes import PROBE_STEPS
 from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.probes import Reading
-from keras_lrfinder.analysis.probes import next_lr
 from keras_lrfinder.analysis.probes import reached
 from keras_lrfinder.analysis.schedule_factors import KINDS
 from keras_lrfinder.analysis.schedule_factors import kind_of
@@ -51,12 +52,10 @@ from keras_lrfinder.analysis.suggestions import suggest
 Vector = NDArray[np.float64]
 
 ASKED = TARGETS[:4]
-FINE = np.arange(-9.0, 3.01, 0.025)
 TRUSTS = np.arange(0.2, 1.01, 0.1)
 OFFSETS = np.arange(-0.6, 0.61, 0.05)
 CAUTIONS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
 FEWS = (0.0, 0.15, 0.3, 0.45)
-POOL = 0.5
 # Of 100 steps, there.
 RAMP = 1
 
@@ -65,25 +64,16 @@ def probes(
     cell: Cell, seed: int, curve: Curve, first: Suggestion
 ) -> list[Probe]:
     """The probes that the package asks for, from the nearest recorded."""
-    found: list[Probe] = []
     before = float(cell.arrays["reserved_before"][seed])
-    while (lr := next_lr(curve, first, found)) is not None:
-        place = int(np.argmin(np.abs(cell.x - np.log10(lr))))
-        if any(p.lr == 10.0 ** cell.x[place] for p in found):
-            break
-        losses = cell.arrays["losses"][seed, place, :PROBE_STEPS]
-        bad = np.flatnonzero(~np.isfinite(losses))
-        losses = losses[: bad[0] + 1] if len(bad) else losses
-        part = SHORT.index(PROBE_STEPS)
+    part = SHORT.index(PROBE_STEPS)
+
+    def at(place: int) -> Probe:
+        losses = stored.until_lost(cell.arrays["losses"][seed, place])
         held = float(cell.arrays["reserved"][seed, place, part])
         one = Probe(10.0 ** cell.x[place], losses, held, before, "reserved")
-        if cell.steps_per_epoch < PROBE_STEPS:
-            # What was met twice was not judged by itself when it was recorded.
-            one = dataclasses.replace(
-                one, trained=one.tail, trained_before=before
-            )
-        found.append(one)
-    return found
+        return stored.judged(one, cell.steps_per_epoch)
+
+    return stored.climb(curve, first, cell.x, at)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,8 +77,7 @@ def today(probed: bool, constants, left_out: bool) -> Ask:
 
     def ask(cell, seed, target):
         family = _family(cell, left_out)
-        found = _today(cell, seed, probed, family)
-        lr = found.lr
+        lr = _today(cell, seed, probed, family).lr
         if lr is None:
             return None
         factors = constants[cell.family if left_out else ""].factors

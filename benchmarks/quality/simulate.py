@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
 from benchmarks.quality.cells import Cell
+from benchmarks.quality.cells import Vector
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probes import PROBE_STEPS
 from keras_lrfinder.analysis.probes import Probe
@@ -23,9 +25,46 @@ def curve(cell: Cell, seed: int, ramp: int) -> Curve:
     return cell.curve(seed, ramp)
 
 
-def nearest(cell: Cell, lr: float) -> int:
-    """The position of the probe that was recorded closest to `lr`."""
-    return int(np.argmin(np.abs(np.log(cell.grid) - np.log(lr))))
+def until_lost(losses: Vector) -> Vector:
+    """The losses of a probe: no more than it has, none after a NaN."""
+    losses = losses[:PROBE_STEPS]
+    bad = np.flatnonzero(~np.isfinite(losses))
+    return losses[: bad[0] + 1] if len(bad) else losses
+
+
+def judged(probe: Probe, steps_per_epoch: float) -> Probe:
+    """The probe with what it trained on, if it met any of it twice.
+
+    That was not judged by itself when it was recorded: the training loss
+    stands for it.
+    """
+    if steps_per_epoch >= PROBE_STEPS:
+        return probe
+    return dataclasses.replace(
+        probe, trained=probe.tail, trained_before=probe.held_out_before
+    )
+
+
+def climb(
+    curve: Curve,
+    suggestion: Suggestion,
+    x: Vector,
+    at: Callable[[int], Probe],
+) -> list[Probe]:
+    """The probes that the package asks for, from the nearest recorded ones.
+
+    `x` has log10 of the learning rates that were recorded, `at` the probes.
+    """
+    found: dict[int, Probe] = {}
+    while True:
+        lr = next_lr(curve, suggestion, list(found.values()))
+        if lr is None:
+            break
+        place = int(np.argmin(np.abs(x - np.log10(lr))))
+        if place in found:
+            break
+        found[place] = at(place)
+    return list(found.values())
 
 
 def probe(cell: Cell, seed: int, position: int, held: str) -> Probe:
@@ -34,9 +73,7 @@ def probe(cell: Cell, seed: int, position: int, held: str) -> Probe:
     `held`: `"fresh"` for reserved training samples, `"held"` for validation
     data, `"none"` for neither.
     """
-    losses = cell.probe_losses[seed, position, :PROBE_STEPS]
-    bad = np.flatnonzero(~np.isfinite(losses))
-    losses = losses[: bad[0] + 1] if len(bad) else losses
+    losses = until_lost(cell.probe_losses[seed, position])
     lr, part = float(cell.grid[position]), PROBE_STEPS // PART - 1
     if held == "none":
         return Probe(lr, losses)
@@ -50,25 +87,16 @@ def probe(cell: Cell, seed: int, position: int, held: str) -> Probe:
     found = Probe(
         lr, losses, float(after[seed, position, part]), float(before), source
     )
-    if cell.steps_per_epoch >= PROBE_STEPS:
-        # Nothing is met twice, so nothing is memorised.
-        return found
-    # What was trained on was not judged by itself when this was recorded.
-    return dataclasses.replace(
-        found, trained=found.tail, trained_before=float(before)
-    )
+    return judged(found, cell.steps_per_epoch)
 
 
 def probes(
     cell: Cell, seed: int, ramp: int, suggestion: Suggestion, held: str
 ) -> list[Probe]:
     """The probes that the package asks for, from the nearest stored ones."""
-    found: list[Probe] = []
-    while True:
-        lr = next_lr(curve(cell, seed, ramp), suggestion, found)
-        if lr is None:
-            return found
-        position = nearest(cell, lr)
-        if any(p.lr == float(cell.grid[position]) for p in found):
-            return found
-        found.append(probe(cell, seed, position, held))
+    measured = curve(cell, seed, ramp)
+
+    def at(position: int) -> Probe:
+        return probe(cell, seed, position, held)
+
+    return climb(measured, suggestion, np.log10(cell.grid), at)

@@ -64,9 +64,8 @@ STEP = 0.75
 # in nine of ten cells of both benchmarks.
 _REACH = 0.85
 # Without held-out samples, what probes learn of samples that they meet more
-# than once (epochs of fewer than 60 steps) may all be memorised: they move the
-# ramp's answer by this part.
-_REPEATED, _UNCHECKED = 2.0 - math.log10(PROBE_STEPS), 0.25
+# than once may all be memorised: they move the ramp's answer by this part.
+_UNCHECKED = 0.25
 # Ramp and probes agree within so many decades.
 _AGREE = 1.0
 # What lies so far behind the best, in shares of the fall, weighs 1/e.
@@ -270,9 +269,9 @@ def decide(
     kind, _ = kind_of(curve.optimizer, curve.hyperparameters.get("momentum"))
     sure = False
     if levels.tell:
-        few = few_batches(curve)
-        decades = constants[kind].answer(levels, ramp, few)
-        if not levels.checked and few > _REPEATED:
+        decades = constants[kind].answer(levels, ramp, few_batches(curve))
+        epoch = curve.steps_per_epoch or math.inf
+        if not levels.checked and epoch < PROBE_STEPS:
             decades = ramp + _UNCHECKED * (decades - ramp)
         decades += shift(kind, "constant", MIDDLE_STEPS)
         sure = levels.convince and abs(levels.liked - ramp) <= _AGREE

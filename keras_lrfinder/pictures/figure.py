@@ -148,13 +148,12 @@ def legend_of(ax: Axes, shown: View, beside_reason: bool = False) -> None:
         else (shown.low + shown.high) / 2
     )
     low = len(left) == 0 or float(left.min()) > middle or beside_reason
-    legend = ax.legend(
+    place: Any = "lower left"
+    if not low:
         # At the top stands the number that matters.
-        loc="lower left"
-        if low
-        else "center left"
-        if ax.texts
-        else "upper left",
+        place = "center left" if ax.texts else "upper left"
+    legend = ax.legend(
+        loc=place,
         ncols=4 if beside_reason else 1,
         fontsize=9.5 if inches(ax) > 5 else 7.0,
         framealpha=0.9,

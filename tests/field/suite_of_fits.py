@@ -6,15 +6,7 @@ Run by `test_before_every_fit.py`, twice.
 import keras
 import numpy as np
 import pytest
-
-WRAPPERS = ("Optimizer", "LossScaleOptimizer", "MultiOptimizer")
-OPTIMIZERS = sorted(
-    name
-    for name, kind in vars(keras.optimizers).items()
-    if isinstance(kind, type)
-    and issubclass(kind, keras.optimizers.Optimizer)
-    and name not in WRAPPERS
-)
+import tiny
 
 
 def rows(n=48):
@@ -40,7 +32,7 @@ def model(optimizer="adam", **settings):
     return net
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", tiny.OPTIMIZERS)
 def test_optimizer(name):
     """Two fits, one after the other."""
     net = model(getattr(keras.optimizers, name)(0.01))
