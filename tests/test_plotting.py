@@ -17,7 +17,7 @@ from PIL import Image
 
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
-from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
 from keras_lrfinder.drawing.spline import smoothing_spline

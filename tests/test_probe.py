@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
+from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.probes import MOST_PROBES
-from keras_lrfinder.analysis.probes import PROBE_STEPS
-from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.probes import decide
 from keras_lrfinder.analysis.probes import next_lr
 from keras_lrfinder.analysis.range_test import RangeTest
@@ -192,7 +192,7 @@ def test_all_blown_up_is_a_refusal():
     last = decide(curve, found, probes)
     assert last.lr is None
     assert last.confidence == "none"
-    assert "every probe" in last.reason
+    assert "every learning rate tried" in last.reason
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_lrfinder import lr_find
-from keras_lrfinder.analysis.probes import PROBE_STEPS
+from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 
 ROWS, SIZE = 200, 8
 

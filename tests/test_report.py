@@ -5,7 +5,7 @@ import numpy as np
 from keras_lrfinder import Curve
 from keras_lrfinder import StopReason
 from keras_lrfinder import Suggestion
-from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.pictures.report import html_report
 from keras_lrfinder.pictures.report import line
 from keras_lrfinder.pictures.report import text_report

@@ -11,7 +11,7 @@ from keras_lrfinder import StopReason
 from keras_lrfinder import suggest
 from keras_lrfinder.analysis import schedule_factors
 from keras_lrfinder.analysis import search
-from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.search import Trial
 from keras_lrfinder.analysis.search_answer import Search
 

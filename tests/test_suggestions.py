@@ -15,7 +15,7 @@ from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.default_rule import DEFAULT_RULE
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.probes import decide
 from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.range_test import ramp_lrs

@@ -19,7 +19,7 @@ from benchmarks.quality.hopeless import with_bad_row
 from keras_lrfinder import Curve
 from keras_lrfinder import LRFinder
 from keras_lrfinder import suggest
-from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.pictures.plotting import plot_curve
 from keras_lrfinder.pictures.report import text_report
 

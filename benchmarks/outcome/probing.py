@@ -39,10 +39,10 @@ from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.default_rule import default_lr
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.probes import PROBE_STEPS
-from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
+from keras_lrfinder.analysis.probe_levels import Probe
+from keras_lrfinder.analysis.probe_levels import reached
 from keras_lrfinder.analysis.probes import Reading
-from keras_lrfinder.analysis.probes import reached
 from keras_lrfinder.analysis.schedule_factors import KINDS
 from keras_lrfinder.analysis.schedule_factors import kind_of
 from keras_lrfinder.analysis.schedule_factors import shift

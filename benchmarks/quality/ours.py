@@ -17,7 +17,7 @@ from keras_lrfinder.analysis.default_rule import ByOptimizer
 from keras_lrfinder.analysis.default_rule import Constants
 from keras_lrfinder.analysis.default_rule import default_lr
 from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.probes import PROBE_STEPS
+from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probes import READINGS
 from keras_lrfinder.analysis.probes import Reading
 from keras_lrfinder.analysis.probes import decide

@@ -11,8 +11,8 @@ import numpy as np
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.cells import Vector
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.probes import PROBE_STEPS
-from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
+from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.probes import next_lr
 from keras_lrfinder.analysis.suggestions import Suggestion
 

@@ -7,13 +7,15 @@ import math
 
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.probes import Levels
-from keras_lrfinder.analysis.probes import Probe
-from keras_lrfinder.analysis.probes import can_probe
-from keras_lrfinder.analysis.probes import hardly_fell
-from keras_lrfinder.analysis.probes import meaning
-from keras_lrfinder.analysis.probes import nothing_to_learn
-from keras_lrfinder.analysis.probes import reached
+from keras_lrfinder.analysis.probe_levels import Levels
+from keras_lrfinder.analysis.probe_levels import Probe
+from keras_lrfinder.analysis.probe_levels import blown_everywhere
+from keras_lrfinder.analysis.probe_levels import can_probe
+from keras_lrfinder.analysis.probe_levels import hardly_fell
+from keras_lrfinder.analysis.probe_levels import meaning
+from keras_lrfinder.analysis.probe_levels import nothing_learnt
+from keras_lrfinder.analysis.probe_levels import of_ramp
+from keras_lrfinder.analysis.probe_levels import reached
 from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
 from keras_lrfinder.analysis.schedule_factors import kind_of
 from keras_lrfinder.analysis.schedule_factors import shift
@@ -95,12 +97,7 @@ class Search:
             return first
         levels = reached(seen, self.probes)
         if levels.blown.all() and first.lr is not None:
-            return Suggestion.refused(
-                first.rule,
-                "training blew up at every learning rate, down to "
-                f"{10.0 ** levels.x[0]:.1e}: test lower ones, and check the "
-                "scale of inputs and targets",
-            )
+            return blown_everywhere(first, levels)
         doubtful = first.lr is None and not levels.outvote
         if doubtful or not levels.tell:
             return self._without_news(levels, hardly_fell(seen), unchecked)
@@ -111,7 +108,7 @@ class Search:
     ) -> Suggestion:
         first, steps = self._suggestion, self._plan.rungs[0][1]
         if first.lr is not None and flat and not levels.learnt.any():
-            return Suggestion.refused(first.rule, nothing_to_learn(steps))
+            return nothing_learnt(first, steps)
         told = meaning(levels, unchecked, steps)
         if first.lr is None and levels.tell:
             told = "what they learnt is too little to judge by"
@@ -136,16 +133,13 @@ class Search:
         told = meaning(levels, unchecked, plan.rungs[-1][1])
         if end:
             told += "; the best of them is at an end, so it may lie beyond"
-        ramp = first.reason
-        if first.lr is None:
-            ramp = f"the ramp alone gave no answer ({ramp.rstrip('.')})"
         return Suggestion(
             float(10.0**decades),
             float(10.0 ** (decades - wide)),
             float(10.0 ** (decades + wide)),
             "high" if sure else "low",
             first.rule,
-            f"{ramp}. {self._runs()}: {told}",
+            f"{of_ramp(first)}. {self._runs()}: {told}",
             self._kind,
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.drawing.view import View
 from keras_lrfinder.drawing.view import thin_out

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.drawing.notebook import html_card
 from keras_lrfinder.drawing.notebook import svg_curve

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from keras_lrfinder.analysis.probes import Probe
+from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.arguments import check_type
 from keras_lrfinder.drawing.table import html_table
 from keras_lrfinder.drawing.table import text_table

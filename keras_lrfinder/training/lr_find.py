@@ -9,9 +9,9 @@ from typing import Any
 import keras
 
 from keras_lrfinder.analysis.landmarks import landmarks
+from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
+from keras_lrfinder.analysis.probe_levels import can_probe
 from keras_lrfinder.analysis.probes import MOST_PROBES
-from keras_lrfinder.analysis.probes import PROBE_STEPS
-from keras_lrfinder.analysis.probes import can_probe
 from keras_lrfinder.analysis.schedule_factors import check_training
 from keras_lrfinder.analysis.search import Ladder
 from keras_lrfinder.analysis.search import ladder

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 
 from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
+from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.probes import MOST_PROBES
-from keras_lrfinder.analysis.probes import PROBE_STEPS
-from keras_lrfinder.analysis.probes import Probe
 from keras_lrfinder.analysis.probes import decide
 from keras_lrfinder.analysis.probes import next_lr
 from keras_lrfinder.analysis.search import Ladder
