@@ -152,6 +152,12 @@ def test_odd_curves_have_nearly_the_same_answer(loss):
     assert factor(suggest(run(loss)), suggest(run())) < 2.5
 
 
+def blown_up_at_once(x):
+    """What the first update does to a loss of 2.4, and what comes after."""
+    x += -np.log10(0.3)
+    return 2.4 if x < 1e-6 else 19.0 + 100.0 * np.exp(-8.0 * x)
+
+
 @pytest.mark.parametrize(
     ("curve", "words"),
     [
@@ -166,6 +172,12 @@ def test_odd_curves_have_nearly_the_same_answer(loss):
             run(lambda x: 2.3 + 0.6 * (x + 7), noise=0.05),
             "start lower",
             id="rises",
+        ),
+        pytest.param(
+            # Not "fell from 119 to 19": before the first update it was 2.4.
+            run(blown_up_at_once, start=0.3, stop_factor=None),
+            "start lower",
+            id="blows up at once and comes back",
         ),
         pytest.param(
             run(lambda x: np.nan), "very first step", id="NaN at once"

@@ -19,6 +19,8 @@ Vector = NDArray[np.float64]
 
 # The resolution in log10(LR): that of 100 steps from 1e-7 to 10.
 _BIN = 8.0 / 99.0
+# A first loss below this share of those that follow is where a test began.
+_BLOWN = 0.5
 # A rise is looked for in medians of this many bins: a quarter, and half, of
 # a decade.
 _WINDOWS = (3, 6)
@@ -47,8 +49,9 @@ class Landmarks:
         edge: Float, log10(LR) from which on training is unstable; beyond
             the last learning rate where the loss never rose.
         rose: Boolean, whether it did.
-        stayed_high: Boolean, whether it ended the test, or the last losses
-            lie above the first ones by more than noise explains.
+        stayed_high: Boolean, whether it ended the test, began with its first
+            step, or left the last losses above the first ones by more than
+            noise explains.
         fell: Boolean, whether the loss fell by more than noise explains.
         sudden: Boolean, whether a loss that is not finite came without a
             rise before it: that is seldom the learning rate's doing.
@@ -87,7 +90,7 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
     noise = _early_noise(y)
     bins, means = _binned(x, y)
     start = max(len(bins) // 5, 3)
-    first = float(np.median(means[:start]))
+    first = _loss_at_start(y, means, start)
     smooth = _medians(means, _WINDOWS[0])
     # Where a curve only rises, its first points are no fall.
     after = min(start // 2, len(smooth) - 1)
@@ -95,15 +98,18 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
     lowest = float(min(smooth[bottom], first))
     scale = max(abs(first), first - lowest) or 1.0
     shown = _comparable(means)
+    level = float(np.log(first)) if shown is not means else first
     bin_noise = _early_noise(means)
-    blew_up = curve.stop_reason in (
-        StopReason.DIVERGED,
-        StopReason.NOT_FINITE,
-    ) or len(y) < len(curve.losses)
+    blew_up = _blew_up(curve, y)
     beyond = x[-1] + (0.0 if blew_up else 0.2)
     edges = [
         _edge(bins, means, first, bin_noise, case, beyond) for case in (0, 1)
     ]
+    fell = _fell(shown, level, after, 1.0 if shown is not means else scale)
+    at_once = not fell and first < _BLOWN * float(np.median(means[:start]))
+    if at_once:
+        # Whatever comes after the first step is beyond the edge.
+        edges = [float(x[0])]
     return Landmarks(
         first=first,
         lowest=lowest,
@@ -112,11 +118,17 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
         bottom=float(bins[min(bottom + 1, len(bins) - 1)]),
         edge=float(np.mean(edges)),
         rose=blew_up or min(edges) < beyond,
-        stayed_high=blew_up or _higher(shown, start),
-        fell=_fell(shown, start, after, 1.0 if shown is not means else scale),
+        stayed_high=blew_up or at_once or _higher(shown, level),
+        fell=fell,
         sudden=len(y) < len(curve.losses) and not _rising(y, lowest, noise),
         points=len(y),
     )
+
+
+def _blew_up(curve: Curve, y: Vector) -> bool:
+    """Returns whether that ended the test."""
+    ends = (StopReason.DIVERGED, StopReason.NOT_FINITE)
+    return curve.stop_reason in ends or len(y) < len(curve.losses)
 
 
 def _finite_start(curve: Curve) -> tuple[Vector, Vector]:
@@ -171,12 +183,26 @@ def _comparable(means: Vector) -> Vector:
     return np.log(means) if (means > 0.0).all() else means
 
 
-def _fell(y: Vector, start: int, after: int, scale: float) -> bool:
+def _loss_at_start(y: Vector, means: Vector, start: int) -> float:
+    """Returns the loss before anything was learnt, or unlearnt.
+
+    That of the first fifth, in which nothing happens yet; but where the test
+    began too high, so that it has blown up by then, the very first.
+    """
+    first = float(np.median(means[:start]))
+    shown = _comparable(means)
+    if shown is means or not 0.0 < y[0] < _BLOWN * first:
+        return first
+    rise = float(np.log(first / y[0]))
+    return float(y[0]) if rise > 4.0 * _early_noise(shown) else first
+
+
+def _fell(y: Vector, first: float, after: int, scale: float) -> bool:
     """Returns whether losses below the first are more than noise.
 
     Either a few far below it, or many a little.
     """
-    first, noise = float(np.median(y[:start])), _early_noise(y)
+    noise = _early_noise(y)
     for window, factor in _FALLS:
         runs = np.lib.stride_tricks.sliding_window_view(
             y[after:], min(window, len(y) - after)
@@ -188,10 +214,9 @@ def _fell(y: Vector, start: int, after: int, scale: float) -> bool:
     return False
 
 
-def _higher(y: Vector, start: int) -> bool:
+def _higher(y: Vector, first: float) -> bool:
     """Returns whether the last losses are above the first, by twice noise."""
-    rise = float(np.median(y[-10:])) - float(np.median(y[:start]))
-    return rise > 2.0 * _early_noise(y)
+    return float(np.median(y[-10:])) - first > 2.0 * _early_noise(y)
 
 
 def _rising(y: Vector, lowest: float, noise: float) -> bool:
