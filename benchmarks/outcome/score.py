@@ -1,7 +1,8 @@
 """Score everything on the recordings: one table, one picture.
 
 Run: `python -m benchmarks.outcome.score` (`--unseen` for the families that
-no constant saw, `--tuners` for the tuners as well, with Optuna).
+no constant saw, `--tuners` for the tuners as well, which takes
+Optuna and KerasTuner).
 """
 
 from __future__ import annotations

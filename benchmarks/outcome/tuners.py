@@ -1,14 +1,18 @@
 """What a careful user does instead: tuners over the LR, on recordings.
 
-A trial trains from scratch at a constant learning rate drawn from a range of
-1e-6 to 10 (SGD: 1e-5 to 100), for so many steps, and is judged by the
-held-out loss that the search is judged by. The total of steps is fixed.
-Trials outside the recorded grid count as not having learnt.
+KerasTuner's RandomSearch and Hyperband, and Optuna's TPE with pruning. A trial
+trains from scratch at a constant learning rate drawn from a range of 1e-6 to
+10, and is judged by the held-out loss that the search is judged by. The total
+of steps is fixed. Trials outside the recorded grid count as not having learnt.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import tempfile
+import zlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,7 +20,6 @@ from benchmarks.outcome.recording import SHORT
 from benchmarks.outcome.recording import Cell
 
 TOTALS = (300, 1200, 2400)
-RANGE = (-6.0, 1.0)
 
 
 def reached(cell: Cell, seed: int, x: float, steps: int) -> float:
@@ -28,46 +31,84 @@ def reached(cell: Cell, seed: int, x: float, steps: int) -> float:
     return float(np.interp(x, [lower, *cell.x, upper], [before, *row, before]))
 
 
-def _generator(cell: Cell, seed: int, *more: object) -> np.random.Generator:
-    return np.random.default_rng([*repr((cell.name, more)).encode(), seed])
+def random_search(cell: Cell, seed: int, total: int) -> float:
+    """KerasTuner's RandomSearch: trials of one length, the best one wins."""
+    import keras_tuner
 
-
-def random_search(cell: Cell, seed: int, total: int, each: int = 60) -> float:
-    """Log-uniform draws, all of them trained alike; the best one wins."""
-    rng = _generator(cell, seed, "random", total)
-    each = each if total < 1_000 else 160
-    draws = rng.uniform(*RANGE, max(total // each, 1))
-    return float(min(draws, key=lambda x: reached(cell, seed, x, each)))
+    each = 60 if total < 1_000 else 160
+    oracle = keras_tuner.oracles.RandomSearchOracle(
+        max_trials=total // each, **_asked(cell, seed)
+    )
+    return _best(oracle, lambda x, hp: (reached(cell, seed, x, each), 0), 0)
 
 
 def hyperband(cell: Cell, seed: int, total: int) -> float:
-    """One bracket after the other, each thinned out by three."""
-    rng = _generator(cell, seed, "hyperband", total)
-    rungs = (20, 60, 160) if total < 1_000 else (40, 120, 320)
-    spent, best = 0, (math.inf, RANGE[0])
-    bracket = 0
-    while True:
-        start = bracket % 2
-        draws = list(rng.uniform(*RANGE, (9, 4)[start]))
-        done = 0
-        for rung in rungs[start:]:
-            cost = len(draws) * (rung - done)
-            if spent + cost > total:
-                return best[1]
-            spent, done = spent + cost, rung
-            draws.sort(key=lambda x: reached(cell, seed, x, rung))
-            # A longer trial is trusted more than a shorter one.
-            score = (-rung, reached(cell, seed, draws[0], rung))
-            best = (
-                min(best, (score, draws[0]))
-                if best[0] != math.inf
-                else (
-                    score,
-                    draws[0],
-                )
-            )
-            draws = draws[: max(len(draws) // 3, 1)]
-        bracket += 1
+    """KerasTuner's Hyperband, 8 of its epochs at most, until steps run out."""
+    import keras_tuner
+
+    unit = 20 if total < 1_000 else 40
+    oracle = keras_tuner.oracles.HyperbandOracle(
+        max_epochs=8,
+        factor=3,
+        hyperband_iterations=99,
+        **_asked(cell, seed),
+    )
+
+    def run(x, hp):
+        # From where the trial stopped that is promoted.
+        done, until = hp["tuner/initial_epoch"], hp["tuner/epochs"]
+        return reached(cell, seed, x, until * unit), (until - done) * unit
+
+    return _best(oracle, run, total)
+
+
+def _seed(cell: Cell, seed: int) -> int:
+    """Another one for each cell; never zero, which is none to KerasTuner."""
+    return zlib.crc32(f"{cell.name} {seed}".encode()) % 2**31 + 1
+
+
+def _asked(cell: Cell, seed: int) -> dict:
+    """What both oracles of KerasTuner's get."""
+    import keras_tuner
+
+    space = keras_tuner.HyperParameters()
+    space.Float("lr", 1e-6, 10.0, sampling="log")
+    objective = keras_tuner.Objective("val_loss", "min")
+    return {
+        "objective": objective,
+        "seed": _seed(cell, seed),
+        "hyperparameters": space,
+    }
+
+
+def _best(oracle, run: Callable, total: int) -> float:
+    """log10 of the LR that KerasTuner's search ends with.
+
+    `run` returns the loss of a trial and the steps that it took, which are
+    counted up to `total`; without steps the oracle ends by itself.
+    """
+    import keras_tuner
+    from keras_tuner.engine import base_tuner
+
+    class Spent(keras_tuner.errors.FatalError):
+        """No steps are left for this trial."""
+
+    class Recorded(base_tuner.BaseTuner):
+        spent = 0
+
+        def run_trial(self, trial, *args, **kwargs):
+            values = trial.hyperparameters.values
+            loss, steps = run(math.log10(values["lr"]), values)
+            if self.spent + steps > total:
+                raise Spent
+            self.spent += steps
+            return loss
+
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = Recorded(oracle, directory=folder)
+        with contextlib.suppress(Spent):
+            tuner.search(verbose=0)
+        return math.log10(tuner.get_best_hyperparameters()[0]["lr"])
 
 
 def tpe(cell: Cell, seed: int, total: int) -> float:
@@ -79,7 +120,9 @@ def tpe(cell: Cell, seed: int, total: int) -> float:
     checks = [s for s in SHORT if 20 <= s <= most]
     spent = 0
     study = optuna.create_study(
-        sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=4),
+        sampler=optuna.samplers.TPESampler(
+            seed=_seed(cell, seed), n_startup_trials=4
+        ),
         pruner=optuna.pruners.MedianPruner(3, 0),
     )
     while spent + checks[0] <= total:
