@@ -1,11 +1,18 @@
-"""What all tests share: one backend, chosen outside; a seed; two marks.
+"""What all tests share: one backend, chosen outside; a seed; the marks.
 
 `KERAS_BACKEND` chooses the backend, TensorFlow where it says nothing. Models
 and data are in `tiny.py`.
+
+What other people's code shows, in `tests/field`, runs where that is named.
+Every test runs on every backend it is for. Of the cases of a test with
+parameters each is dealt to one backend, so that the backends together run
+them all: `--thorough` runs all of them here.
 """
 
+import collections
 import gc
 import os
+import pathlib
 
 # Before anything imports Keras.
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -19,6 +26,7 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import pytest
 
+BACKENDS = ("torch", "jax", "tensorflow")
 MARKS = {
     "backend(*names)": "runs only where Keras uses one of these backends",
     "keras(version)": "runs only with this version of Keras or a newer one",
@@ -64,9 +72,12 @@ PURE = (
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leaves the pure files out where --fits asks for that."""
+    """Leaves out the pure files for --fits, and what must be named."""
     if config.getoption("--fits") and collection_path.name in PURE:
         return True
+    if collection_path.name == "field":
+        named = (str(arg).partition("::")[0] for arg in config.args)
+        return not any("field" in pathlib.Path(n).parts for n in named) or None
     return None
 
 
@@ -96,11 +107,48 @@ def pytest_collection_modifyitems(config, items):
             if version < _release(mark.args[0]):
                 reason = f"needs Keras {mark.args[0]}"
                 item.add_marker(pytest.mark.skip(reason=reason))
-        thorough = item.get_closest_marker("thorough") or any(
-            backend in mark.args for mark in item.iter_markers("thorough_on")
-        )
-        if thorough and not config.getoption("--thorough"):
+    if config.getoption("--thorough"):
+        return
+    dealt = _dealt(items)
+    for item in items:
+        if backend not in _backends(item):
             item.add_marker(pytest.mark.skip(reason="needs --thorough"))
+        elif backend not in dealt[item]:
+            reason = f"runs on {dealt[item][0]}"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _backends(item):
+    """The backends that a test is for, without `--thorough`."""
+    if item.get_closest_marker("thorough"):
+        return []
+    names = list(BACKENDS)
+    for mark in item.iter_markers("backend"):
+        names = [name for name in names if name in mark.args]
+    for mark in item.iter_markers("thorough_on"):
+        names = [name for name in names if name not in mark.args]
+    return names
+
+
+def _dealt(items):
+    """The backends that each test runs on, by test."""
+    cases = collections.defaultdict(list)
+    for item in items:
+        cases[item.nodeid.partition("[")[0]].append(item)
+    dealt = {}
+    for same in cases.values():
+        hands = {name: [] for name in BACKENDS}
+        for item in same:
+            names = _backends(item)
+            dealt[item] = names if item.path.name in PURE else []
+            if names and not dealt[item]:
+                # To the one with the fewest; TensorFlow, the slowest, last.
+                hands[min(names, key=lambda n: len(hands[n]))].append(item)
+        for name, hand in hands.items():
+            mine = [item for item in same if name in _backends(item)]
+            for item in hand or mine[:1]:
+                dealt[item].append(name)
+    return dealt
 
 
 @pytest.hookimpl(trylast=True)

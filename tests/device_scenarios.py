@@ -1,10 +1,12 @@
-"""Fits on several devices, each in a process of its own.
+"""Fits on several devices, in processes of their own.
 
 The devices of a process cannot be changed once it has used them. So
-`python device_scenarios.py <name> <directory>` runs one of these and prints
-what it saw as JSON; `test_devices.py` starts them and judges.
+`python device_scenarios.py <directory> <name> ...` runs some of these, each
+in a folder of its own, and prints what each saw as a line of JSON;
+`test_devices.py` starts them and judges.
 """
 
+import functools
 import json
 import os
 import sys
@@ -13,7 +15,7 @@ STEPS = 20
 
 
 def report(**seen):
-    """Prints what a test is to judge, as the last line."""
+    """Prints what a test is to judge, as one line."""
     print(json.dumps(seen))
 
 
@@ -59,6 +61,7 @@ def find(net, directory, rate=None, **kwargs):
     )
 
 
+@functools.cache
 def two_cpus():
     """Makes TensorFlow see two CPUs, and returns them."""
     import tensorflow as tf
@@ -188,7 +191,7 @@ def two_processes(directory):
         meeting = f"localhost:{free.getsockname()[1]}"
     ranks = [
         subprocess.Popen(
-            [sys.executable, __file__, "jax_rank", directory],
+            [sys.executable, __file__, directory, "jax_rank"],
             env={
                 **os.environ,
                 "XLA_FLAGS": "",
@@ -209,7 +212,9 @@ def two_processes(directory):
         ranks=[json.loads(text.splitlines()[-1]) for text in said],
         files=[
             sorted(os.listdir(path)) if os.path.exists(path) else []
-            for path in (os.path.join(directory, f"plots{r}") for r in (0, 1))
+            for path in (
+                os.path.join(directory, "jax_rank", f"plots{r}") for r in (0, 1)
+            )
         ],
     )
 
@@ -339,4 +344,7 @@ def ddp_rank(rank, directory):
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](sys.argv[2])
+    for name in sys.argv[2:]:
+        folder = os.path.join(sys.argv[1], name)
+        os.makedirs(folder, exist_ok=True)
+        globals()[name](folder)

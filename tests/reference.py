@@ -5,6 +5,8 @@ the gradients written out. What a range test records in Keras must be what
 this loop sees, to the last digits of single precision.
 """
 
+import functools
+
 import keras
 import numpy as np
 
@@ -50,6 +52,20 @@ def model(optimizer=None, seed=1, **compile_kwargs):
     optimizer = optimizer or keras.optimizers.SGD(0.01)
     net.compile(optimizer, **{"loss": "mse", **compile_kwargs})
     return net
+
+
+def kept():
+    """Returns `model()` as new, but traced for all tests of a process."""
+    net, weights = _kept()
+    net.set_weights(weights)
+    net.optimizer.learning_rate = 0.01
+    return net
+
+
+@functools.cache
+def _kept():
+    net = model()
+    return net, net.get_weights()
 
 
 def two_headed(**compile_kwargs):

@@ -16,6 +16,7 @@ from keras_lrfinder.analysis import probes  # noqa: E402
 from keras_lrfinder.analysis import schedule_factors  # noqa: E402
 from keras_lrfinder.analysis import search  # noqa: E402
 
+pytestmark = pytest.mark.backend("jax")
 STEPS = 20
 
 

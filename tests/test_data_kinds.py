@@ -46,7 +46,7 @@ def model_for(kind, xy):
     On JAX and PyTorch the first fit takes one batch to build by, and with
     workers the epoch goes on with the second one.
     """
-    net = reference.model()
+    net = reference.kept()
     if getattr(kind(*xy)["x"], "workers", 1) > 1:
         net.train_on_batch(*xy)
     return net
@@ -150,7 +150,7 @@ def test_the_callback_takes_every_kind_of_data(kind, xy):
 def test_the_callback_takes_all_of_the_fit_without_steps(xy):
     """Without `steps` the ramp ends with the last batch of the last epoch."""
     x, y = xy
-    net = reference.model()
+    net = reference.kept()
     source = reference.batches(x, y, SIZE)
     losses, _ = reference.train(net.get_weights(), source, reference.ramp(24))
     finder = LRFinder(**reference.RAMP | {"steps": None})
@@ -168,7 +168,7 @@ def test_the_callback_takes_all_of_the_fit_without_steps(xy):
 
 def test_lr_find_takes_no_more_from_a_generator_than_it_trains_on(xy):
     """Every batch that was taken from a generator has a step."""
-    net = reference.model()
+    net = reference.kept()
     losses = expected(net, reference.batches(*xy, SIZE))
     source = Counted(*xy)
     finder = find(net, source.generator())
@@ -180,7 +180,7 @@ def test_a_generator_loses_little_where_the_test_ends_early(xy):
     """A test that stops in the middle has read ahead by a few batches."""
     x, y = xy
     source = Counted(np.where(np.arange(60)[:, None] < 40, x, np.nan), y)
-    finder = find(reference.model(), source.generator())
+    finder = find(reference.kept(), source.generator())
     assert finder.curve.stop_reason is StopReason.NOT_FINITE
     assert len(finder.curve) == 6
     assert 6 <= source.taken <= 9
@@ -189,7 +189,7 @@ def test_a_generator_loses_little_where_the_test_ends_early(xy):
 @pytest.mark.parametrize("steps_per_epoch", [None, 4], ids=["none", "four"])
 def test_lr_find_stops_where_a_generator_ends(steps_per_epoch, xy):
     """Data that run out before the last step end the test, not the run."""
-    net = reference.model()
+    net = reference.kept()
     losses = expected(net, reference.batches(*xy, SIZE), 5)
     source = Counted(*xy, limit=5)
     finder = find(net, source.generator(), steps_per_epoch=steps_per_epoch)
@@ -200,7 +200,7 @@ def test_lr_find_stops_where_a_generator_ends(steps_per_epoch, xy):
 @pytest.mark.parametrize("steps_per_epoch", [None, 20], ids=["none", "twenty"])
 def test_the_callback_takes_a_generator(steps_per_epoch, xy):
     """With or without `steps_per_epoch`, the generator's batches are used."""
-    net = reference.model()
+    net = reference.kept()
     losses = expected(net, reference.batches(*xy, SIZE))
     finder = LRFinder(**reference.RAMP)
     net.fit(
@@ -215,7 +215,7 @@ def test_the_callback_takes_a_generator(steps_per_epoch, xy):
 
 def test_the_callback_says_that_the_data_ran_out(xy):
     """A fit that is shorter than the ramp ends as out of data."""
-    net = reference.model()
+    net = reference.kept()
     losses = expected(net, reference.batches(*xy, SIZE), 5)
     finder = LRFinder(**reference.RAMP)
     net.fit(
@@ -306,7 +306,7 @@ def test_sample_weights_count(xy):
     """The loss recorded is the weighted one."""
     x, y = xy
     weight = np.linspace(0.1, 3.0, len(x)).astype("float32")
-    net = reference.model()
+    net = reference.kept()
     losses = expected(net, reference.batches(x, y, SIZE, weight))
     finder = find(
         net, x, y, sample_weight=weight, batch_size=SIZE, shuffle=False
@@ -319,7 +319,7 @@ def test_class_weights_count(xy):
     x, _ = xy
     y = (x.sum(axis=1, keepdims=True) > 0).astype("float32")
     weight = np.where(y > 0, 3.0, 0.5).ravel()
-    net = reference.model()
+    net = reference.kept()
     losses = expected(net, reference.batches(x, y, SIZE, weight))
     finder = find(
         net,
@@ -344,7 +344,7 @@ class Validations(keras.callbacks.Callback):
 def test_lr_find_neither_trains_on_nor_evaluates_the_split(xy):
     """`validation_split` holds the last rows out, and nothing more."""
     x, y = xy
-    net = reference.model()
+    net = reference.kept()
     losses = expected(net, reference.batches(x[:45], y[:45], SIZE))
     seen = Validations()
     finder = find(
@@ -363,7 +363,7 @@ def test_lr_find_neither_trains_on_nor_evaluates_the_split(xy):
 def test_lr_find_does_not_evaluate_validation_data(xy):
     """The ramp is run without any validation."""
     x, y = xy
-    net = reference.model()
+    net = reference.kept()
     losses = expected(net, reference.batches(x, y, SIZE))
     seen = Validations()
     finder = find(
@@ -382,7 +382,7 @@ def test_lr_find_does_not_evaluate_validation_data(xy):
 def test_validation_in_the_users_fit_does_not_disturb_the_curve(xy):
     """A validation at each epoch end leaves the training loss alone."""
     x, y = xy
-    net = reference.model()
+    net = reference.kept()
     losses = expected(net, reference.batches(x, y, SIZE))
     finder = LRFinder(**reference.RAMP)
     net.fit(
@@ -400,7 +400,7 @@ def test_validation_in_the_users_fit_does_not_disturb_the_curve(xy):
 
 def test_steps_per_epoch_goes_on_through_the_data(xy):
     """Epochs shorter than the data neither skip nor repeat a batch."""
-    net = reference.model()
+    net = reference.kept()
     losses = expected(net, reference.batches(*xy, SIZE))
     finder = find(net, *xy, batch_size=SIZE, shuffle=False, steps_per_epoch=3)
     assert_measured(finder, losses)
@@ -410,4 +410,4 @@ def test_steps_per_epoch_goes_on_through_the_data(xy):
 def test_lr_find_refuses_to_be_told_its_length_twice(name, xy):
     """`steps` decides how long the test is."""
     with pytest.raises(ValueError, match=f"`{name}` must not be given"):
-        find(reference.model(), *xy, **{name: 2})
+        find(reference.kept(), *xy, **{name: 2})

@@ -1,6 +1,7 @@
 """Several devices: the curve of one device, and everything put back.
 
-The fits are in `device_scenarios.py`, a process for each.
+The fits are in `device_scenarios.py`, in a process for all that a backend has
+of them.
 """
 
 import json
@@ -18,29 +19,43 @@ TESTS = pathlib.Path(__file__).parent
 BATCH, ROWS = 8, 64
 
 
-@pytest.fixture
-def run(tmp_path):
-    """Runs a scenario in a process with two devices."""
+ON_TWO_DEVICES = {
+    "tensorflow": [
+        "mirrored",
+        "mirrored_schedule",
+        "mirrored_replicas",
+        "multi_worker",
+    ],
+    "jax": ["data_parallel", "data_parallel_schedule"],
+}
 
-    def scenario(name):
-        environment = {
-            **os.environ,
-            "KERAS_BACKEND": keras.backend.backend(),
-            "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-        }
-        done = subprocess.run(
-            [sys.executable, TESTS / "device_scenarios.py", name, tmp_path],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        return json.loads(done.stdout.splitlines()[-1])
 
-    return scenario
+def run(directory, *names):
+    """Runs scenarios in a process with two devices; returns what they saw."""
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": keras.backend.backend(),
+        "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    done = subprocess.run(
+        [sys.executable, TESTS / "device_scenarios.py", directory, *names],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = [s for s in done.stdout.splitlines() if s.startswith("{")]
+    return dict(zip(names, map(json.loads, seen), strict=True))
+
+
+@pytest.fixture(scope="module")
+def on_two_devices(tmp_path_factory):
+    """What every scenario of this backend with two devices saw."""
+    names = ON_TWO_DEVICES[keras.backend.backend()]
+    return run(tmp_path_factory.mktemp("devices"), *names)
 
 
 def arrays(nested):
@@ -68,24 +83,26 @@ def assert_as_on_one_device(seen):
 @pytest.mark.keras("3.4")
 @pytest.mark.backend("tensorflow")
 @pytest.mark.parametrize("scenario", ["mirrored", "mirrored_schedule"])
-def test_mirrored_strategy_measures_what_one_device_does(scenario, run):
+def test_mirrored_strategy_measures_what_one_device_does(
+    scenario, on_two_devices
+):
     """Two replicas share each batch: same curve, same model afterwards."""
-    assert_as_on_one_device(run(scenario))
+    assert_as_on_one_device(on_two_devices[scenario])
 
 
 @pytest.mark.backend("tensorflow")
-def test_mirrored_strategy_sets_the_rate_on_every_replica(run):
+def test_mirrored_strategy_sets_the_rate_on_every_replica(on_two_devices):
     """Each copy of the learning rate is that of the ramp."""
-    rates = np.array(run("mirrored_replicas")["rates"])
+    rates = np.array(on_two_devices["mirrored_replicas"]["rates"])
     assert rates.shape == (reference.STEPS, 2)
     for replica in rates.T:
         np.testing.assert_allclose(replica, reference.ramp(), rtol=1e-6)
 
 
 @pytest.mark.backend("tensorflow")
-def test_multi_worker_strategy_is_refused(run):
+def test_multi_worker_strategy_is_refused(on_two_devices):
     """Keras 3's own fit fails there, so the error says what to do."""
-    seen = run("multi_worker")
+    seen = on_two_devices["multi_worker"]
     assert len(seen["errors"]) == 2
     for error in seen["errors"]:
         assert "is not supported" in error
@@ -95,16 +112,16 @@ def test_multi_worker_strategy_is_refused(run):
 
 @pytest.mark.backend("jax")
 @pytest.mark.parametrize("name", ["data_parallel", "data_parallel_schedule"])
-def test_data_parallel_measures_what_one_device_does(name, run):
+def test_data_parallel_measures_what_one_device_does(name, on_two_devices):
     """Two devices share each batch: same curve, same model afterwards."""
-    assert_as_on_one_device(run(name))
+    assert_as_on_one_device(on_two_devices[name])
 
 
 @pytest.mark.keras("3.10")
 @pytest.mark.backend("jax")
-def test_two_processes_measure_what_one_does(run):
+def test_two_processes_measure_what_one_does(tmp_path):
     """Each has half of every batch; curve, answer and model are one."""
-    seen = run("two_processes")
+    seen = run(tmp_path, "two_processes")["two_processes"]
     first, second = seen["ranks"]
     assert first == second
     before = arrays(first["before"])
@@ -119,9 +136,9 @@ def test_two_processes_measure_what_one_does(run):
 
 
 @pytest.mark.backend("torch")
-def test_ddp_ranks_measure_what_one_process_does_and_stop_together(run):
+def test_ddp_ranks_measure_what_one_process_does_and_stop_together(tmp_path):
     """Losses are averaged over the ranks before any of them decides."""
-    seen = run("ddp")
+    seen = run(tmp_path, "ddp")["ddp"]
     assert seen["exits"] == [0, 0]
     first, second = seen["ranks"]
     assert first == second

@@ -1,6 +1,9 @@
 """Every example runs, small."""
 
+import contextlib
+import functools
 import importlib.util
+import io
 import pathlib
 
 import numpy as np
@@ -20,49 +23,58 @@ def load(name):
     return module
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """Examples write where they are run: not into the checkout."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Runs an example, once; returns what it returned, said and wrote."""
+
+    @functools.cache
+    def example(name, *arguments):
+        # Examples write where they are run: not into the checkout.
+        folder, said = tmp_path_factory.mktemp(name), io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(said),
+        ):
+            patch.chdir(folder)
+            returned = load(name).main(arguments)
+        return returned, said.getvalue().strip().splitlines(), folder
+
+    return example
 
 
-def last_line(capsys):
-    return capsys.readouterr().out.strip().splitlines()[-1]
+@pytest.fixture(scope="module")
+def mnist(run, tmp_path_factory):
+    """The example on MNIST, on data of the user's own."""
+    path = tmp_path_factory.mktemp("data") / "mine.npz"
+    with np.load(EXAMPLES / "data" / "mnist_sample.npz") as sample:
+        np.savez(path, **{k: sample[k][:4000] for k in sample})
+    return run("mnist", "--data", str(path), "--output", "pictures")
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        pytest.param("sgd", marks=pytest.mark.thorough_on("tensorflow")),
-        pytest.param("momentum", marks=pytest.mark.thorough_on("tensorflow")),
-        "adam",
-    ],
-)
-def test_mnist_finds_a_rate_that_is_not_worse(optimizer, tmp_path):
-    """With each optimizer the LR found is not worse than Keras's default."""
-    found, default = load("mnist").main(
-        ["--optimizer", optimizer, "--samples", "4000"]
-    )
-
+@pytest.mark.thorough_on("jax", "torch")
+def test_mnist_finds_a_rate_that_is_not_worse(mnist):
+    """The LR found is not worse than Keras's default, on a file's data."""
+    (found, default), _, _ = mnist
     assert found >= default
 
 
-def test_mnist_writes_both_pictures(tmp_path, capsys):
+@pytest.mark.thorough_on("tensorflow")
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+def test_mnist_finds_one_with_other_optimizers(optimizer, run):
+    """Likewise, on the data that lie beside the example."""
+    arguments = ["--optimizer", optimizer, "--samples", "4000"]
+    (found, default), _, _ = run("mnist", *arguments)
+    assert found >= default
+
+
+@pytest.mark.thorough_on("jax", "torch")
+def test_mnist_writes_both_pictures(mnist):
     """Both jpgs can be opened, and the last line says where they are."""
-    load("mnist").main(["--samples", "1600", "--output", "pictures"])
-
+    _, said, folder = mnist
     for name in ("loss", "smooth_loss"):
-        with Image.open(tmp_path / "pictures" / f"{name}.jpg") as picture:
+        with Image.open(folder / "pictures" / f"{name}.jpg") as picture:
             assert picture.format == "JPEG"
-    assert last_line(capsys).startswith("Done")
-
-
-def test_mnist_takes_a_file_in_the_layout_of_keras(tmp_path):
-    """`--data` reads another npz."""
-    with np.load(EXAMPLES / "data" / "mnist_sample.npz") as sample:
-        np.savez(tmp_path / "mine.npz", **{k: sample[k][:1600] for k in sample})
-
-    load("mnist").main(["--data", "mine.npz"])
+    assert said[-1].startswith("Done")
 
 
 def test_sample_is_balanced():
@@ -96,32 +108,32 @@ MARKS = {
         for name in SMALL
     ],
 )
-def test_script_runs_and_says_that_it_is_done(name, capsys):
+def test_script_runs_and_says_that_it_is_done(name, run):
     """The example comes to its closing line."""
-    load(name).main(SMALL[name])
-
-    assert last_line(capsys).startswith("Done")
+    _, said, _ = run(name, *SMALL[name])
+    assert said[-1].startswith("Done")
 
 
 @pytest.mark.backend("tensorflow")
-def test_gan_leaves_the_generator_alone(capsys):
+def test_gan_leaves_the_generator_alone(run):
     """Sweeping one optimizer does not move the other's learning rate."""
-    load("gan").main(SMALL["gan"])
+    _, said, _ = run("gan", *SMALL["gan"])
+    assert any("The generator still has 0.0002" in line for line in said)
 
-    assert "The generator still has 0.0002" in capsys.readouterr().out
 
-
-def test_compare_batch_sizes_draws_every_curve(tmp_path):
+def test_compare_batch_sizes_draws_every_curve(run):
     """Each batch size has a learning rate, and the picture is there."""
-    found = load("compare_batch_sizes").main(SMALL["compare_batch_sizes"])
-
+    name = "compare_batch_sizes"
+    found, _, folder = run(name, *SMALL[name])
     assert all(found[size].lr for size in (8, 32))
-    with Image.open(tmp_path / "batch_sizes.png") as picture:
+    with Image.open(folder / "batch_sizes.png") as picture:
         assert picture.width == 1200
 
 
+@pytest.mark.thorough_on("tensorflow", "torch")
 def test_notebook_runs(tmp_path, backend, monkeypatch):
     """Every cell of the notebook runs."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_BACKEND", backend)
     monkeypatch.setenv("PYTHONPATH", str(EXAMPLES.parent))
     pytest.importorskip("nbclient")

@@ -5,6 +5,7 @@ where a new version of Keras breaks one, its name says which.
 """
 
 import ast
+import functools
 import pathlib
 
 import keras
@@ -125,7 +126,7 @@ def test_array_within():
 
 def test_is_part_of_keras():
     """Also what `compile` makes, which Keras does not export."""
-    model = tiny.compiled()
+    model = tiny.compiled(metrics=["accuracy"])
     tiny.fit(model, 1)
     made = {
         type(value).__name__
@@ -174,7 +175,7 @@ def test_layers_run_by_python(eagerly, backend):
 
 def test_members_of():
     """The metrics given to `compile` are in one metric of the model's."""
-    model = tiny.compiled()
+    model = tiny.compiled(metrics=["accuracy"])
     tiny.fit(model, 1)
 
     names = {
@@ -462,6 +463,7 @@ ASKING = ("getattr", "hasattr", "setattr", "delattr")
 PYTHONS = {"_asdict", "_fields", "_make", "_replace"}
 
 
+@functools.cache
 def ours():
     """The underscore names that the package itself gives its objects."""
     names = set()

@@ -57,7 +57,7 @@ class Generated:
 def test_the_first_batch_of_a_pydataset_is_trained_on(xy):
     """A probe starts with it, where nothing has to be held out."""
     x, y = xy
-    net = reference.model()
+    net = reference.kept()
     expected = net.evaluate(x[:SIZE], y[:SIZE], verbose=0)
     finder = find(net, Items(x, y), validation_data=(x[:40], y[:40]))
     assert finder.probes[0].losses[0] == pytest.approx(expected, rel=1e-4)
@@ -66,7 +66,7 @@ def test_the_first_batch_of_a_pydataset_is_trained_on(xy):
 def test_a_pydataset_may_have_one_batch(xy):
     """It is gone through again and again."""
     x, y = xy
-    finder = find(reference.model(), Items(x[:SIZE], y[:SIZE]))
+    finder = find(reference.kept(), Items(x[:SIZE], y[:SIZE]))
     assert len(finder.probes[0].losses) == 60
 
 
@@ -145,7 +145,7 @@ def test_of_a_long_validation_pydataset_2048_rows_are_read():
     """Once, for all probes."""
     source = Items(*reference.data(rows=9000))
     finder = find(
-        reference.model(),
+        reference.kept(),
         *reference.data(rows=200),
         batch_size=SIZE,
         validation_data=source,
@@ -172,7 +172,7 @@ def test_of_a_long_validation_data_loader_2048_rows_are_read():
             return x[index], y[index]
 
     find(
-        reference.model(),
+        reference.kept(),
         *reference.data(rows=200),
         batch_size=SIZE,
         validation_data=DataLoader(Rows(), batch_size=SIZE),
@@ -184,7 +184,7 @@ def test_validation_steps_end_an_endless_generator(xy):
     """Keras documents the call: five batches and no more."""
     source = Generated(*xy, endless=True)
     finder = find(
-        reference.model(),
+        reference.kept(),
         *xy,
         batch_size=SIZE,
         validation_data=source.batches(),
@@ -195,11 +195,12 @@ def test_validation_steps_end_an_endless_generator(xy):
     assert finder.probes[0].held_out is not None
 
 
+@pytest.mark.thorough_on("tensorflow")
 def test_an_endless_validation_generator_ends_by_itself(xy):
     """Without `validation_steps` it is read for 2,048 rows."""
     source = Generated(*xy, endless=True)
     find(
-        reference.model(),
+        reference.kept(),
         *xy,
         batch_size=SIZE,
         validation_data=source.batches(),
@@ -207,11 +208,12 @@ def test_an_endless_validation_generator_ends_by_itself(xy):
     assert source.taken <= 2048 / SIZE
 
 
+@pytest.mark.thorough_on("tensorflow")
 def test_a_finite_validation_generator_is_not_consumed_whole(xy):
     """It judges every probe, from the batches that were read first."""
     source = Generated(*reference.data(rows=9000))
     finder = find(
-        reference.model(),
+        reference.kept(),
         *xy,
         batch_size=SIZE,
         validation_data=source.batches(),
@@ -223,7 +225,7 @@ def test_a_finite_validation_generator_is_not_consumed_whole(xy):
 
 def test_validation_steps_and_batch_size_say_what_judges(xy):
     """Two batches of four are the first eight rows, as in `fit`."""
-    net = reference.model()
+    net = reference.kept()
     x, y = reference.data(rows=50, seed=5)
     expected = net.evaluate(x[:8], y[:8], verbose=0)
     finder = find(
@@ -275,7 +277,7 @@ def test_empty_arrays_are_an_error_at_once():
 )
 def test_probes_that_were_left_out_are_mentioned(more, words, xy):
     """`probe=True` with another rule, or without a way back, runs none."""
-    finder = find(reference.model(), *xy, batch_size=SIZE, probe=True, **more)
+    finder = find(reference.kept(), *xy, batch_size=SIZE, probe=True, **more)
     assert finder.probes == ()
     assert "not probed" in finder.suggestion.reason
     assert words in finder.suggestion.reason

@@ -57,12 +57,14 @@ def by_momentum():
     return {m: find(normalized(m), x, y) for m in (0.99, 0.9, 0.5)}
 
 
+@pytest.mark.thorough_on("tensorflow")
 def test_momentum_of_normalization_does_not_move_the_answer(by_momentum):
     """Three models that train identically get the same learning rate."""
     lrs = [finder.suggestion.lr for finder in by_momentum.values()]
     assert max(lrs) < 1.2 * min(lrs)
 
 
+@pytest.mark.thorough_on("tensorflow")
 def test_held_out_losses_do_not_lag(by_momentum):
     """What the best probe learnt is seen with statistics of its own."""
     for finder in by_momentum.values():
@@ -72,6 +74,7 @@ def test_held_out_losses_do_not_lag(by_momentum):
         assert held > 0.7 * learnt
 
 
+@pytest.mark.thorough_on("tensorflow")
 def test_what_is_seen_once_is_not_memorised(by_momentum):
     """Sixty batches of 32 from 10,000 samples meet none of them twice."""
     for finder in by_momentum.values():

@@ -1,5 +1,7 @@
 """Probes: short runs after the ramp, on record, and without a trace."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 ROWS, SIZE = 200, 8
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def xy():
     rng = np.random.default_rng(3)
     x = rng.normal(size=(ROWS, 4)).astype("float32")
@@ -18,13 +20,26 @@ def xy():
     return x, y.astype("float32")
 
 
-def model(optimizer="adam", built=True):
+def model(optimizer="sgd", built=True):
     layers = [keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1)]
     if built:
         layers.insert(0, keras.Input((4,)))
     net = keras.Sequential(layers)
     net.compile(optimizer, "mse")
     return net
+
+
+def kept():
+    """`model()` as new, but traced for all tests of a process."""
+    net, weights = _kept()
+    net.set_weights(weights)
+    return net
+
+
+@functools.cache
+def _kept():
+    net = model()
+    return net, net.get_weights()
 
 
 def values(net):
@@ -70,20 +85,26 @@ def test_a_deferred_model_is_probed_from_its_first_weights(xy):
     assert probed.fit(*xy, batch_size=SIZE, verbose=0).history == expected
 
 
-def test_all_probes_start_from_the_same_loss_on_the_same_batch(xy):
+@pytest.fixture(scope="module")
+def probed(xy):
+    """What a range test with probes found, and the model's seed."""
+    keras.utils.set_random_seed(1)
+    return find(model(), *xy, batch_size=SIZE)
+
+
+def test_all_probes_start_from_the_same_loss_on_the_same_batch(probed):
     """The first loss is measured before any update: it is the same in all."""
-    probes = find(model(), *xy, batch_size=SIZE).probes
+    probes = probed.probes
     assert len(probes) > 1
     assert len({float(p.losses[0]) for p in probes}) == 1
     assert len({p.held_out_before for p in probes}) == 1
 
 
-def test_ramp_and_probes_take_at_most_300_steps(xy):
+def test_ramp_and_probes_take_at_most_300_steps(probed):
     """The default cost is bounded: 100 steps of ramp, 200 of probes."""
-    finder = find(model(), *xy, batch_size=SIZE)
-    probed = sum(len(p.losses) for p in finder.probes)
-    assert probed > 0
-    assert len(finder.curve) + probed <= 300
+    steps = sum(len(p.losses) for p in probed.probes)
+    assert steps > 0
+    assert len(probed.curve) + steps <= 300
 
 
 def test_without_probes_only_the_ramp_trains(xy):
@@ -99,7 +120,9 @@ def test_a_probe_records_the_losses_of_training_at_its_learning_rate(xy):
     net = model(keras.optimizers.SGD(0.01))
     start = net.get_weights()
     held_out = (x[:SIZE], y[:SIZE])
-    finder = find(net, x, y, batch_size=ROWS, validation_data=held_out)
+    finder = find(
+        net, x, y, batch_size=ROWS, validation_data=held_out, steps=40
+    )
     probe = finder.probes[0]
     twin = model(keras.optimizers.SGD(probe.lr))
     twin.set_weights(start)
@@ -113,7 +136,7 @@ def test_a_probe_records_the_losses_of_training_at_its_learning_rate(xy):
 def test_validation_data_judge_the_probes(xy):
     """The held-out loss is that of the user's validation data."""
     x, y = xy
-    net = model()
+    net = kept()
     expected = net.evaluate(x[:40], y[:40], verbose=0)
     finder = find(
         net, x[40:], y[40:], batch_size=SIZE, validation_data=(x[:40], y[:40])
@@ -123,9 +146,9 @@ def test_validation_data_judge_the_probes(xy):
         assert probe.held_out_before == pytest.approx(expected, rel=1e-5)
 
 
-def test_reserved_samples_judge_the_probes_where_nothing_else_can(xy):
+def test_reserved_samples_judge_the_probes_where_nothing_else_can(probed):
     """Without validation data a part of the samples is kept out of them."""
-    for probe in find(model(), *xy, batch_size=SIZE).probes:
+    for probe in probed.probes:
         assert probe.source == "reserved samples"
         assert probe.held_out is not None
 
@@ -147,7 +170,7 @@ class Items(keras.utils.PyDataset):
 
 def test_a_dataset_of_indexed_batches_is_probed(xy):
     """A `PyDataset` is read again, batch by batch."""
-    assert len(find(model(), Items(*xy)).probes) > 1
+    assert len(find(kept(), Items(*xy)).probes) > 1
 
 
 @pytest.mark.backend("tensorflow")
@@ -156,7 +179,7 @@ def test_a_tensorflow_dataset_is_probed(xy):
     import tensorflow as tf
 
     data = tf.data.Dataset.from_tensor_slices(xy).shuffle(ROWS).batch(SIZE)
-    probes = find(model(), data).probes
+    probes = find(kept(), data).probes
     assert len({float(p.losses[0]) for p in probes}) == 1
 
 
@@ -167,7 +190,7 @@ def test_a_data_loader_is_probed(xy):
 
     data = torch.utils.data.TensorDataset(*map(torch.tensor, xy))
     loader = torch.utils.data.DataLoader(data, batch_size=SIZE, shuffle=True)
-    probes = find(model(), loader).probes
+    probes = find(kept(), loader).probes
     assert len({float(p.losses[0]) for p in probes}) == 1
 
 
@@ -183,7 +206,7 @@ def test_probes_take_no_more_from_a_generator_than_the_ramp(xy):
             taken += 1
             yield x[rows], y[rows]
 
-    finder = find(model(), batches())
+    finder = find(kept(), batches())
     assert finder.probes
     assert taken <= 100
 
@@ -197,7 +220,7 @@ def test_gradient_accumulation_is_probed_in_updates(xy):
 
 def test_ctrl_c_within_a_probe_puts_the_model_back(xy):
     """The exception goes on, the model is what it was."""
-    net = model()
+    net = kept()
     before = values(net)
     evaluate, calls = net.evaluate, []
 
@@ -216,7 +239,7 @@ def test_ctrl_c_within_a_probe_puts_the_model_back(xy):
 
 def test_a_rule_that_was_asked_for_keeps_its_answer(xy):
     """Probes correct the default rule only."""
-    finder = find(model(), *xy, batch_size=SIZE, rule="valley")
+    finder = find(kept(), *xy, batch_size=SIZE, rule="valley")
     assert finder.probes == ()
     assert finder.suggestion.rule == "valley"
 
@@ -263,13 +286,11 @@ def test_a_model_that_cannot_evaluate_is_probed_all_the_same(xy):
     assert all(p.held_out is None for p in finder.probes)
 
 
-def test_probes_leave_the_test_s_own_curve_alone(xy):
+def test_probes_leave_the_test_s_own_curve_alone(xy, probed):
     """The curve is the ramp's, whatever ran after it."""
     keras.utils.set_random_seed(1)
     alone = find(model(), *xy, batch_size=SIZE, probe=False).curve
-    keras.utils.set_random_seed(1)
-    probed = find(model(), *xy, batch_size=SIZE).curve
-    np.testing.assert_array_equal(alone.losses, probed.losses)
+    np.testing.assert_array_equal(alone.losses, probed.curve.losses)
 
 
 def test_restore_false_keeps_what_the_ramp_trained(xy):

@@ -186,7 +186,7 @@ def test_uncompiled_model_leaves_uncompiled():
 
 def test_frozen_inside_is_not_frozen_afterwards():
     """`trainable` belongs to the model as it came."""
-    model = tiny.compiled(None, "adam")
+    model = tiny.compiled(tiny.functional(), "adam")
     with snapshot(model):
         model.layers[1].trainable = False
         tiny.compiled(model, "adam")

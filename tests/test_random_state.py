@@ -134,7 +134,7 @@ def assert_no_trace(make, before, data=dict, fitted=False):
 
 def dropping_model():
     """A model with dropout, whose noise is Keras's own."""
-    return tiny.compiled(None, keras.optimizers.Adam(0.01))
+    return tiny.compiled()
 
 
 WAYS = pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_deferred_model_starts_from_the_same_state(kind, way):
     """Its weights are made by the first fit, as if it were the first."""
 
     def make():
-        return tiny.compiled(tiny.MODELS[kind](), "adam")
+        return tiny.compiled(tiny.MODELS[kind]())
 
     assert_no_trace(make, way)
 
@@ -208,7 +208,7 @@ def failing(way):
         return keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
 
     def make():
-        return tiny.compiled(None, "adam", loss=loss)
+        return tiny.compiled(loss=loss)
 
     def raises(model, data):
         broken.append(True)
@@ -279,13 +279,17 @@ def noisy_model(**kwargs):
     inputs = keras.Input((tiny.FEATURES,))
     last = keras.layers.Dense(tiny.CLASSES, activation="softmax")
     model = Noisy(inputs, last(Noise()(inputs)))
-    return tiny.compiled(model, "adam", **kwargs)
+    return tiny.compiled(model, **kwargs)
 
 
 @pytest.mark.backend("tensorflow")
 @WAYS
 @FITTED
-@pytest.mark.parametrize("eagerly", [False, True], ids=["compiled", "eager"])
+@pytest.mark.parametrize(
+    "eagerly",
+    [False, pytest.param(True, marks=OFTEN)],
+    ids=["compiled", "eager"],
+)
 def test_noise_of_the_next_fit_is_the_same(eagerly, fitted, way):
     """Ops in compiled functions have a state of their own."""
 

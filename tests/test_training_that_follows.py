@@ -118,6 +118,7 @@ def test_budget_bounds_the_probes(budget, probes):
     assert steps <= budget
 
 
+@pytest.mark.thorough_on("tensorflow")
 def test_large_budget_searches_and_leaves_nothing_behind():
     """Eight trials as the ladder says; the next fit is as without a test."""
     x, y = data()
@@ -154,6 +155,7 @@ def test_search_is_right_where_the_best_is_known():
     assert finder.suggestion.low < 0.5 < finder.suggestion.high
 
 
+@pytest.mark.thorough_on("tensorflow")
 def test_nothing_to_learn_is_refused_after_a_search():
     """Targets that are the model's own output cannot be learnt."""
     x, _ = data()

@@ -79,7 +79,7 @@ def test_an_iterator_of_the_models_is_named_before(stream):
 
 def test_an_ordinary_model_is_not_warned_of(recwarn):
     """Neither fresh nor with what a fit has left in it."""
-    model = tiny.compiled(None, "adam")
+    model = tiny.compiled()
     for _ in range(2):
         with snapshot(model):
             x, y = tiny.data()

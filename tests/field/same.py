@@ -21,36 +21,54 @@ def everything(model):
     return [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
 
 
-def same_as_untested(build, data, way="lr_find", **fit):
-    """Asserts that a fit after a range test is bit for bit the one without.
+def at_once(model, data, **fit):
+    """A range test by `lr_find`."""
+    return lr_find(model, *data(), steps=STEPS, verbose=0, **fit)
+
+
+def ramp_alone(model, data, **fit):
+    """The same without probes, which cost most of its time."""
+    return at_once(model, data, probe=False, **fit)
+
+
+def in_a_fit(model, data, **fit):
+    """A range test by the callback, in a fit of its own."""
+    finder = LRFinder(steps=STEPS, verbose=0)
+    model.fit(*data(), epochs=9, verbose=0, callbacks=[finder], **fit)
+    return finder
+
+
+def same_as_untested(build, data, ways=(at_once, in_a_fit), **fit):
+    """Asserts that a fit after range tests is bit for bit the one without.
 
     Args:
         build: Function that returns a fresh, compiled model.
         data: Function that returns the positional arguments of `fit`.
-        way: `"lr_find"`, or `"callback"` in a fit of its own.
+        ways: The range tests, one after the other on the same model.
         **fit: More arguments of `fit`.
 
     Returns:
-        The finished `LRFinder`.
+        The finished `LRFinder` of each way.
     """
-    histories, states = [], []
-    for tested in (False, True):
+    ends, finders = [], []
+    for tests in ((), ways):
         keras.utils.set_random_seed(3)
         model = build()
         model.fit(*data(), epochs=1, verbose=0, **fit)
         before = everything(model)
-        if tested and way == "lr_find":
-            finder = lr_find(model, *data(), steps=STEPS, verbose=0, **fit)
-        elif tested:
-            finder = LRFinder(steps=STEPS, verbose=0)
-            model.fit(*data(), epochs=9, verbose=0, callbacks=[finder], **fit)
-        for a, b in zip(before, everything(model), strict=True):
-            np.testing.assert_array_equal(a, b)
+        for test in tests:
+            finders.append(test(model, data, **fit))
+            assert_same(before, everything(model))
         done = model.fit(*data(), epochs=2, verbose=0, **fit)
-        histories.append(done.history)
-        states.append(everything(model))
-    assert histories[0] == histories[1]
-    for a, b in zip(*states, strict=True):
+        ends.append((done.history, everything(model)))
+    (history, plain), (history_after, tested) = ends
+    assert history_after == history
+    assert_same(plain, tested)
+    assert all(len(finder.curve) >= STEPS // 2 for finder in finders)
+    return finders
+
+
+def assert_same(these, those):
+    """Asserts that two lists of arrays are the same, bit for bit."""
+    for a, b in zip(these, those, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert len(finder.curve) >= STEPS // 2
-    return finder

@@ -16,7 +16,7 @@ def fits(chosen, path, *options):
     command = [
         *(sys.executable, "-m", "pytest", "-q", "-n", "0"),
         *("-p", "field.before_every_fit", "-p", "no:cacheprovider"),
-        *(f"--fits-to={path}", *options, "-k", chosen),
+        *(f"--fits-to={path}", "--thorough", *options, "-k", chosen),
         str(HERE / "suite_of_fits.py"),
     ]
     done = subprocess.run(
@@ -31,7 +31,7 @@ def fits(chosen, path, *options):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.thorough
+@pytest.mark.thorough_on("jax", "torch")
 @pytest.mark.parametrize("chosen", ["test_optimizer", "not test_optimizer"])
 def test_every_fit_ends_as_without_a_range_test(chosen, tmp_path):
     """The same histories and the same variables, bit for bit."""

@@ -4,12 +4,14 @@ import keras
 import numpy as np
 import pytest
 
+from field.same import at_once
 from field.same import same_as_untested
 
 keras_hub = pytest.importorskip("keras_hub")
 models = keras_hub.models
+# What brings TensorFlow is tried on it.
+pytestmark = pytest.mark.backend("tensorflow")
 
-WAYS = pytest.mark.parametrize("way", ["lr_find", "callback"])
 WORDS = ["the", "a", "quick", "lazy", "good", "bad", "film"]
 TEXTS = ["the quick good film", "a bad lazy film"] * 16
 
@@ -56,10 +58,9 @@ def classifier(backbone):
     return model
 
 
-@WAYS
-def test_bert_on_lists_of_strings(way):
+def test_bert_on_lists_of_strings():
     """The preprocessor is part of `fit`."""
-    same_as_untested(lambda: classifier(bert()), texts, way, batch_size=8)
+    same_as_untested(lambda: classifier(bert()), texts, batch_size=8)
 
 
 def test_bert_with_low_rank_adapters():
@@ -70,7 +71,7 @@ def test_bert_with_low_rank_adapters():
         backbone.enable_lora(2)
         return classifier(backbone)
 
-    same_as_untested(build, texts, batch_size=8)
+    same_as_untested(build, texts, [at_once], batch_size=8)
 
 
 def test_gpt2_learns_to_go_on():
@@ -94,7 +95,7 @@ def test_gpt2_learns_to_go_on():
         )
         return model
 
-    same_as_untested(build, lambda: (TEXTS,), batch_size=8)
+    same_as_untested(build, lambda: (TEXTS,), [at_once], batch_size=8)
 
 
 def vit():
@@ -139,4 +140,4 @@ def test_image_classifier(kind, backbone):
         )
         return model
 
-    same_as_untested(build, pictures, batch_size=8)
+    same_as_untested(build, pictures, [at_once], batch_size=8)

@@ -6,9 +6,8 @@ import pytest
 from keras import layers
 from keras import ops
 
+from field.same import at_once
 from field.same import same_as_untested
-
-WAYS = pytest.mark.parametrize("way", ["lr_find", "callback"])
 
 
 def images(n=48, size=8):
@@ -52,11 +51,10 @@ def autoencoder():
     return model
 
 
-@WAYS
-def test_variational_autoencoder(way):
+def test_variational_autoencoder():
     """The stream of its noise goes on where it was."""
     x, _ = rows()
-    same_as_untested(autoencoder, lambda: (x, x), way)
+    same_as_untested(autoencoder, lambda: (x, x))
 
 
 def siamese():
@@ -75,11 +73,11 @@ def siamese():
     return model
 
 
-@WAYS
-def test_siamese_network(way):
+@pytest.mark.thorough_on("tensorflow")
+def test_siamese_network():
     """Shared layers come back once and whole."""
     x, y = rows()
-    same_as_untested(siamese, lambda: ([x, x[::-1]], y), way)
+    same_as_untested(siamese, lambda: ([x, x[::-1]], y))
 
 
 class Endpoint(layers.Layer):
@@ -103,11 +101,11 @@ def endpoint():
     return model
 
 
-@WAYS
-def test_endpoint_layer(way):
+@pytest.mark.thorough_on("tensorflow")
+def test_endpoint_layer():
     """A loss that a layer adds, and no targets."""
     x, y = rows()
-    same_as_untested(endpoint, lambda: ({"x": x, "y": y},), way)
+    same_as_untested(endpoint, lambda: ({"x": x, "y": y},))
 
 
 class Distiller(keras.Model):
@@ -136,11 +134,11 @@ def distiller():
     return model
 
 
-@WAYS
-def test_distillation(way):
+@pytest.mark.thorough_on("tensorflow")
+def test_distillation():
     """A frozen teacher within the model, and a loss of its own."""
     x, _ = rows()
-    same_as_untested(distiller, lambda: (x,), way)
+    same_as_untested(distiller, lambda: (x,))
 
 
 class Contrast(keras.Model):
@@ -179,11 +177,10 @@ def contrast():
     return model
 
 
-@WAYS
-def test_contrastive_learning_with_a_queue(way):
+def test_contrastive_learning_with_a_queue():
     """Variables that the forward pass assigns come back."""
     x, _ = rows()
-    same_as_untested(contrast, lambda: (x,), way)
+    same_as_untested(contrast, lambda: (x,))
 
 
 def speech():
@@ -199,18 +196,16 @@ def speech():
     return model
 
 
-@WAYS
-def test_ctc(way):
+def test_ctc():
     """A loss over alignments, with clipped gradients."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(32, 12, 6)).astype("float32")
     y = rng.integers(1, 5, (32, 3)).astype("int32")
-    same_as_untested(speech, lambda: (x, y), way, batch_size=8)
+    same_as_untested(speech, lambda: (x, y), batch_size=8)
 
 
-@WAYS
 @pytest.mark.keras("3.5")
-def test_gradient_accumulation_with_averaged_weights(way):
+def test_gradient_accumulation_with_averaged_weights():
     """Accumulators and averages are slots like others."""
     x, y = rows()
 
@@ -227,7 +222,7 @@ def test_gradient_accumulation_with_averaged_weights(way):
         model.compile(optimizer, "mse", metrics=["mae"])
         return model
 
-    same_as_untested(build, lambda: (x, y), way, batch_size=4)
+    same_as_untested(build, lambda: (x, y), batch_size=4)
 
 
 @pytest.mark.parametrize(
@@ -250,10 +245,10 @@ def test_applications_frozen(name):
         model.compile("adam", "sparse_categorical_crossentropy")
         return model
 
-    same_as_untested(build, lambda: (x, y), batch_size=8)
+    same_as_untested(build, lambda: (x, y), [at_once], batch_size=8)
 
 
-@pytest.mark.thorough_on("tensorflow", "jax")
+@pytest.mark.thorough_on("tensorflow", "torch")
 def test_application_unfrozen():
     """All of MobileNet, with BatchNormalization, at another policy."""
     x, y = images(32, 32)
@@ -274,9 +269,10 @@ def test_application_unfrozen():
         )
         return model
 
-    same_as_untested(build, lambda: (x, y), batch_size=8)
+    same_as_untested(build, lambda: (x, y), [at_once], batch_size=8)
 
 
+@pytest.mark.thorough_on("tensorflow")
 def test_augmentation_within_the_model():
     """Random layers of Keras's, whose seeds are state."""
     x, y = images()
@@ -297,4 +293,4 @@ def test_augmentation_within_the_model():
         model.compile("adamax", "sparse_categorical_crossentropy")
         return model
 
-    same_as_untested(build, lambda: (x, y), batch_size=8)
+    same_as_untested(build, lambda: (x, y), [at_once], batch_size=8)
