@@ -11,23 +11,28 @@ import pytest
 HERE = pathlib.Path(__file__).parent
 
 
-def fits(chosen, path, *options):
-    """What the suite's fits came to, in a process of its own."""
+def begin(chosen, path, *options):
+    """Starts the suite's fits in a process of its own."""
     command = [
         *(sys.executable, "-m", "pytest", "-q", "-n", "0"),
         *("-p", "field.before_every_fit", "-p", "no:cacheprovider"),
         *(f"--fits-to={path}", "--thorough", *options, "-k", chosen),
         str(HERE / "suite_of_fits.py"),
     ]
-    done = subprocess.run(
+    return subprocess.Popen(
         command,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         cwd=HERE.parent,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=900,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def end(process, path):
+    """What these fits came to."""
+    said, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, said
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -35,7 +40,11 @@ def fits(chosen, path, *options):
 @pytest.mark.parametrize("chosen", ["test_optimizer", "not test_optimizer"])
 def test_every_fit_ends_as_without_a_range_test(chosen, tmp_path):
     """The same histories and the same variables, bit for bit."""
-    plain = fits(chosen, tmp_path / "plain")
-    tested = fits(chosen, tmp_path / "tested", "--range-tests")
+    paths = tmp_path / "plain", tmp_path / "tested"
+    running = [
+        begin(chosen, paths[0]),
+        begin(chosen, paths[1], "--range-tests"),
+    ]
+    plain, tested = map(end, running, paths)
     assert len(plain) >= 12
     assert tested == plain
