@@ -47,7 +47,7 @@ def mnist(run, tmp_path_factory):
     """The example on MNIST, on data of the user's own."""
     path = tmp_path_factory.mktemp("data") / "mine.npz"
     with np.load(EXAMPLES / "data" / "mnist_sample.npz") as sample:
-        np.savez(path, **{k: sample[k][:4000] for k in sample})
+        np.savez(path, **{k: sample[k][:3200] for k in sample})
     return run("mnist", "--data", str(path), "--output", "pictures")
 
 

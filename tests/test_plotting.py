@@ -598,7 +598,7 @@ class TestManners:
 
         plt.close("all")
         with mpl.rc_context({"backend": "agg"}):
-            pictures = [plot_curves({"a": measured()}) for _ in range(30)]
+            pictures = [plot_curves({"a": measured()}) for _ in range(6)]
             assert len(plt.get_fignums()) == 1
         save_plot(pictures[0], tmp_path / "first.png")
         assert (tmp_path / "first.png").stat().st_size > 10_000
