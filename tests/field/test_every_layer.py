@@ -212,7 +212,10 @@ SOME = ["BatchNormalization()", "GRU(3, dropout=0.2)", "RandomRotation(0.2)"]
 
 
 def marks_of(text):
-    """Which backends try it without --thorough."""
+    """Which backends try it, and which without --thorough."""
+    if text.startswith("RandomElasticTransform"):
+        # Keras 3.15's own fit fails on JAX: the layer asks for values there.
+        return pytest.mark.backend("torch", "tensorflow")
     if text in SLOW:
         return pytest.mark.thorough
     if text in SOME:
