@@ -98,7 +98,8 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
     lowest = float(min(smooth[bottom], first))
     scale = max(abs(first), first - lowest) or 1.0
     shown = _comparable(means)
-    level = float(np.log(first)) if shown is not means else first
+    blown = first < float(np.median(means[:start]))
+    level = float(np.log(first) if blown else np.median(shown[:start]))
     bin_noise = _early_noise(means)
     blew_up = _blew_up(curve, y)
     beyond = x[-1] + (0.0 if blew_up else 0.2)
@@ -106,8 +107,7 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
         _edge(bins, means, first, bin_noise, case, beyond) for case in (0, 1)
     ]
     fell = _fell(shown, level, after, 1.0 if shown is not means else scale)
-    at_once = not fell and first < _BLOWN * float(np.median(means[:start]))
-    if at_once:
+    if blown and not fell:
         # Whatever comes after the first step is beyond the edge.
         edges = [float(x[0])]
     return Landmarks(
@@ -118,7 +118,7 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
         bottom=float(bins[min(bottom + 1, len(bins) - 1)]),
         edge=float(np.mean(edges)),
         rose=blew_up or min(edges) < beyond,
-        stayed_high=blew_up or at_once or _higher(shown, level),
+        stayed_high=blew_up or (blown and not fell) or _higher(shown, level),
         fell=fell,
         sudden=len(y) < len(curve.losses) and not _rising(y, lowest, noise),
         points=len(y),
