@@ -248,7 +248,7 @@ def test_applications_frozen(name):
     same_as_untested(build, lambda: (x, y), [at_once], batch_size=8)
 
 
-@pytest.mark.thorough_on("tensorflow", "torch")
+@pytest.mark.thorough_on("tensorflow", "jax")
 def test_application_unfrozen():
     """All of MobileNet, with BatchNormalization, at another policy."""
     x, y = images(32, 32)
