@@ -220,8 +220,8 @@ def test_python_state_of_a_layer_comes_back(way):
     assert after == before
 
 
-# What is not compiled takes JAX ten times as long.
-@pytest.mark.thorough_on("jax")
+# PyTorch compiles nothing anyway; what is not compiled takes JAX long.
+@pytest.mark.thorough_on("jax", "tensorflow")
 @pytest.mark.parametrize("fitted", [False, True], ids=["fresh", "fitted"])
 def test_every_probe_starts_from_the_same_python_state(fitted):
     """A layer that counts its calls counts from the same number each time."""

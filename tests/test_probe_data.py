@@ -141,6 +141,7 @@ def test_sparse_matrices_are_probed(kind):
     assert finder.probes[0].held_out < finder.probes[0].held_out_before
 
 
+@pytest.mark.thorough_on("tensorflow")
 def test_of_a_long_validation_pydataset_2048_rows_are_read():
     """Once, for all probes."""
     source = Items(*reference.data(rows=9000))
