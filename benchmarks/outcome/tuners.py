@@ -39,7 +39,11 @@ def random_search(cell: Cell, seed: int, total: int) -> float:
     oracle = keras_tuner.oracles.RandomSearchOracle(
         max_trials=total // each, **_asked(cell, seed)
     )
-    return _best(oracle, lambda x, hp: (reached(cell, seed, x, each), 0), 0)
+
+    def run(x, hp):
+        return reached(cell, seed, x, each), each
+
+    return _best(oracle, run, total)
 
 
 def hyperband(cell: Cell, seed: int, total: int) -> float:
@@ -84,8 +88,8 @@ def _asked(cell: Cell, seed: int) -> dict:
 def _best(oracle, run: Callable, total: int) -> float:
     """log10 of the LR that KerasTuner's search ends with.
 
-    `run` returns the loss of a trial and the steps that it took, which are
-    counted up to `total`; without steps the oracle ends by itself.
+    `run` returns the loss of a trial and the steps that it took; the search is
+    over where the next one would take more than `total` in all.
     """
     import keras_tuner
     from keras_tuner.engine import base_tuner

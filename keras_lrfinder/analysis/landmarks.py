@@ -19,7 +19,8 @@ Vector = NDArray[np.float64]
 
 # The resolution in log10(LR): that of 100 steps from 1e-7 to 10.
 _BIN = 8.0 / 99.0
-# A first loss below this share of those that follow is where a test began.
+# Where the very first loss is below this share of those of the first fifth,
+# the first step may have blown the loss up.
 _BLOWN = 0.5
 # A rise is looked for in medians of this many bins: a quarter, and half, of
 # a decade.
@@ -90,15 +91,17 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
     noise = _early_noise(y)
     bins, means = _binned(x, y)
     start = max(len(bins) // 5, 3)
-    first = _loss_at_start(y, means, start)
+    shown = _comparable(means)
+    first = float(np.median(means[:start]))
+    blown = shown is not means and _blown_at_once(y[0], first, shown)
+    if blown:
+        first = float(y[0])
     smooth = _medians(means, _WINDOWS[0])
     # Where a curve only rises, its first points are no fall.
     after = min(start // 2, len(smooth) - 1)
     bottom = after + int(np.argmin(smooth[after:]))
     lowest = float(min(smooth[bottom], first))
     scale = max(abs(first), first - lowest) or 1.0
-    shown = _comparable(means)
-    blown = first < float(np.median(means[:start]))
     level = float(np.log(first) if blown else np.median(shown[:start]))
     bin_noise = _early_noise(means)
     blew_up = _blew_up(curve, y)
@@ -107,7 +110,8 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
         _edge(bins, means, first, bin_noise, case, beyond) for case in (0, 1)
     ]
     fell = _fell(shown, level, after, 1.0 if shown is not means else scale)
-    if blown and not fell:
+    began_high = blown and not fell
+    if began_high:
         # Whatever comes after the first step is beyond the edge.
         edges = [float(x[0])]
     return Landmarks(
@@ -118,7 +122,7 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
         bottom=float(bins[min(bottom + 1, len(bins) - 1)]),
         edge=float(np.mean(edges)),
         rose=blew_up or min(edges) < beyond,
-        stayed_high=blew_up or (blown and not fell) or _higher(shown, level),
+        stayed_high=blew_up or began_high or _higher(shown, level),
         fell=fell,
         sudden=len(y) < len(curve.losses) and not _rising(y, lowest, noise),
         points=len(y),
@@ -183,18 +187,17 @@ def _comparable(means: Vector) -> Vector:
     return np.log(means) if (means > 0.0).all() else means
 
 
-def _loss_at_start(y: Vector, means: Vector, start: int) -> float:
-    """Returns the loss before anything was learnt, or unlearnt.
+def _blown_at_once(before: float, first: float, shown: Vector) -> bool:
+    """Returns whether the first step took the loss to another level.
 
-    That of the first fifth, in which nothing happens yet; but where the test
-    began too high, so that it has blown up by then, the very first.
+    Args:
+        before: Float, the very first loss, of no update.
+        first: Float > 0, the usual loss of the first fifth of the test.
+        shown: Logarithms of the binned losses, which say what is noise.
     """
-    first = float(np.median(means[:start]))
-    shown = _comparable(means)
-    if shown is means or not 0.0 < y[0] < _BLOWN * first:
-        return first
-    rise = float(np.log(first / y[0]))
-    return float(y[0]) if rise > 4.0 * _early_noise(shown) else first
+    if not 0.0 < before < _BLOWN * first:
+        return False
+    return bool(np.log(first / before) > 4.0 * _early_noise(shown))
 
 
 def _fell(y: Vector, first: float, after: int, scale: float) -> bool:
