@@ -5,10 +5,9 @@ the gradients written out. What a range test records in Keras must be what
 this loop sees, to the last digits of single precision.
 """
 
-import functools
-
 import keras
 import numpy as np
+import tiny
 
 START, END, STEPS = 1e-3, 1.0, 20
 
@@ -56,16 +55,9 @@ def model(optimizer=None, seed=1, **compile_kwargs):
 
 def kept():
     """Returns `model()` as new, but traced for all tests of a process."""
-    net, weights = _kept()
-    net.set_weights(weights)
+    net = tiny.as_new(model)
     net.optimizer.learning_rate = 0.01
     return net
-
-
-@functools.cache
-def _kept():
-    net = model()
-    return net, net.get_weights()
 
 
 def two_headed(**compile_kwargs):

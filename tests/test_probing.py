@@ -1,10 +1,9 @@
 """Probes: short runs after the ramp, on record, and without a trace."""
 
-import functools
-
 import keras
 import numpy as np
 import pytest
+import tiny
 
 from keras_lrfinder import lr_find
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
@@ -31,15 +30,7 @@ def model(optimizer="sgd", built=True):
 
 def kept():
     """`model()` as new, but traced for all tests of a process."""
-    net, weights = _kept()
-    net.set_weights(weights)
-    return net
-
-
-@functools.cache
-def _kept():
-    net = model()
-    return net, net.get_weights()
+    return tiny.as_new(model)
 
 
 def values(net):

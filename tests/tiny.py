@@ -1,5 +1,7 @@
 """Tiny models and data, and how to compare what training made of them."""
 
+import functools
+
 import keras
 import numpy as np
 
@@ -103,6 +105,22 @@ def compiled(model=None, optimizer="sgd", **kwargs):
     model = small() if model is None else model
     kwargs = {"loss": "sparse_categorical_crossentropy", **kwargs}
     model.compile(optimizer, **kwargs)
+    return model
+
+
+@functools.cache
+def _made(make):
+    model = make()
+    return model, model.get_weights()
+
+
+def as_new(make):
+    """`make()`, traced once for all tests of a process, with its first weights.
+
+    For tests that leave a model as it was.
+    """
+    model, weights = _made(make)
+    model.set_weights(weights)
     return model
 
 
