@@ -84,6 +84,9 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_configure(config):
     for name, meaning in MARKS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+    # It runs each program for milliseconds and compiles it for a second.
+    if not config.getoption("--thorough"):
+        os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     # Compiling a tiny model anew takes JAX seconds, running it nothing.
     cache = getattr(config, "cache", None)
     if cache is not None:

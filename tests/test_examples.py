@@ -97,7 +97,7 @@ SMALL = {
 MARKS = {
     "custom_loop": pytest.mark.backend("tensorflow"),
     "gan": pytest.mark.backend("tensorflow"),
-    "gallery": pytest.mark.thorough_on("tensorflow"),
+    "gallery": pytest.mark.thorough_on("tensorflow", "jax"),
 }
 
 
@@ -130,7 +130,7 @@ def test_compare_batch_sizes_draws_every_curve(run):
         assert picture.width == 1200
 
 
-@pytest.mark.thorough_on("tensorflow", "torch")
+@pytest.mark.thorough_on("tensorflow", "jax")
 def test_notebook_runs(tmp_path, backend, monkeypatch):
     """Every cell of the notebook runs."""
     monkeypatch.chdir(tmp_path)

@@ -36,8 +36,18 @@ def end(process, path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.thorough_on("jax", "torch")
-@pytest.mark.parametrize("chosen", ["test_optimizer", "not test_optimizer"])
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param(
+            "test_optimizer",
+            marks=pytest.mark.thorough_on("jax", "tensorflow"),
+        ),
+        pytest.param(
+            "not test_optimizer", marks=pytest.mark.thorough_on("jax", "torch")
+        ),
+    ],
+)
 def test_every_fit_ends_as_without_a_range_test(chosen, tmp_path):
     """The same histories and the same variables, bit for bit."""
     paths = tmp_path / "plain", tmp_path / "tested"
