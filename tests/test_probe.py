@@ -9,8 +9,7 @@ from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.probes import MOST_PROBES
-from keras_lrfinder.analysis.probes import decide
-from keras_lrfinder.analysis.probes import next_lr
+from keras_lrfinder.analysis.probes import Climb
 from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
@@ -50,13 +49,34 @@ def blown(lr):
     return Probe(lr, np.r_[np.full(9, FIRST), np.nan], np.nan, FIRST, "it")
 
 
+def after(curve, suggestion, probes):
+    """A climb that has had these probes."""
+    asked = Climb(curve, suggestion)
+    for one in probes:
+        asked.add(one)
+    return asked
+
+
+def next_lr(curve, suggestion, probes):
+    """Where the next probe is to be; None: nowhere."""
+    runs = after(curve, suggestion, probes).next_runs()
+    return runs[0][0] if runs else None
+
+
+def decide(curve, suggestion, probes, **said):
+    """What ramp and probes say together."""
+    return after(curve, suggestion, probes).suggestion(**said)
+
+
 def climb(curve, suggestion, level):
     """Run probes until no more are wanted; `level`: LR to held-out loss."""
-    probes = []
-    while (lr := next_lr(curve, suggestion, probes)) is not None:
+    asked = Climb(curve, suggestion)
+    while runs := asked.next_runs():
+        [(lr, steps)] = runs
+        assert steps == PROBE_STEPS
         loss = level(lr)
-        probes.append(probe(lr, loss, loss) if np.isfinite(loss) else blown(lr))
-    return probes
+        asked.add(probe(lr, loss, loss) if np.isfinite(loss) else blown(lr))
+    return asked.probes
 
 
 def test_ramp_and_probes_stay_within_300_steps():

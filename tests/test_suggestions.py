@@ -16,7 +16,7 @@ from keras_lrfinder.analysis.default_rule import DEFAULT_RULE
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probe_levels import Probe
-from keras_lrfinder.analysis.probes import decide
+from keras_lrfinder.analysis.probes import Climb
 from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.range_test import ramp_lrs
 from keras_lrfinder.analysis.suggestions import RULES
@@ -501,13 +501,16 @@ def test_a_curve_is_looked_at_once(looks, rule):
 
 @pytest.mark.parametrize("held_out", [None, 1.0, 3.0])
 def test_probes_look_at_the_curve_once(looks, held_out):
-    """So does the decision about its probes."""
+    """So do the choice of its probes and the decision about them."""
     curve = run(noise=0.05)
     found = suggest(curve)
     falls = np.linspace(2.3, 1.0, 60)
     looks.clear()
 
-    decide(curve, found, [Probe(found.lr, falls, held_out, 2.3)])
+    climb = Climb(curve, found)
+    while runs := climb.next_runs():
+        climb.add(Probe(runs[0][0], falls, held_out, 2.3))
+    climb.suggestion()
 
     assert len(looks) == 1
 

@@ -28,7 +28,7 @@ from benchmarks.outcome.recording import Target
 from benchmarks.outcome.recording import load
 from benchmarks.outcome.simulate import PLANS
 from benchmarks.quality.peers import PEERS
-from keras_lrfinder.analysis.probes import decide
+from benchmarks.quality.simulate import decided
 from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
 from keras_lrfinder.analysis.schedule_factors import shift
 from keras_lrfinder.analysis.suggestions import Suggestion
@@ -70,7 +70,7 @@ def _today(cell: Cell, seed: int, probed: bool, family: str) -> Suggestion:
     if not probed:
         return first
     runs = probing.probes(cell, seed, curve, first)
-    return decide(curve, first, runs, readings.read()[family])
+    return decided(curve, first, runs, readings.read()[family])
 
 
 def today(probed: bool, constants, left_out: bool) -> Ask:

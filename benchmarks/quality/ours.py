@@ -11,6 +11,7 @@ from benchmarks.quality.cells import RAMPS
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.contenders import Contender
 from benchmarks.quality.simulate import curve
+from benchmarks.quality.simulate import decided
 from benchmarks.quality.simulate import probes
 from keras_lrfinder.analysis.default_rule import DEFAULT_RULE
 from keras_lrfinder.analysis.default_rule import ByOptimizer
@@ -20,7 +21,6 @@ from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probes import READINGS
 from keras_lrfinder.analysis.probes import Reading
-from keras_lrfinder.analysis.probes import decide
 from keras_lrfinder.analysis.suggestions import RULES
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
@@ -64,7 +64,7 @@ def probed(
     first = suggested(cell, seed, ramp, fitted)
     runs = probes(cell, seed, ramp, first, held)
     measured = curve(cell, seed, ramp)
-    last = decide(measured, first, runs, fitted(cell)[1])
+    last = decided(measured, first, runs, fitted(cell)[1])
     return last, len(measured) + sum(len(r.losses) for r in runs)
 
 

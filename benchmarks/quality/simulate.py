@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,7 +15,8 @@ from benchmarks.quality.cells import Vector
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probe_levels import Probe
-from keras_lrfinder.analysis.probes import next_lr
+from keras_lrfinder.analysis.probes import Climb
+from keras_lrfinder.analysis.probes import Reading
 from keras_lrfinder.analysis.suggestions import Suggestion
 
 PART = 10
@@ -55,16 +58,28 @@ def climb(
 
     `x` has log10 of the learning rates that were recorded, `at` the probes.
     """
-    found: dict[int, Probe] = {}
-    while True:
-        lr = next_lr(curve, suggestion, list(found.values()))
-        if lr is None:
-            break
+    asked, found = Climb(curve, suggestion), set()
+    while runs := asked.next_runs():
+        [(lr, _)] = runs
         place = int(np.argmin(np.abs(x - np.log10(lr))))
         if place in found:
             break
-        found[place] = at(place)
-    return list(found.values())
+        found.add(place)
+        asked.add(at(place))
+    return asked.probes
+
+
+def decided(
+    curve: Curve,
+    suggestion: Suggestion,
+    probes: Sequence[Probe],
+    constants: Mapping[str, Reading],
+) -> Suggestion:
+    """What the package says of a ramp and these probes."""
+    asked = Climb(curve, suggestion, constants=constants)
+    for one in probes:
+        asked.add(one)
+    return asked.suggestion()
 
 
 def probe(cell: Cell, seed: int, position: int, held: str) -> Probe:

@@ -1,7 +1,7 @@
 """What probes reached, and what that says in words.
 
 A probe is a short run at one learning rate. Several of them, by rising
-learning rate, are the `Levels` that `probes.decide` and the longer search
+learning rate, are the `Levels` that a climb (`probes.py`) and the longer search
 read. Two things are read off them:
 
 - `liked`: log10 of the learning rate that ends with the lowest held-out loss;

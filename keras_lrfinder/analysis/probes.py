@@ -2,16 +2,18 @@
 
 A ramp shows where training becomes unstable. It cannot show what a learning
 rate does when it is kept, nor tell learning from memorising: both take runs
-at one learning rate. This module says which (`next_lr`) and what they mean
-(`decide`). It is pure; the caller trains:
+at one learning rate. A `Climb` says which, and what they mean. It is pure;
+the caller trains:
 
 ```
-probes = []
-while (lr := next_lr(curve, suggestion, probes)) is not None:
-    # From the restored state, on the same batches each time: PROBE_STEPS
-    # steps at `lr`, ended early by a loss that is not finite.
-    probes.append(Probe(lr, losses, held_out, held_out_before, source))
-suggestion = decide(curve, suggestion, probes)
+climb = Climb(curve, suggestion)
+while runs := climb.next_runs():
+    for lr, steps in runs:
+        # From the restored state, on the same batches each time: `steps`
+        # steps at `lr`, ended early by a loss that is not finite.
+        probe = Probe(lr, losses, held_out, held_out_before, source)
+        climb.add(probe, steps)
+suggestion = climb.suggestion()
 ```
 
 The first probe runs at what the default rule says, the next ones climb:
@@ -34,7 +36,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -111,85 +112,112 @@ READINGS = {
 }
 
 
-def next_lr(
-    curve: Curve, suggestion: Suggestion, probes: Sequence[Probe]
-) -> float | None:
-    """Returns the learning rate of the next probe; None: enough is known.
+class Climb:
+    """Probes from what a ramp suggests; the caller trains.
 
     Args:
         curve: The ramp that was run.
         suggestion: What `suggest(curve)` said. Where it has no learning
             rate, probes may find one all the same.
-        probes: The probes so far, in any order.
-    """
-    seen = landmarks(curve)
-    if not can_probe(seen) or len(probes) >= MOST_PROBES:
-        return None
-    assert seen is not None
-    if not probes:
-        return suggestion.lr or default_lr(curve, seen)
-    levels = reached(seen, probes)
-    x, best = levels.x, int(np.argmin(levels.held))
-    if not levels.moved.any() and not levels.blown.any():
-        # Too low by far: nothing is learnt there that could be compared.
-        decades = min(x[-1] + 2.0 * STEP, math.log10(curve.end_lr))
-        return float(10.0**decades) if decades > x[-1] else None
-    if len(probes) == 1 and levels.blown[0]:
-        decades = x[0] - STEP
-    elif best == len(x) - 1:
-        decades = x[-1] + STEP
-    elif best == 0:
-        decades = x[0] - STEP
-    else:
-        decades = (x[best - 1] + x[best]) / 2.0
-    return float(10.0**decades)
-
-
-def decide(
-    curve: Curve,
-    suggestion: Suggestion,
-    probes: Sequence[Probe],
-    constants: Mapping[str, Reading] = READINGS,
-    *,
-    unchecked: str = "there were no held-out samples",
-) -> Suggestion:
-    """Returns the suggestion that ramp and probes support together.
-
-    Args:
-        curve: The ramp that was run.
-        suggestion: What `suggest(curve)` said.
-        probes: All probes, in any order; none returns `suggestion` itself.
+        most: Integer, how many probes there may be.
         constants: How they are read, by kind of optimizer.
-        unchecked: String, why there are no held-out losses, if there are
-            none.
 
-    Returns:
-        `Suggestion`. Its `lr` is None where every probe blew up, or where
-        neither ramp nor probes found anything to learn. Without held-out
-        losses it is never sure.
+    Attributes:
+        probes: List of all `Probe` so far.
     """
-    seen = landmarks(curve)
-    if seen is None or not probes:
-        return suggestion
-    levels = reached(seen, probes)
-    if suggestion.lr is None and not levels.outvote:
-        return _without_news(suggestion, levels, unchecked)
-    if levels.blown.all():
-        return blown_everywhere(suggestion, levels)
-    if hardly_fell(seen) and not levels.learnt.any():
-        return nothing_learnt(suggestion, PROBE_STEPS)
-    ramp = decades = math.log10(suggestion.lr or default_lr(curve, seen))
-    kind, _ = kind_of(curve.optimizer, curve.hyperparameters.get("momentum"))
-    sure = False
-    if levels.tell:
-        decades = constants[kind].answer(levels, ramp, few_batches(curve))
-        epoch = curve.steps_per_epoch or math.inf
-        if not levels.checked and epoch < PROBE_STEPS:
-            decades = ramp + _UNCHECKED * (decades - ramp)
-        decades += shift(kind, "constant", MIDDLE_STEPS)
-        sure = levels.convince and abs(levels.liked - ramp) <= _AGREE
-    sure = sure and suggestion.confidence == "high"
-    return _moved(suggestion, kind, seen, levels, decades, sure, unchecked)
+
+    def __init__(
+        self,
+        curve: Curve,
+        suggestion: Suggestion,
+        most: int = MOST_PROBES,
+        constants: Mapping[str, Reading] = READINGS,
+    ) -> None:
+        self.probes: list[Probe] = []
+        self._curve, self._first, self._most = curve, suggestion, most
+        self._constants = constants
+        self._seen = landmarks(curve)
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the ramp says where to probe."""
+        return can_probe(self._seen)
+
+    def next_runs(self) -> list[tuple[float, int]]:
+        """Returns (lr, steps) of the next probe; none: enough is known."""
+        if not self.is_possible or len(self.probes) >= self._most:
+            return []
+        assert self._seen is not None
+        if not self.probes:
+            first = self._first.lr or default_lr(self._curve, self._seen)
+            return [(first, PROBE_STEPS)]
+        decades = self._next(reached(self._seen, self.probes))
+        return [] if decades is None else [(float(10.0**decades), PROBE_STEPS)]
+
+    def _next(self, levels: Levels) -> float | None:
+        x, best = levels.x, int(np.argmin(levels.held))
+        if not levels.moved.any() and not levels.blown.any():
+            # Too low by far: nothing is learnt there that could be compared.
+            last = math.log10(self._curve.end_lr)
+            higher = min(float(x[-1]) + 2.0 * STEP, last)
+            return higher if higher > x[-1] else None
+        if len(x) == 1 and levels.blown[0]:
+            return float(x[0]) - STEP
+        if best == len(x) - 1:
+            return float(x[-1]) + STEP
+        if best == 0:
+            return float(x[0]) - STEP
+        return float(x[best - 1] + x[best]) / 2.0
+
+    def add(self, probe: Probe, steps: int = PROBE_STEPS) -> None:
+        """Takes what a run of `steps` steps, or fewer if it blew up, gave."""
+        self.probes.append(probe)
+
+    def suggestion(
+        self, unchecked: str = "there were no held-out samples"
+    ) -> Suggestion:
+        """Returns the suggestion that ramp and probes support together.
+
+        Args:
+            unchecked: String, why there are no held-out losses, if there are
+                none.
+
+        Returns:
+            `Suggestion`: that of the ramp itself where there were no probes.
+            Its `lr` is None where every probe blew up, or where neither ramp
+            nor probes found anything to learn. Without held-out losses it is
+            never sure.
+        """
+        first, seen = self._first, self._seen
+        if seen is None or not self.probes:
+            return first
+        levels = reached(seen, self.probes)
+        if first.lr is None and not levels.outvote:
+            return _without_news(first, levels, unchecked)
+        if levels.blown.all():
+            return blown_everywhere(first, levels)
+        if hardly_fell(seen) and not levels.learnt.any():
+            return nothing_learnt(first, PROBE_STEPS)
+        return self._found(seen, levels, unchecked)
+
+    def _found(
+        self, seen: Landmarks, levels: Levels, unchecked: str
+    ) -> Suggestion:
+        first, curve = self._first, self._curve
+        ramp = decades = math.log10(first.lr or default_lr(curve, seen))
+        momentum = curve.hyperparameters.get("momentum")
+        kind, _ = kind_of(curve.optimizer, momentum)
+        sure = False
+        if levels.tell:
+            reading = self._constants[kind]
+            decades = reading.answer(levels, ramp, few_batches(curve))
+            epoch = curve.steps_per_epoch or math.inf
+            if not levels.checked and epoch < PROBE_STEPS:
+                decades = ramp + _UNCHECKED * (decades - ramp)
+            decades += shift(kind, "constant", MIDDLE_STEPS)
+            sure = levels.convince and abs(levels.liked - ramp) <= _AGREE
+        sure = sure and first.confidence == "high"
+        return _moved(first, kind, seen, levels, decades, sure, unchecked)
 
 
 def _without_news(

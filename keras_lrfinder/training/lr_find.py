@@ -8,13 +8,14 @@ from typing import Any
 
 import keras
 
-from keras_lrfinder.analysis.landmarks import landmarks
+from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
-from keras_lrfinder.analysis.probe_levels import can_probe
 from keras_lrfinder.analysis.probes import MOST_PROBES
+from keras_lrfinder.analysis.probes import Climb
 from keras_lrfinder.analysis.schedule_factors import check_training
 from keras_lrfinder.analysis.search import Ladder
 from keras_lrfinder.analysis.search import ladder
+from keras_lrfinder.analysis.search_answer import Search
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.arguments import check_flag
 from keras_lrfinder.arguments import integer
@@ -193,12 +194,12 @@ class _Plan:
     Attributes:
         steps: Integer, length of the ramp.
         probes: Integer, the most probes after it.
-        search: `Ladder`, what is run in their place; or None.
+        ladder: `Ladder`, what is run in their place; or None.
     """
 
     steps: int
     probes: int = 0
-    search: Ladder | None = None
+    ladder: Ladder | None = None
 
     @classmethod
     def of(cls, budget: Any, steps: int) -> _Plan:
@@ -212,9 +213,15 @@ class _Plan:
     @property
     def lengths(self) -> list[int]:
         """The steps of each run after the ramp."""
-        if self.search is not None:
-            return self.search.lengths
+        if self.ladder is not None:
+            return self.ladder.lengths
         return [PROBE_STEPS] * self.probes
+
+    def search(self, curve: Curve, suggestion: Suggestion) -> Climb | Search:
+        """Returns what says which runs follow a ramp."""
+        if self.ladder is not None:
+            return Search(curve, suggestion, self.ladder)
+        return Climb(curve, suggestion, self.probes)
 
 
 class _Job:
@@ -260,8 +267,9 @@ class _Job:
 
     def run_probes(self) -> tuple[Any, ...]:
         """Returns the probes and the suggestion that they support."""
-        finder, search = self._finder, self._plan.search
-        if not can_probe(landmarks(finder.curve)):
+        finder = self._finder
+        search = self._plan.search(finder.curve, finder.suggestion)
+        if not search.is_possible:
             return ()
         self._loan.rewind()
         batches = max(self._plan.lengths) * self._per_update
@@ -278,10 +286,7 @@ class _Job:
             monitor=self._monitor,
             fit_kwargs={k: self._fit_kwargs.get(k) for k in given},
         )
-        if search is not None:
-            return prober.search(finder.curve, finder.suggestion, search)
-        most = self._plan.probes
-        return prober.run(finder.curve, finder.suggestion, most)
+        return prober.run(search)
 
     def blame_data(
         self,

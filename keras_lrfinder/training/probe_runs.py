@@ -9,13 +9,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probe_levels import Probe
-from keras_lrfinder.analysis.probes import MOST_PROBES
-from keras_lrfinder.analysis.probes import decide
-from keras_lrfinder.analysis.probes import next_lr
-from keras_lrfinder.analysis.search import Ladder
+from keras_lrfinder.analysis.probes import Climb
 from keras_lrfinder.analysis.search_answer import Search
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.training.keras_internals import is_overridden
@@ -72,46 +68,17 @@ class Prober:
         self._cannot_evaluate = False
 
     def run(
-        self, curve: Curve, suggestion: Suggestion, most: int = MOST_PROBES
+        self, search: Climb | Search
     ) -> tuple[tuple[Probe, ...], Suggestion]:
-        """Runs as many probes as it takes to confirm or correct.
+        """Runs whatever probes are asked for.
 
         Args:
-            curve: The curve of the ramp.
-            suggestion: What the ramp suggests.
-            most: Integer, how many probes there may be.
+            search: Asks for them, and says what they mean.
 
         Returns:
             The probes, and the suggestion that they support. The model is
             back in the state in which it came.
         """
-        probes: list[Probe] = []
-        before = _Judged()
-        while (lr := next_lr(curve, suggestion, probes)) is not None:
-            if len(probes) == most:
-                break
-            if not probes:
-                before = self._judge()
-                self._loan.rewind()
-            probes.append(self._probe(lr, before))
-        return tuple(probes), decide(
-            curve, suggestion, probes, unchecked=self._unchecked()
-        )
-
-    def search(
-        self, curve: Curve, suggestion: Suggestion, plan: Ladder
-    ) -> tuple[tuple[Probe, ...], Suggestion]:
-        """Searches longer than probes do.
-
-        Args:
-            curve: The curve of the ramp.
-            suggestion: What the ramp suggests, if it does.
-            plan: How many learning rates are tried, and for how long.
-
-        Returns:
-            As `run`.
-        """
-        search = Search(curve, suggestion, plan)
         before: _Judged | None = None
         while runs := search.next_runs():
             if before is None:
@@ -126,9 +93,7 @@ class Prober:
             return "the model cannot `evaluate`"
         return self._replay.why_not or "there were no held-out samples"
 
-    def _probe(
-        self, lr: float, before: _Judged, steps: int = PROBE_STEPS
-    ) -> Probe:
+    def _probe(self, lr: float, before: _Judged, steps: int) -> Probe:
         recorder = _FixedRate(lr, steps)
         after, hidden_nan = _Judged(), False
         try:
