@@ -279,6 +279,29 @@ def of_ramp(first: Suggestion) -> str:
     return reason
 
 
+def without_news(
+    first: Suggestion,
+    runs: str,
+    levels: Levels,
+    unchecked: str,
+    steps: int = PROBE_STEPS,
+) -> Suggestion:
+    """Returns what the ramp said, and that the runs add nothing to it.
+
+    Args:
+        first: What the ramp said.
+        runs: String, which runs there were.
+        levels: What they reached.
+        unchecked: String, why there are no held-out losses, if so.
+        steps: Integer, how long they were.
+    """
+    told = meaning(levels, unchecked, steps)
+    if levels.tell:
+        told = "what they learnt is too little to judge by"
+    reason = f"{first.reason.rstrip('.')}. {runs}: {told}"
+    return dataclasses.replace(first, reason=reason)
+
+
 def nothing_learnt(first: Suggestion, steps: int) -> Suggestion:
     """Returns the refusal where `steps` steps lowered nothing either."""
     return Suggestion.refused(

@@ -56,6 +56,7 @@ from keras_lrfinder.analysis.probe_levels import meaning
 from keras_lrfinder.analysis.probe_levels import nothing_learnt
 from keras_lrfinder.analysis.probe_levels import of_ramp
 from keras_lrfinder.analysis.probe_levels import reached
+from keras_lrfinder.analysis.probe_levels import without_news
 from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
 from keras_lrfinder.analysis.schedule_factors import kind_of
 from keras_lrfinder.analysis.schedule_factors import shift
@@ -193,7 +194,7 @@ class Climb:
             return first
         levels = reached(seen, self.probes)
         if first.lr is None and not levels.outvote:
-            return _without_news(first, levels, unchecked)
+            return without_news(first, _at(levels), levels, unchecked)
         if levels.blown.all():
             return blown_everywhere(first, levels)
         if hardly_fell(seen) and not levels.learnt.any():
@@ -218,16 +219,6 @@ class Climb:
             sure = levels.convince and abs(levels.liked - ramp) <= _AGREE
         sure = sure and first.confidence == "high"
         return _moved(first, kind, seen, levels, decades, sure, unchecked)
-
-
-def _without_news(
-    suggestion: Suggestion, levels: Levels, unchecked: str
-) -> Suggestion:
-    told = meaning(levels, unchecked)
-    if levels.tell:
-        told = "what they learnt is too little to judge by"
-    reason = f"{suggestion.reason.rstrip('.')}. {_at(levels)}: {told}"
-    return dataclasses.replace(suggestion, reason=reason)
 
 
 def _at(levels: Levels) -> str:

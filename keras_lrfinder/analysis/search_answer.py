@@ -16,6 +16,7 @@ from keras_lrfinder.analysis.probe_levels import meaning
 from keras_lrfinder.analysis.probe_levels import nothing_learnt
 from keras_lrfinder.analysis.probe_levels import of_ramp
 from keras_lrfinder.analysis.probe_levels import reached
+from keras_lrfinder.analysis.probe_levels import without_news
 from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
 from keras_lrfinder.analysis.schedule_factors import kind_of
 from keras_lrfinder.analysis.schedule_factors import shift
@@ -109,15 +110,10 @@ class Search:
         first, steps = self._suggestion, self._plan.rungs[0][1]
         if first.lr is not None and flat and not levels.learnt.any():
             return nothing_learnt(first, steps)
-        told = meaning(levels, unchecked, steps)
-        if first.lr is None and levels.tell:
-            told = "what they learnt is too little to judge by"
-        level = first.confidence if first.lr is None else "low"
-        return dataclasses.replace(
-            first,
-            confidence=level,
-            reason=f"{first.reason.rstrip('.')}. {self._runs()}: {told}",
-        )
+        said = without_news(first, self._runs(), levels, unchecked, steps)
+        if first.lr is None:
+            return said
+        return dataclasses.replace(said, confidence="low")
 
     def _found(self, levels: Levels, unchecked: str) -> Suggestion:
         first, plan = self._suggestion, self._plan
