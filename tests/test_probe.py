@@ -344,6 +344,15 @@ def test_unchecked_probes_of_large_batches_are_as_little_believed(batch_size):
     assert abs(moved) < 0.15
 
 
+def test_large_batches_raise_what_probes_say():
+    """By as much as what the ramp says, on the very same probes."""
+    small = ramp()
+    large = dataclasses.replace(small, batch_size=512)
+    probes = climb(small, suggest(small), lambda lr: 1.0 + lr**0.1)
+    lrs = [decide(c, suggest(c), probes).lr for c in (small, large)]
+    assert lrs[1] / lrs[0] == pytest.approx(16**0.2)
+
+
 @pytest.mark.parametrize("scale", [1e-4, 1e5])
 def test_scale_changes_nothing(scale):
     """Neither which probes run nor what is made of them."""

@@ -1,5 +1,6 @@
 """Rules, refusals and confidence, on curves whose answer is known."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -98,6 +99,16 @@ def test_few_steps_per_epoch_lower_the_answer():
     """Little data is memorised: the shorter an epoch, the lower."""
     lrs = [suggest(run(steps_per_epoch=n)).lr for n in (None, 500, 100, 30, 5)]
     assert lrs[0] == lrs[1] == lrs[2] > lrs[3] > lrs[4]
+
+
+def test_large_batches_raise_the_answer():
+    """By the fifth root of the size, as measured up to 512; small ones not."""
+    sizes = (None, 8, 32, 128, 512, 4096)
+    curves = [dataclasses.replace(run(), batch_size=size) for size in sizes]
+    found = [suggest(curve).lr for curve in curves]
+    usual = found[0]
+    expected = [1.0, 1.0, 1.0, 4**0.2, 16**0.2, 16**0.2]
+    np.testing.assert_allclose([lr / usual for lr in found], expected)
 
 
 @given(st.floats(1e-6, 1e6), st.integers(0, 3))

@@ -2,6 +2,7 @@
 
 ```
 log10(lr) = offset + slope * edge - few * max(0, 2 - log10(epoch)) - rough
+            + 0.2 * log10(batch / 32)
 rough     = roughness * log10(noise / loss + 0.01)
 ```
 
@@ -10,7 +11,7 @@ rough     = roughness * log10(noise / loss + 0.01)
 it (more for batches larger than 32, see `few_batches`): with little data, the
 same hundreds of steps are many epochs, and what would be a good learning rate
 for more data memorises instead. Noise asks for a smaller learning rate than the
-ramp, which is short, can show.
+ramp, which is short, can show; the gradients of a large batch have less of it.
 
 The constants were fitted by `benchmarks/quality/fit.py`; the slopes below
 one say that part of what is known about a good learning rate is known
@@ -38,6 +39,9 @@ T = TypeVar("T", bound="DataclassInstance")
 _SMALL_EPOCH = 2.0
 # That of the benchmarks' tasks.
 _BATCH = 32
+# Up to 512 samples: nothing larger was measured.
+_LARGEST = 512
+_LARGER = 0.2
 # Lion's step has the size of the learning rate whatever the gradient: in the
 # benchmark 2.5 times less than for Adam is best.
 _LION = 0.4
@@ -117,6 +121,17 @@ def few_batches(curve: Curve) -> float:
     return max(0.0, _SMALL_EPOCH - math.log10(counted))
 
 
+def large_batches(curve: Curve) -> float:
+    """Returns by how many decades batches of more than 32 raise the best LR.
+
+    A whole training suffers from noise that a ramp, or a probe, is too short
+    to show: less of it where batches are large
+    (`benchmarks/outcome/batches.py`).
+    """
+    size = min(max(curve.batch_size or _BATCH, _BATCH), _LARGEST)
+    return _LARGER * math.log10(size / _BATCH)
+
+
 def default_lr(
     curve: Curve,
     seen: Landmarks,
@@ -137,5 +152,6 @@ def default_lr(
         + c.slope * seen.edge
         - c.few * few_batches(curve)
         - c.roughness * seen.roughness
+        + large_batches(curve)
     )
     return float(10.0 ** min(decades, seen.edge - c.margin))

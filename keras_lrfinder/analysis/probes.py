@@ -27,6 +27,9 @@ answer = trust * liked + (1 - trust) * ramp + offset
          - caution * min(1, 2 * memorised) - few * max(0, 2 - log10(epoch))
 ```
 
+(for batches of more than 32 `liked` and `ramp` are raised alike, see
+`default_rule.large_batches`).
+
 The constants were fitted by `benchmarks/outcome/probing.py`, on both
 benchmarks.
 """
@@ -43,6 +46,7 @@ from keras_lrfinder.analysis.confidence import interval
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.default_rule import default_lr
 from keras_lrfinder.analysis.default_rule import few_batches
+from keras_lrfinder.analysis.default_rule import large_batches
 from keras_lrfinder.analysis.landmarks import Landmarks
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
@@ -212,6 +216,7 @@ class Climb:
         if levels.tell:
             reading = self._constants[kind]
             decades = reading.answer(levels, ramp, few_batches(curve))
+            decades += reading.trust * large_batches(curve)
             epoch = curve.steps_per_epoch or math.inf
             if not levels.checked and epoch < PROBE_STEPS:
                 decades = ramp + _UNCHECKED * (decades - ramp)

@@ -101,9 +101,9 @@ class RangeTest:
         hyperparameters: Mapping, the optimizer's own settings, such as
             `{"momentum": 0.9}`.
         monitor: String, name of the loss, for pictures and files.
-        batch_size: Integer or None, for pictures and files.
+        batch_size: Integer or None, samples of a step.
         steps_per_epoch: Integer or None, after how many steps the data
-            repeats. `suggest` gives better answers when it knows.
+            repeats. `suggest` gives better answers when it knows both.
         environment: Mapping of strings, for files.
 
     Raises:
