@@ -12,6 +12,7 @@ from keras_lrfinder import suggest
 from keras_lrfinder.analysis import schedule_factors
 from keras_lrfinder.analysis import search
 from keras_lrfinder.analysis.probe_levels import Probe
+from keras_lrfinder.analysis.probes import Climb
 from keras_lrfinder.analysis.search import Trial
 from keras_lrfinder.analysis.search_answer import Search
 
@@ -92,8 +93,20 @@ def test_constant_500_is_the_reference(kind):
 
 def test_length_is_not_extrapolated():
     """Beyond what was measured the factor stays."""
-    at = [schedule_factors.shift("adam", "cosine", n) for n in (2000, 9000)]
-    assert at[0] == at[1]
+    at = [schedule_factors.shift("adam", "cosine", n) for n in (80_000, 100)]
+    table = schedule_factors.FACTORS["adam"]
+    assert at == [table["cosine 8000"], table["cosine 500"]]
+
+
+def test_few_batches_make_length_matter_more():
+    """By 1.2 decades for each of length and each of an epoch, round 1,000."""
+    more = [
+        schedule_factors.shift("adam", "constant", n, few=0.5)
+        - schedule_factors.shift("adam", "constant", n)
+        for n in (1000, 4000, 500)
+    ]
+    length = np.log10([1.0, 4.0, 0.5])
+    np.testing.assert_allclose(more, -1.2 * 0.5 * length, atol=1e-12)
 
 
 def test_length_in_between_follows_its_logarithm():
@@ -115,6 +128,13 @@ def flat_curve():
     )
 
 
+def fallen_curve():
+    """A ramp with a clear fall, and a rise after it."""
+    x = np.linspace(-7.0, 1.0, 100)
+    losses = 0.2 + 0.8 / (1 + np.exp(3 * (x + 3))) + np.exp(4 * (x + 0.3))
+    return Curve(lrs=10**x, losses=losses, steps=100, optimizer="adam")
+
+
 def searched(curve, held_out):
     """What a search says whose trials end with `held_out(lr)`."""
     made = Search(curve, suggest(curve), SHORT)
@@ -124,6 +144,23 @@ def searched(curve, held_out):
             falls = np.linspace(1.0, loss, steps)
             made.add(Probe(lr, falls, loss, 1.0, "reserved", 256), steps)
     return made.suggestion("")
+
+
+def test_an_answer_knows_how_short_an_epoch_is():
+    """That of a ramp, of probes and of a search: `lr_for` goes by it."""
+    curve = dataclasses.replace(fallen_curve(), steps_per_epoch=10)
+    climb = Climb(curve, suggest(curve))
+    climb.add(Probe(1e-3, np.linspace(1.0, 0.2, 60), 0.2, 1.0, "it", 256))
+    answers = [
+        suggest(curve),
+        climb.suggestion(),
+        searched(curve, lambda lr: 0.2 + abs(np.log10(lr) + 3) / 9),
+    ]
+    for said in answers:
+        assert said.few == pytest.approx(1.0)
+        plain = dataclasses.replace(said, few=0.0).lr_for("constant", 4000)
+        ratio = said.lr_for("constant", 4000) / plain
+        assert ratio == pytest.approx(4.0**-1.2)
 
 
 def test_search_can_answer_where_the_ramp_cannot():

@@ -26,7 +26,9 @@ from benchmarks.outcome.recording import Cell
 from benchmarks.outcome.recording import Target
 from benchmarks.outcome.recording import load
 from keras_lrfinder.analysis.default_rule import default_lr
+from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.schedule_factors import KINDS
+from keras_lrfinder.analysis.schedule_factors import shift
 from keras_lrfinder.analysis.search import Constants
 
 Vector = NDArray[np.float64]
@@ -40,11 +42,16 @@ TARGETS = (
     Target("triangular", 500),
     Target("one_cycle", 2000),
     Target("cosine", 2000),
+    Target("constant", 8000),
+    Target("one_cycle", 8000),
+    Target("cosine", 8000),
 )
 FINE = np.arange(-9.0, 3.01, 0.025)
 POOL = 0.5
-WEIGHTS = np.arange(0.3, 1.01, 0.1)
-OFFSETS = np.arange(-1.0, 1.3, 0.05)
+# Not less: where a landscape lies elsewhere, the answer must follow it.
+WEIGHTS = np.arange(0.4, 1.01, 0.1)
+OFFSETS = np.arange(-2.0, 1.3, 0.05)
+NEARLY = 0.005
 LEAST_FALL = np.log(1 / 0.9)
 
 
@@ -60,6 +67,7 @@ class Case:
     cell: Cell
     seed: int
     kind: str
+    few: float
     excess: dict[Target, Vector]
 
     def at(self, target: Target, x: Vector) -> Vector:
@@ -76,8 +84,8 @@ def cases(cells: Sequence[Cell]) -> list[Case]:
         rows = {
             t: np.array([cell.excess(10.0**x, t) for x in FINE]) for t in there
         }
-        kind = simulate.kind(cell)
-        found += [Case(cell, s, kind, rows) for s in range(cell.seeds)]
+        kind, few = simulate.kind(cell), few_batches(cell.curve(0))
+        found += [Case(cell, s, kind, few, rows) for s in range(cell.seeds)]
     return found
 
 
@@ -149,29 +157,40 @@ def fit(some: Sequence[Case]) -> Fitted:
 
 
 def _factors(some, kinds, mixed):
-    """By kind and target the best offset, less that of 500 constant steps."""
-    best = {kind: {} for kind in KINDS}
-    for target in TARGETS:
-        tables = by_kind(some, mixed, target, kinds)
-        for kind, found in tables.items():
+    """By kind and target the best offset, less that of 500 constant steps.
+
+    Both on the cells that have the target, and not few batches.
+    """
+    factors = {kind: {} for kind in KINDS}
+    for target in TARGETS[1:]:
+        there = np.array([target in c.excess and not c.few for c in some])
+        part = [c for c, has in zip(some, there) if has]
+        best = [
+            by_kind(part, mixed[there], t, kinds[there]) for t in (target, BASE)
+        ]
+        for kind in KINDS:
             # The weight hardly matters here: the middle one.
-            row = found[len(found) // 2]
-            best[kind][str(target)] = float(OFFSETS[row.argmin()])
-    return {
-        kind: {
-            name: round(v - row[str(BASE)], 2)
-            for name, v in row.items()
-            if name != str(BASE)
-        }
-        for kind, row in best.items()
-    }
+            rows = [table[kind] for table in best]
+            at, base = (_bottom(r[len(r) // 2]) for r in rows)
+            factors[kind][str(target)] = round(float(at - base), 2)
+    return factors
+
+
+def _bottom(row: Vector) -> float:
+    """The middle of the offsets that are as good as the best one."""
+    return float(OFFSETS[row <= row.min() + NEARLY].mean())
 
 
 def _readings(some, kinds, mixed, factors):
     """By kind the weight and offset that are best over all targets."""
     total = dict.fromkeys(KINDS, 0.0)
     for target in TARGETS[:4]:
-        move = np.array([factors[k].get(str(target), 0.0) for k in kinds])
+        move = np.array(
+            [
+                shift(c.kind, target.schedule, target.steps, c.few, factors)
+                for c in some
+            ]
+        )
         tables = by_kind(some, mixed + move[:, None], target, kinds)
         total = {k: total[k] + tables[k] for k in KINDS}
     found = {}

@@ -8,6 +8,7 @@ from benchmarks.outcome import simulate
 from benchmarks.outcome.recording import RAMPS
 from benchmarks.outcome.recording import Cell
 from benchmarks.outcome.recording import Target
+from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.schedule_factors import Factors
 from keras_lrfinder.analysis.schedule_factors import shift
 from keras_lrfinder.analysis.search import Constants
@@ -52,7 +53,8 @@ def answered(
     centre = centre_of(cell.curve(seed, ramp), seen, kind, fitted.search)
     found = simulate.run(cell, seed, plan, centre)
     decades = answer(kind, plan.name, centre, found.reading, fitted.search)
-    decades += shift(kind, target.schedule, target.steps, fitted.factors)
+    given = few_batches(cell.curve(seed, ramp)), fitted.factors
+    decades += shift(kind, target.schedule, target.steps, *given)
     agree = abs(found.reading - centre) <= _AGREE and not found.end
     sure = seen.fell and seen.rose and agree
     return Answer(decades, bool(sure), found.steps)

@@ -181,7 +181,7 @@ def cost(some: Sequence[Case], decades: Vector) -> Vector:
     found = np.zeros(len(some))
     for i, one in enumerate(some):
         moved = [
-            decades[i] + shift(one.kind, t.schedule, t.steps)
+            decades[i] + shift(one.kind, t.schedule, t.steps, one.few)
             for t in one.excess
         ]
         lost = [v[_place(x)] for v, x in zip(one.excess.values(), moved)]
@@ -227,7 +227,7 @@ def reach(some: Sequence[Case], found: dict[str, Readings]) -> float:
     for one in some:
         decades = answer(one, found[one.family][one.kind])
         for target, best in one.best.items():
-            move = shift(one.kind, target.schedule, target.steps)
+            move = shift(one.kind, target.schedule, target.steps, one.few)
             off.append(abs(decades + move - best))
     return float(np.quantile(off, 0.92))
 

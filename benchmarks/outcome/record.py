@@ -25,7 +25,7 @@ from benchmarks.outcome.tasks import Task
 
 RESULTS = Path(__file__).with_name("results")
 # Seeds of tests and searches, and other ones of the trainings that judge.
-SEARCH, JUDGE = (0, 1), (2, 3)
+SEARCH, JUDGE, MORE_JUDGES = (0, 1), (2, 3), (4, 5, 6, 7)
 ROWS = 18
 RAMPS = (100, 60)
 # Decades of the grid below and above the best of a coarse first look.
@@ -34,9 +34,16 @@ STEP = 0.25
 SCOUT = 200
 SHORT = (10, 20, 40, 60, 80, 120, 160, 240, 320, 400, 500)
 LONG = (*SHORT, 700, 1000, 1400, 2000)
+LONGEST = (*LONG, 2800, 4000, 5600, 8000)
 KEPT = 400
 FIRST = [("constant", 2000), ("one_cycle", 500), ("cosine", 500)]
 MORE = [("one_cycle", 2000), ("triangular", 500), ("cosine", 2000)]
+# What was recorded later, each in a file of its own: seeds and trainings.
+PARTS = {
+    "more": (JUDGE, MORE),
+    "longest": (JUDGE, [(name, 8000) for name, _ in FIRST]),
+    "again": (MORE_JUDGES, FIRST + MORE),
+}
 
 
 def rows(lrs: np.ndarray, shape: np.ndarray) -> np.ndarray:
@@ -74,27 +81,33 @@ def packed(values: np.ndarray, bits: int = 11) -> np.ndarray:
 
 
 def trainings(
-    trainer: Trainer, grid: np.ndarray, wanted: Sequence[tuple[str, int]]
+    trainer: Trainer,
+    grid: np.ndarray,
+    seeds: Sequence[int],
+    wanted: Sequence[tuple[str, int]],
 ) -> dict[str, np.ndarray]:
     """Whole trainings of the judging seeds, by schedule and length."""
     found = {}
     for name, steps in wanted:
         table = rows(grid, paths.SCHEDULES[name](steps))
-        at = LONG if name == "constant" else (steps,)
-        run = trainer.run(JUDGE, table, at, 0)
+        at = LONGEST if name == "constant" else (steps,)
+        at = tuple(n for n in at if n <= steps)
+        run = trainer.run(seeds, table, at, 0)
         found[f"{name}_{steps}"] = packed(run.test)
     return found
 
 
-def cell(task: Task, optimizer: str) -> dict[str, np.ndarray]:
+def cell(
+    task: Task, optimizer: str, batch: int | None, wanted=FIRST
+) -> dict[str, np.ndarray]:
     """Everything that is recorded of one cell."""
-    trainer = Trainer(task, optimizer)
+    trainer = Trainer(task, optimizer, batch)
     grid, found = scout(trainer)
     table = rows(grid, paths.constant(500))
     run = trainer.run(SEARCH, table, SHORT, KEPT)
     found |= {"losses": packed(run.losses, 8)}
     found |= {"reserved": packed(run.reserved), "search_test": packed(run.test)}
-    found |= trainings(trainer, grid, FIRST)
+    found |= trainings(trainer, grid, JUDGE, wanted)
     return {
         "grid": grid,
         "test_before": trainer.initial(JUDGE, ROWS)[1],
@@ -106,9 +119,11 @@ def cell(task: Task, optimizer: str) -> dict[str, np.ndarray]:
     }
 
 
-def more(task: Task, optimizer: str, grid: np.ndarray):
-    """Longer schedules of a cell that was recorded before."""
-    return trainings(Trainer(task, optimizer), grid, MORE)
+def part_of(task: Task, optimizer: str, grid: np.ndarray, part: str):
+    """More trainings of a cell that was recorded before."""
+    trainer, (seeds, wanted) = Trainer(task, optimizer), PARTS[part]
+    before = trainer.initial(seeds, ROWS)[1]
+    return {"test_before": before} | trainings(trainer, grid, seeds, wanted)
 
 
 def write(target: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -125,21 +140,28 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=[t.name for t in TASKS])
     parser.add_argument("--optimizers", nargs="*", default=list(OPTIMIZERS))
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--more", action="store_true", help="longer schedules")
+    parser.add_argument("--part", choices=PARTS, help="what came later")
+    parser.add_argument("--batch", type=int, help="only 500 constant steps")
     args = parser.parse_args()
+    if args.batch:
+        args.results = args.results / f"batch_{args.batch}"
     args.results.mkdir(exist_ok=True)
     tasks = {t.name: t for t in TASKS}
     wanted = [(tasks[t], o) for t in args.tasks for o in args.optimizers]
     begin = time.perf_counter()
     for number, (task, optimizer) in enumerate(wanted, 1):
         first = args.results / f"{task.name}-{optimizer}.npz"
-        target = first.with_suffix(".more.npz") if args.more else first
-        if target.exists() or (args.more and not first.exists()):
+        target = first.with_suffix(f".{args.part}.npz") if args.part else first
+        if target.exists() or (args.part and not first.exists()):
             continue
-        if args.more:
-            write(target, more(task, optimizer, np.load(first)["grid"]))
+        if args.part:
+            grid = np.load(first)["grid"]
+            write(target, part_of(task, optimizer, grid, args.part))
+        elif args.batch:
+            short = [("constant", 500)]
+            write(target, cell(task, optimizer, args.batch, short))
         else:
-            write(target, cell(task, optimizer))
+            write(target, cell(task, optimizer, None))
         spent = time.perf_counter() - begin
         print(f"{number}/{len(wanted)} {target.stem} {spent:.0f} s", flush=True)
 

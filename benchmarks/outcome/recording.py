@@ -21,6 +21,9 @@ RESULTS = Path(__file__).with_name("results")
 RAMPS = (100, 60)
 SHORT = (10, 20, 40, 60, 80, 120, 160, 240, 320, 400, 500)
 LONG = (*SHORT, 700, 1000, 1400, 2000)
+LONGEST = (*LONG, 2800, 4000, 5600, 8000)
+# What `record` wrote later: more trainings, and more seeds of the judge.
+TRAININGS, SEEDS = (".more", ".longest"), ".again"
 # Losses that may be zero or negative: compared by difference, not by ratio.
 SIGNED = ("density",)
 # Families of the tasks, and those that no constant saw.
@@ -101,12 +104,31 @@ class Cell:
 
     def targets(self) -> list[Target]:
         """The trainings that were recorded."""
-        found = [Target("constant", 500), Target("constant", 2000)]
+        found = [Target("constant", 500)]
         for key in self.arrays:
             schedule, _, steps = key.rpartition("_")
-            if schedule in ("cosine", "one_cycle", "triangular"):
+            if schedule in ("constant", "cosine", "one_cycle", "triangular"):
                 found.append(Target(schedule, int(steps)))
         return found
+
+    def path(self, target: Target) -> tuple[Vector, Vector]:
+        """Held-out losses of a training, and before it.
+
+        Arrays of shape (seed, grid LR, evaluation) and (seed,). The last
+        evaluation is at the end; of constant training they are at `LONGEST`.
+        """
+        if target.schedule == "constant":
+            until = LONGEST.index(target.steps) + 1
+            name = next(
+                name
+                for steps in (500, 2000, 8000)
+                if (name := f"constant_{steps}") in self.arrays
+                and steps >= target.steps
+            )
+            test = self.arrays[name][..., :until]
+        else:
+            test = self.arrays[f"{target.schedule}_{target.steps}"]
+        return test, self.arrays["test_before"][: len(test)]
 
     def row(self, target: Target) -> Vector:
         """Mean loss that each grid LR ends with, over the judging seeds.
@@ -114,13 +136,9 @@ class Cell:
         What is not finite, or worse than not training, counts as the loss
         before training.
         """
-        if target.schedule == "constant":
-            place = LONG.index(target.steps)
-            test = self.arrays["constant_2000"][..., place]
-        else:
-            test = self.arrays[f"{target.schedule}_{target.steps}"][..., -1]
-        before = self.arrays["test_before"][:, None]
-        return np.where(test < before, test, before).mean(0)
+        test, before = self.path(target)
+        capped = np.fmin(test[..., -1], before[:, None])
+        return capped.mean(0)
 
     @functools.cache  # noqa: B019  (recordings live as long as the process)
     def excesses(self, target: Target) -> Vector:
@@ -171,17 +189,15 @@ class Cell:
         its steps; the rest is the time lost. Constant LR only.
         """
         best = int(self.excesses(target).argmin())
-        test = self.arrays["constant_2000"][:, best]
-        before = self.arrays["test_before"]
-        until = LONG.index(target.steps) + 1
-        path = np.array([before, *test.T[:until]])
+        test, before = self.path(target)
+        path = np.array([before, *test[:, best].T])
         path = np.fmin(path, before[None]).mean(1)
         row = self.row(target)
         ends = np.interp(
             np.log10(lr), self.x, row, before.mean(), before.mean()
         )
         path = np.minimum.accumulate(path)
-        steps = np.array([0, *LONG[:until]], float)
+        steps = np.array([0, *LONGEST[: len(path) - 1]], float)
         reached = np.interp(-ends, -path, steps)
         return float(1.0 - reached / target.steps)
 
@@ -213,15 +229,23 @@ def load(results: Path = RESULTS, *, unseen: bool) -> list[Cell]:
     """Every recorded cell of the seen, or of the unseen, families."""
     cells = []
     for path in sorted(results.glob("*.npz")):
-        if path.stem.endswith(".more"):
+        if "." in path.stem:
             continue
         task, optimizer = path.stem.split("-")
         if (FAMILIES[task] in UNSEEN) != unseen:
             continue
         arrays = _arrays(path)
-        longer = path.with_suffix(".more.npz")
-        if longer.exists():
-            arrays |= _arrays(longer)
+        for part in TRAININGS:
+            later = path.with_suffix(f"{part}.npz")
+            if later.exists():
+                arrays = {**_arrays(later), **arrays}
+        again = path.with_suffix(f"{SEEDS}.npz")
+        if again.exists():
+            arrays |= {
+                name: np.concatenate([arrays[name], more])
+                for name, more in _arrays(again).items()
+                if name in arrays
+            }
         cells.append(Cell(task, optimizer, arrays))
     return cells
 

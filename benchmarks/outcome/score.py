@@ -29,6 +29,7 @@ from benchmarks.outcome.recording import load
 from benchmarks.outcome.simulate import PLANS
 from benchmarks.quality.peers import PEERS
 from benchmarks.quality.simulate import decided
+from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
 from keras_lrfinder.analysis.schedule_factors import shift
 from keras_lrfinder.analysis.suggestions import Suggestion
@@ -82,11 +83,11 @@ def today(probed: bool, constants, left_out: bool) -> Ask:
         if lr is None:
             return None
         factors = constants[cell.family if left_out else ""].factors
+        given = few_batches(cell.curve(seed)), factors
         kind = simulate.kind(cell)
-        decades = shift(kind, target.schedule, target.steps, factors)
-        return lr * 10.0 ** (
-            decades - shift(kind, "constant", MIDDLE_STEPS, factors)
-        )
+        decades = shift(kind, target.schedule, target.steps, *given)
+        decades -= shift(kind, "constant", MIDDLE_STEPS, *given)
+        return lr * 10.0**decades
 
     return ask
 

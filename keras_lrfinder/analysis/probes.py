@@ -223,7 +223,8 @@ class Climb:
             decades += shift(kind, "constant", MIDDLE_STEPS)
             sure = levels.convince and abs(levels.liked - ramp) <= _AGREE
         sure = sure and first.confidence == "high"
-        return _moved(first, kind, seen, levels, decades, sure, unchecked)
+        found = _moved(first, kind, seen, levels, decades, sure, unchecked)
+        return dataclasses.replace(found, few=few_batches(curve))
 
 
 def _at(levels: Levels) -> str:

@@ -2,7 +2,15 @@
 
 Measured against a constant learning rate for 500 steps, in decades, by kind
 of optimizer; between lengths they follow log(steps), beyond them they stay.
-The table was fitted by `benchmarks/outcome/fit.py`.
+That is for data of which an epoch has 100 batches and more. With fewer, a long
+training is many epochs, and what memorises less is lower:
+
+```
+decades = factor(kind, schedule, steps)
+          - 1.2 * max(0, 2 - log10(epoch)) * log10(steps / 1000)
+```
+
+The table and the 1.2 were fitted by `benchmarks/outcome/fit.py`.
 """
 
 from __future__ import annotations
@@ -10,66 +18,88 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from keras_lrfinder.arguments import integer
 
 SCHEDULES = ("constant", "cosine", "one_cycle", "triangular")
 KINDS = ("sgd", "momentum", "adam", "lion", "muon", "adafactor")
 # What a suggestion is for where nobody says how long the training is.
 MIDDLE_STEPS = 1000
+# Decades for each decade of length and each by which an epoch is short.
+_MANY_EPOCHS = 1.2
 # Triangular was measured at one length only: there it does not move.
-_LENGTHS = (500, 2000)
+_LENGTHS = (500, 2000, 8000)
 
 Factors = dict[str, dict[str, float]]
 
 # FACTORS[kind]["one_cycle 2000"]: decades. "constant 500" is zero.
 FACTORS: Factors = {
     "sgd": {
-        "constant 2000": -0.05,
-        "one_cycle 500": 0.5,
-        "cosine 500": 0.5,
-        "triangular 500": 0.45,
-        "one_cycle 2000": 0.25,
-        "cosine 2000": 0.25,
+        "constant 2000": -0.25,
+        "one_cycle 500": 0.4,
+        "cosine 500": 0.43,
+        "triangular 500": 0.25,
+        "one_cycle 2000": 0.13,
+        "cosine 2000": 0.18,
+        "constant 8000": -0.55,
+        "one_cycle 8000": -0.08,
+        "cosine 8000": -0.1,
     },
     "momentum": {
-        "constant 2000": -0.15,
+        "constant 2000": -0.23,
         "one_cycle 500": 0.45,
-        "cosine 500": 0.45,
-        "triangular 500": 0.3,
-        "one_cycle 2000": 0.2,
-        "cosine 2000": 0.15,
+        "cosine 500": 0.4,
+        "triangular 500": 0.25,
+        "one_cycle 2000": 0.18,
+        "cosine 2000": 0.1,
+        "constant 8000": -0.58,
+        "one_cycle 8000": -0.05,
+        "cosine 8000": -0.08,
     },
     "adam": {
-        "constant 2000": -0.1,
-        "one_cycle 500": 0.5,
-        "cosine 500": 0.55,
-        "triangular 500": 0.4,
-        "one_cycle 2000": 0.25,
-        "cosine 2000": 0.25,
+        "constant 2000": -0.13,
+        "one_cycle 500": 0.58,
+        "cosine 500": 0.6,
+        "triangular 500": 0.33,
+        "one_cycle 2000": 0.33,
+        "cosine 2000": 0.33,
+        "constant 8000": -0.3,
+        "one_cycle 8000": 0.23,
+        "cosine 8000": 0.25,
     },
     "lion": {
-        "constant 2000": -0.5,
-        "one_cycle 500": 0.45,
-        "cosine 500": 0.5,
+        "constant 2000": -0.3,
+        "one_cycle 500": 0.55,
+        "cosine 500": 0.55,
         "triangular 500": 0.3,
-        "one_cycle 2000": -0.2,
-        "cosine 2000": -0.2,
+        "one_cycle 2000": 0.2,
+        "cosine 2000": 0.2,
+        "constant 8000": -0.5,
+        "one_cycle 8000": 0.05,
+        "cosine 8000": 0.05,
     },
     "muon": {
-        "constant 2000": -0.4,
-        "one_cycle 500": 0.35,
-        "cosine 500": 0.35,
-        "triangular 500": 0.2,
-        "one_cycle 2000": 0.1,
-        "cosine 2000": 0.1,
+        "constant 2000": -0.25,
+        "one_cycle 500": 0.5,
+        "cosine 500": 0.5,
+        "triangular 500": 0.28,
+        "one_cycle 2000": 0.3,
+        "cosine 2000": 0.28,
+        "constant 8000": -0.48,
+        "one_cycle 8000": 0.1,
+        "cosine 8000": 0.1,
     },
     "adafactor": {
-        "constant 2000": 0.0,
-        "one_cycle 500": 0.55,
-        "cosine 500": 0.5,
-        "triangular 500": 0.3,
-        "one_cycle 2000": 0.25,
-        "cosine 2000": 0.25,
+        "constant 2000": -0.0,
+        "one_cycle 500": 0.52,
+        "cosine 500": 0.52,
+        "triangular 500": 0.15,
+        "one_cycle 2000": 0.18,
+        "cosine 2000": 0.18,
+        "constant 8000": -0.4,
+        "one_cycle 8000": -0.03,
+        "cosine 8000": 0.0,
     },
 }
 
@@ -103,7 +133,11 @@ def check_training(schedule: object, total_steps: object) -> None:
 
 
 def shift(
-    kind: str, schedule: str, steps: int, factors: Factors | None = None
+    kind: str,
+    schedule: str,
+    steps: int,
+    few: float = 0.0,
+    factors: Factors | None = None,
 ) -> float:
     """Returns log10 of the factor on the LR of 500 constant steps.
 
@@ -111,17 +145,14 @@ def shift(
         kind: String, one of `KINDS`.
         schedule: String, one of `SCHEDULES`.
         steps: Integer, length of the training in steps.
+        few: Float, by how many decades an epoch is shorter than 100 steps.
         factors: Other constants.
     """
     table = (FACTORS if factors is None else factors)[kind]
+    table = {"constant 500": 0.0, **table}
     known = [n for n in _LENGTHS if f"{schedule} {n}" in table]
-    if schedule == "constant":
-        known = list(_LENGTHS)
-    values = [table.get(f"{schedule} {n}", 0.0) for n in known]
-    if len(known) == 1:
-        return values[0]
-    first, last = (math.log10(n) for n in known)
-    share = (math.log10(max(steps, 1)) - first) / (last - first)
+    values = [table[f"{schedule} {n}"] for n in known]
     # What was not measured is not extrapolated.
-    share = min(max(share, 0.0), 1.0)
-    return values[0] + share * (values[1] - values[0])
+    counted = min(max(steps, _LENGTHS[0]), _LENGTHS[-1])
+    factor = float(np.interp(math.log(counted), np.log(known), values))
+    return factor - _MANY_EPOCHS * few * math.log10(counted / MIDDLE_STEPS)

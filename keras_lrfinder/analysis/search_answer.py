@@ -6,6 +6,7 @@ import dataclasses
 import math
 
 from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probe_levels import Levels
 from keras_lrfinder.analysis.probe_levels import Probe
@@ -56,6 +57,7 @@ class Search:
         self._kind, _ = kind_of(
             curve.optimizer, curve.hyperparameters.get("momentum")
         )
+        self._few = few_batches(curve)
         self._trials: list[Trial] = []
         self._centre = self._before = math.nan
         if self.is_possible:
@@ -137,6 +139,7 @@ class Search:
             first.rule,
             f"{of_ramp(first)}. {self._runs()}: {told}",
             self._kind,
+            few=self._few,
         )
 
     def _runs(self) -> str:

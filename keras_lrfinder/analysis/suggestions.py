@@ -21,6 +21,7 @@ from keras_lrfinder.analysis.confidence import confidence_in
 from keras_lrfinder.analysis.confidence import refusal
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.default_rule import default_lr
+from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
 from keras_lrfinder.analysis.schedule_factors import check_training
@@ -73,6 +74,8 @@ class Suggestion:
         schedule: String, the schedule that `lr` is for, whose peak it is.
         total_steps: Integer, the length of training in steps that `lr` is
             for, or None: a middle one, 1,000.
+        few: Float, by how many decades an epoch of the data is shorter than
+            100 steps, by which `lr_for` goes, too.
 
     Example:
     >>> s = Suggestion(0.003, 0.001, 0.009, "high", "default", "seen …")
@@ -91,6 +94,7 @@ class Suggestion:
     kind: str = dataclasses.field(default="adam", repr=False)
     schedule: str = dataclasses.field(default="constant", repr=False)
     total_steps: int | None = dataclasses.field(default=None, repr=False)
+    few: float = dataclasses.field(default=0.0, repr=False)
 
     @classmethod
     def refused(cls, rule: str, reason: str) -> Suggestion:
@@ -120,9 +124,10 @@ class Suggestion:
         """Returns the learning rate for another training than `lr` is for.
 
         By how much schedule and length move the best learning rate was
-        measured for each kind of optimizer, over 500 and 2,000 steps
+        measured for each kind of optimizer, over 500, 2,000 and 8,000 steps
         (`benchmarks/outcome`): in between it follows log(steps), beyond them
-        it is held. The scatter between tasks is as large as the factors. For
+        it is held. Where an epoch has few batches, length moves it more. The
+        scatter between tasks is as large as the factors. For
         schedules it is never above `high`.
 
         Args:
@@ -142,11 +147,9 @@ class Suggestion:
         """
         lr = float(self)
         check_training(schedule, total_steps)
-        wanted = total_steps or self.total_steps or MIDDLE_STEPS
-        decades = shift(self.kind, schedule, wanted)
-        decades -= shift(
-            self.kind, self.schedule, self.total_steps or MIDDLE_STEPS
-        )
+        now = self.total_steps or MIDDLE_STEPS
+        decades = shift(self.kind, schedule, total_steps or now, self.few)
+        decades -= shift(self.kind, self.schedule, now, self.few)
         moved = float(lr * 10.0**decades)
         if schedule == "constant" or self.high is None:
             return moved
@@ -357,7 +360,14 @@ def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
         said = _doubted(said, confidence_in(curve, seen, own), lr, own)
     kind, _ = kind_of(curve.optimizer, curve.hyperparameters.get("momentum"))
     return Suggestion(
-        lr, said.low, said.high, said.level, name, said.reason, kind
+        lr,
+        said.low,
+        said.high,
+        said.level,
+        name,
+        said.reason,
+        kind,
+        few=few_batches(curve),
     )
 
 

@@ -1,0 +1,108 @@
+"""How far batches of 512 move the best learning rate: `large_batches`.
+
+Run: `python -m benchmarks.outcome.batches`. Ramp and probes on cells that were
+recorded with batches of 512 samples and of 32 (`record --batch 512`), after
+500 constant steps: by how many decades the answer is off on average, and the
+mean excess loss at it and so many decades above it. `no law` answers as if all
+batches had 32 samples. Families are left out of the constants of the probes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.outcome import probing
+from benchmarks.outcome import readings
+from benchmarks.outcome.recording import RESULTS
+from benchmarks.outcome.recording import Cell
+from benchmarks.outcome.recording import Target
+from benchmarks.outcome.recording import load
+from benchmarks.quality.simulate import decided
+from keras_lrfinder.analysis.default_rule import few_batches
+from keras_lrfinder.analysis.default_rule import large_batches
+from keras_lrfinder.analysis.suggestions import suggest
+
+TARGET = Target("constant", 500)
+ABOVE = (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+
+
+def answer(cell: Cell, seed: int) -> float | None:
+    """log10 of what ramp and probes say of 500 constant steps."""
+    curve = cell.curve(seed)
+    first = suggest(curve)
+    runs = probing.probes(cell, seed, curve, first)
+    said = decided(curve, first, runs, readings.left_out(cell.family))
+    if said.lr is None:
+        return None
+    return float(np.log10(said.lr_for(TARGET.schedule, TARGET.steps)))
+
+
+def as_small(cell: Cell) -> Cell:
+    """The cell as one of batches of 32, with as long an epoch."""
+    curve = cell.curve(0)
+    epoch = 10.0 ** (2.0 - few_batches(curve))
+    small = {"batch": np.array(32), "steps_per_epoch": np.array(round(epoch))}
+    return dataclasses.replace(cell, arrays=cell.arrays | small)
+
+
+def line(name: str, cells: Sequence[Cell], asked: Sequence[Cell]) -> str:
+    """A line of the table: `asked` answers for `cells`."""
+    rows: list[NDArray[np.float64]] = []
+    off = []
+    for cell, told in zip(cells, asked):
+        for seed in range(cell.seeds):
+            decades = answer(told, seed)
+            if decades is None:
+                decades = float(np.log10(cell.default_lr))
+            off.append(decades - cell.best(TARGET))
+            rows.append(
+                np.array(
+                    [cell.excess(10 ** (decades + a), TARGET) for a in ABOVE]
+                )
+            )
+    means = np.exp(np.mean(rows, axis=0))
+    cut = 10.0 ** np.median(np.abs(off))
+    return (
+        f"| {name} | {len(rows)} | {np.mean(off):+.2f} | {cut:.2f} | "
+        + " | ".join(f"x{m:.3f}" for m in means)
+        + " |"
+    )
+
+
+def main() -> None:
+    """Print the table, with and without the task that rules every mean."""
+    warnings.filterwarnings("ignore", category=RuntimeWarning)
+    large = [
+        c
+        for unseen in (False, True)
+        for c in load(RESULTS / "batch_512", unseen=unseen)
+    ]
+    names = {c.name for c in large}
+    small = [
+        c
+        for unseen in (False, True)
+        for c in load(unseen=unseen)
+        if c.name in names
+    ]
+    print(
+        "| batch | tests | off, decades | median factor | "
+        + " | ".join(f"{a:+.1f}" for a in ABOVE)
+        + " |\n|"
+        + " --- |" * (4 + len(ABOVE))
+    )
+    for title, left_out in (("", ()), (", no physics", ("physics",))):
+        few = [c for c in small if c.task not in left_out]
+        many = [c for c in large if c.task not in left_out]
+        print(line("32" + title, few, few))
+        print(line("512" + title, many, many))
+        print(line("512, no law" + title, many, [as_small(c) for c in many]))
+    print(f"\nThe law at 512: {large_batches(large[0].curve(0)):+.2f} decades.")
+
+
+if __name__ == "__main__":
+    main()
