@@ -2,7 +2,7 @@
 
 ```
 log10(lr) = offset + slope * edge - few * max(0, 2 - log10(epoch)) - rough
-            + 0.2 * log10(batch / 32)
+            + log10(batch / 32) / 8
 rough     = roughness * log10(noise / loss + 0.01)
 ```
 
@@ -41,7 +41,7 @@ _SMALL_EPOCH = 2.0
 _BATCH = 32
 # Up to 512 samples: nothing larger was measured.
 _LARGEST = 512
-_LARGER = 0.2
+_LARGER = 0.125
 # Lion's step has the size of the learning rate whatever the gradient: in the
 # benchmark 2.5 times less than for Adam is best.
 _LION = 0.4
