@@ -65,7 +65,8 @@ def _family(cell: Cell, left_out: bool) -> str:
 
 
 @functools.cache
-def _today(cell: Cell, seed: int, probed: bool, family: str) -> Suggestion:
+def suggested(cell: Cell, seed: int, probed: bool, family: str) -> Suggestion:
+    """What the package says by default, with constants of probes by family."""
     curve = cell.curve(seed)
     first = suggest(curve)
     if not probed:
@@ -79,7 +80,7 @@ def today(probed: bool, constants, left_out: bool) -> Ask:
 
     def ask(cell, seed, target):
         family = _family(cell, left_out)
-        lr = _today(cell, seed, probed, family).lr
+        lr = suggested(cell, seed, probed, family).lr
         if lr is None:
             return None
         factors = constants[cell.family if left_out else ""].factors
@@ -217,7 +218,7 @@ def confidence_today(cells: Sequence[Cell]) -> str:
             (said, cell.best(target))
             for cell in cells
             for seed in range(cell.seeds)
-            if (said := _today(cell, seed, probed, _family(cell, True))).lr
+            if (said := suggested(cell, seed, probed, _family(cell, True))).lr
         ]
         for level in ("high", "low"):
             part = [(s, best) for s, best in found if s.confidence == level]

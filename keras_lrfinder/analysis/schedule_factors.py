@@ -10,7 +10,8 @@ decades = factor(kind, schedule, steps)
           - 1.2 * max(0, 2 - log10(epoch)) * log10(steps / 1000)
 ```
 
-The table and the 1.2 were fitted by `benchmarks/outcome/fit.py`.
+The table was fitted by `benchmarks/outcome/fit.py`, the 1.2 by `epochs.py`
+beside it.
 """
 
 from __future__ import annotations
