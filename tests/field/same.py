@@ -18,6 +18,10 @@ def everything(model):
     variables = [*model.variables]
     for optimizer in optimizers.values():
         variables += optimizer.variables
+    for layer in getattr(model, "layers", []):
+        if isinstance(layer, keras.layers.TorchModuleWrapper):
+            # Its buffers are no variables of Keras's.
+            variables += layer.module.state_dict().values()
     return [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
 
 

@@ -226,12 +226,40 @@ def test_gradient_accumulation_with_averaged_weights():
     same_as_untested(build, lambda: (x, y), batch_size=4)
 
 
+@pytest.mark.backend("torch")
+def test_network_of_pytorch():
+    """Wrapped whole, with buffers and noise that Keras knows nothing of."""
+    import torch
+
+    x, y = images()
+
+    def build():
+        net = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 4, 3),
+            torch.nn.BatchNorm2d(4),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(0.2),
+            torch.nn.AdaptiveAvgPool2d(1),
+            torch.nn.Flatten(),
+            torch.nn.Linear(4, 3),
+        )
+        wrapped = layers.TorchModuleWrapper(net, output_shape=(None, 3))
+        model = keras.Sequential(
+            [keras.Input((3, 8, 8)), wrapped, layers.Softmax()]
+        )
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model
+
+    same_as_untested(build, lambda: (x.transpose(0, 3, 1, 2), y), batch_size=8)
+
+
 @pytest.mark.parametrize(
     "name", ["MobileNetV3Small", "EfficientNetB0", "ResNet50"]
 )
+@pytest.mark.parametrize("unfrozen", [False, True], ids=["head", "whole"])
 @pytest.mark.thorough
-def test_applications_frozen(name):
-    """A frozen base of Keras's with a new head."""
+def test_applications(name, unfrozen):
+    """A frozen base of Keras's with a new head; then all of it."""
     x, y = images(32, 32)
 
     def build():
@@ -243,7 +271,12 @@ def test_applications_frozen(name):
         )
         base.trainable = False
         model = keras.Sequential([base, layers.Dense(3, "softmax")])
-        model.compile("adam", "sparse_categorical_crossentropy")
+        loss = "sparse_categorical_crossentropy"
+        model.compile("adam", loss)
+        if unfrozen:
+            model.fit(x, y, batch_size=8, verbose=0)
+            base.trainable = True
+            model.compile(keras.optimizers.Adam(1e-5), loss)
         return model
 
     same_as_untested(build, lambda: (x, y), [at_once], batch_size=8)
