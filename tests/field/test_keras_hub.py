@@ -4,8 +4,6 @@ import keras
 import numpy as np
 import pytest
 
-from field.same import at_once
-from field.same import ramp_alone
 from field.same import same_as_untested
 
 keras_hub = pytest.importorskip("keras_hub")
@@ -64,7 +62,7 @@ def test_bert_on_lists_of_strings():
     same_as_untested(lambda: classifier(bert()), texts, batch_size=8)
 
 
-def test_bert_with_low_rank_adapters():
+def test_bert_with_low_rank_adapters(ways):
     """Of the backbone only the adapters are trained."""
 
     def build():
@@ -72,10 +70,10 @@ def test_bert_with_low_rank_adapters():
         backbone.enable_lora(2)
         return classifier(backbone)
 
-    same_as_untested(build, texts, [ramp_alone], batch_size=8)
+    same_as_untested(build, texts, ways, batch_size=8)
 
 
-def test_gpt2_learns_to_go_on():
+def test_gpt2_learns_to_go_on(ways):
     """A causal language model, with targets and weights from its inputs."""
 
     def build():
@@ -97,7 +95,7 @@ def test_gpt2_learns_to_go_on():
         return model
 
     # Each new fit or evaluation traces its tokenizer for seconds.
-    same_as_untested(build, lambda: (TEXTS,), [ramp_alone], batch_size=8)
+    same_as_untested(build, lambda: (TEXTS,), ways, batch_size=8)
 
 
 def vit():
@@ -142,4 +140,4 @@ def test_image_classifier(kind, backbone):
         )
         return model
 
-    same_as_untested(build, pictures, [at_once], batch_size=8)
+    same_as_untested(build, pictures, batch_size=8)

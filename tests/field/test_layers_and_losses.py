@@ -6,8 +6,6 @@ import pytest
 from keras import layers
 from keras import ops
 
-from field.same import at_once
-from field.same import ramp_alone
 from field.same import same_as_untested
 
 
@@ -279,11 +277,11 @@ def test_applications(name, unfrozen):
             model.compile(keras.optimizers.Adam(1e-5), loss)
         return model
 
-    same_as_untested(build, lambda: (x, y), [at_once], batch_size=8)
+    same_as_untested(build, lambda: (x, y), batch_size=8)
 
 
 @pytest.mark.thorough_on("tensorflow", "jax")
-def test_application_unfrozen():
+def test_application_unfrozen(ways):
     """All of MobileNet, with BatchNormalization, at another policy."""
     x, y = images(32, 32)
 
@@ -303,11 +301,11 @@ def test_application_unfrozen():
         )
         return model
 
-    same_as_untested(build, lambda: (x, y), [ramp_alone], batch_size=8)
+    same_as_untested(build, lambda: (x, y), ways, batch_size=8)
 
 
 @pytest.mark.thorough_on("tensorflow")
-def test_augmentation_within_the_model():
+def test_augmentation_within_the_model(ways):
     """Random layers of Keras's, whose seeds are state."""
     x, y = images()
 
@@ -327,4 +325,4 @@ def test_augmentation_within_the_model():
         model.compile("adamax", "sparse_categorical_crossentropy")
         return model
 
-    same_as_untested(build, lambda: (x, y), [at_once], batch_size=8)
+    same_as_untested(build, lambda: (x, y), ways, batch_size=8)
