@@ -7,9 +7,11 @@ import pytest
 jax = pytest.importorskip("jax")
 
 from benchmarks.outcome import fit  # noqa: E402
+from benchmarks.outcome import loop  # noqa: E402
 from benchmarks.outcome import paths  # noqa: E402
 from benchmarks.outcome import readings  # noqa: E402
 from benchmarks.outcome.optimizers import OPTIMIZERS  # noqa: E402
+from benchmarks.outcome.tasks import TASKS  # noqa: E402
 from keras_lrfinder import OneCycle  # noqa: E402
 from keras_lrfinder import Triangular  # noqa: E402
 from keras_lrfinder.analysis import probes  # noqa: E402
@@ -85,6 +87,24 @@ def test_default_learning_rate_is_that_of_keras(name):
         pytest.skip(f"this Keras has no {kind}")
     expected = float(optimizer(**arguments).learning_rate)
     assert OPTIMIZERS[name].default == pytest.approx(expected)
+
+
+def test_statistics_taken_anew_are_means_over_eight_batches():
+    """Those of the inputs, for a network that first normalises them."""
+    task = next(task for task in TASKS if task.name == "tabular")
+    trainer = loop.Trainer(task, "sgd")
+    order = loop.batches(trainer.count, trainer.batch, 8, 3)
+    state = trainer.start([3], 1)[0]
+    renew = loop.renewer(task.make)
+    found = renew(state, trainer.data["train"], order[None])
+    seen = trainer.problem.data["train"]["x"][order]
+    for name, expected in (
+        ("in_mean", seen.mean(1).mean(0)),
+        ("in_variance", seen.var(1).mean(0)),
+    ):
+        np.testing.assert_allclose(
+            found[name][0, 0], expected, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_one_cycle_is_the_schedule_of_the_package():

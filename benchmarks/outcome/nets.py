@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# What a step moves the statistics of a batch normalisation: Keras's.
+MOVED = 0.01
+
 
 def glorot(rng, shape):
     """Keras's default kernel."""
@@ -56,13 +59,13 @@ def embed(p, x, symbols):
 
 
 def batch_norm(p, stats, name, x, train, new):
-    """Keras's: momentum 0.99, epsilon 1e-3; `new` takes the statistics."""
+    """Keras's: epsilon 1e-3; `new` takes the moving statistics."""
     if train:
         axes = tuple(range(x.ndim - 1))
         mean, variance = x.mean(axes), x.var(axes)
         for kind, value in (("mean", mean), ("variance", variance)):
             key = f"{name}_{kind}"
-            new[key] = 0.99 * stats[key] + 0.01 * value
+            new[key] = (1 - MOVED) * stats[key] + MOVED * value
     else:
         mean, variance = stats[f"{name}_mean"], stats[f"{name}_variance"]
     scale = p[f"{name}_gamma"] * jax.lax.rsqrt(variance + 1e-3)

@@ -64,13 +64,14 @@ def probes(
     cell: Cell, seed: int, curve: Curve, first: Suggestion
 ) -> list[Probe]:
     """The probes that the package asks for, from the nearest recorded."""
-    before = float(cell.arrays["reserved_before"][seed])
+    held_out, before = cell.held_out
     part = SHORT.index(PROBE_STEPS)
 
     def at(place: int) -> Probe:
         losses = stored.until_lost(cell.arrays["losses"][seed, place])
-        held = float(cell.arrays["reserved"][seed, place, part])
-        one = Probe(10.0 ** cell.x[place], losses, held, before, "reserved")
+        held = float(held_out[seed, place, part])
+        start = float(before[seed])
+        one = Probe(10.0 ** cell.x[place], losses, held, start, "reserved")
         return stored.judged(one, cell.steps_per_epoch)
 
     return stored.climb(curve, first, cell.x, at)

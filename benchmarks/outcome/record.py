@@ -20,24 +20,25 @@ import numpy as np
 from benchmarks.outcome import paths
 from benchmarks.outcome.loop import Trainer
 from benchmarks.outcome.optimizers import OPTIMIZERS
+from benchmarks.outcome.recording import LONGEST
+from benchmarks.outcome.recording import RAMPS
+from benchmarks.outcome.recording import RESULTS
+from benchmarks.outcome.recording import SHORT
 from benchmarks.outcome.tasks import TASKS
 from benchmarks.outcome.tasks import Task
 
-RESULTS = Path(__file__).with_name("results")
 # Seeds of tests and searches, and other ones of the trainings that judge.
 SEARCH, JUDGE, MORE_JUDGES = (0, 1), (2, 3), (4, 5, 6, 7)
 ROWS = 18
-RAMPS = (100, 60)
 # Decades of the grid below and above the best of a coarse first look.
 BELOW, ABOVE = 2.5, 1.75
 STEP = 0.25
 SCOUT = 200
-SHORT = (10, 20, 40, 60, 80, 120, 160, 240, 320, 400, 500)
-LONG = (*SHORT, 700, 1000, 1400, 2000)
-LONGEST = (*LONG, 2800, 4000, 5600, 8000)
 KEPT = 400
 FIRST = [("constant", 2000), ("one_cycle", 500), ("cosine", 500)]
 MORE = [("one_cycle", 2000), ("triangular", 500), ("cosine", 2000)]
+# Searches of networks with batch normalisation, judged as the package does.
+NORMS = "renewed"
 # What was recorded later, each in a file of its own: seeds and trainings.
 PARTS = {
     "more": (JUDGE, MORE),
@@ -119,9 +120,25 @@ def cell(
     }
 
 
+def renewed(trainer: Trainer, grid: np.ndarray) -> dict[str, np.ndarray]:
+    """What searches read, as the package does: with statistics taken anew.
+
+    Nothing of a network that has no statistics.
+    """
+    if not trainer.problem.init(0)[1]:
+        return {}
+    table = rows(grid, paths.constant(500))
+    run = trainer.run(SEARCH, table, SHORT, 0, renew=True)
+    before = trainer.initial(SEARCH, ROWS, renew=True)[0]
+    return {"renewed": packed(run.reserved), "renewed_before": before}
+
+
 def part_of(task: Task, optimizer: str, grid: np.ndarray, part: str):
     """More trainings of a cell that was recorded before."""
-    trainer, (seeds, wanted) = Trainer(task, optimizer), PARTS[part]
+    trainer = Trainer(task, optimizer)
+    if part == NORMS:
+        return renewed(trainer, grid)
+    seeds, wanted = PARTS[part]
     before = trainer.initial(seeds, ROWS)[1]
     return {"test_before": before} | trainings(trainer, grid, seeds, wanted)
 
@@ -140,7 +157,9 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=[t.name for t in TASKS])
     parser.add_argument("--optimizers", nargs="*", default=list(OPTIMIZERS))
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--part", choices=PARTS, help="what came later")
+    parser.add_argument(
+        "--part", choices=[*PARTS, NORMS], help="what came later"
+    )
     parser.add_argument("--batch", type=int, help="only 500 constant steps")
     args = parser.parse_args()
     if args.batch:
@@ -156,7 +175,10 @@ def main() -> None:
             continue
         if args.part:
             grid = np.load(first)["grid"]
-            write(target, part_of(task, optimizer, grid, args.part))
+            arrays = part_of(task, optimizer, grid, args.part)
+            if not arrays:
+                continue
+            write(target, arrays)
         elif args.batch:
             short = [("constant", 500)]
             write(target, cell(task, optimizer, args.batch, short))

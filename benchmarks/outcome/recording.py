@@ -20,10 +20,10 @@ Vector = NDArray[np.float64]
 RESULTS = Path(__file__).with_name("results")
 RAMPS = (100, 60)
 SHORT = (10, 20, 40, 60, 80, 120, 160, 240, 320, 400, 500)
-LONG = (*SHORT, 700, 1000, 1400, 2000)
-LONGEST = (*LONG, 2800, 4000, 5600, 8000)
-# What `record` wrote later: more trainings, and more seeds of the judge.
-TRAININGS, SEEDS = (".more", ".longest"), ".again"
+LONGEST = (*SHORT, 700, 1000, 1400, 2000, 2800, 4000, 5600, 8000)
+# What `record` wrote later: more trainings and readings, and more seeds of the
+# judge.
+LATER, SEEDS = (".more", ".longest", ".renewed"), ".again"
 # Losses that may be zero or negative: compared by difference, not by ratio.
 SIGNED = ("density",)
 # Families of the tasks, and those that no constant saw.
@@ -86,6 +86,16 @@ class Cell:
     def seeds(self) -> int:
         """How many seeds were searched with."""
         return len(self.arrays["ramps"])
+
+    @functools.cached_property
+    def held_out(self) -> tuple[Vector, Vector]:
+        """What the package reads of short runs, and before them.
+
+        Arrays of shape (seed, grid LR, evaluation), at `SHORT`, and (seed,).
+        Moving statistics are taken anew for it.
+        """
+        name = "renewed" if "renewed" in self.arrays else "reserved"
+        return self.arrays[name], self.arrays[f"{name}_before"]
 
     @functools.cached_property
     def x(self) -> Vector:
@@ -235,7 +245,7 @@ def load(results: Path = RESULTS, *, unseen: bool) -> list[Cell]:
         if (FAMILIES[task] in UNSEEN) != unseen:
             continue
         arrays = _arrays(path)
-        for part in TRAININGS:
+        for part in LATER:
             later = path.with_suffix(f"{part}.npz")
             if later.exists():
                 arrays = {**_arrays(later), **arrays}

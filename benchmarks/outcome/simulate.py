@@ -71,7 +71,7 @@ def trial(cell: Cell, seed: int, lr: float, until: int) -> Trial:
     kept = min(until, cell.arrays["losses"].shape[-1])
     first = kept - max(kept // 4, 10)
     losses = cell.arrays["losses"][seed, place, first:kept]
-    held = cell.arrays["reserved"][seed, place, SHORT.index(until)]
+    held = cell.held_out[0][seed, place, SHORT.index(until)]
     return Trial(
         float(10.0 ** cell.x[place]), until, losses.mean(), float(held)
     )
@@ -79,7 +79,7 @@ def trial(cell: Cell, seed: int, lr: float, until: int) -> Trial:
 
 def run(cell: Cell, seed: int, plan: Ladder, centre: float) -> Found:
     """The search round `centre`; a trial that is there is not run twice."""
-    before = float(cell.arrays["reserved_before"][seed])
+    before = float(cell.held_out[1][seed])
     trials: list[Trial] = []
     steps, reached = len(cell.curve(seed, RAMPS.index(ramp_of(plan)))), {}
     while todo := next_trials(plan, centre, trials, before):
