@@ -1,4 +1,4 @@
-"""The search for a learning rate: ladders, trials, and their reading."""
+"""The longer search: its trials, and what it makes of them."""
 
 import dataclasses
 import math
@@ -11,78 +11,126 @@ from keras_lrfinder import StopReason
 from keras_lrfinder import suggest
 from keras_lrfinder.analysis import schedule_factors
 from keras_lrfinder.analysis import search
+from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.probes import Climb
-from keras_lrfinder.analysis.search import Trial
-from keras_lrfinder.analysis.search_answer import Search
-
-SHORT, LONG = search.LADDERS
-
-
-def loss(lr, best=-2.0):
-    """A bowl in log(LR)."""
-    return 0.2 + (math.log10(lr) - best) ** 2 / 4
+from keras_lrfinder.analysis.search import LENGTHS
+from keras_lrfinder.analysis.search import TRIAL_STEPS
+from keras_lrfinder.analysis.search import TRIALS
+from keras_lrfinder.analysis.search import Search
 
 
-def found(plan, centre, best):
-    """The trials of a whole search on the bowl."""
-    trials = []
-    while todo := search.next_trials(plan, centre, trials, 2.0):
-        trials += [
-            Trial(lr, n, loss(lr, best), loss(lr, best)) for lr, n in todo
-        ]
-    return trials
+def test_trials_lie_evenly_round_what_probes_answered():
+    """Three of them, three quarters of a decade apart."""
+    made = ran(fallen_curve(), bowl(-3.0))
+    decades = np.log10([trial.lr for trial in made.probes[-TRIALS:]])
+    np.testing.assert_allclose(decades - made.centre, [-0.75, 0.0, 0.75])
 
 
-@pytest.mark.parametrize("plan", search.LADDERS, ids=lambda p: p.name)
-def test_ladder_keeps_its_budget(plan):
-    """Ramp and trials together take no more than the ladder's name says."""
-    assert 100 + plan.steps <= int(plan.name)
-    assert sum(plan.lengths) == plan.steps
+def test_probes_are_followed_by_longer_runs():
+    """As many and as long as the budget of `lr_find` is reckoned by."""
+    made = ran(fallen_curve(), bowl(-3.0))
+    lengths = [len(probe.losses) for probe in made.probes]
+    assert lengths == [*LENGTHS]
 
 
-def test_larger_budget_gets_a_longer_ladder():
-    """Below a thousand steps there are probes only."""
-    found = [search.ladder(b, ramp=100) for b in (300, 1059, 1060, 2260, 9999)]
-    assert found == [None, None, SHORT, LONG, LONG]
+def test_probes_of_a_search_are_those_without_one():
+    """A larger budget goes on where the usual one ends."""
+    made, curve = ran(fallen_curve(), bowl(-3.0)), fallen_curve()
+    climb = Climb(curve, suggest(curve))
+    while runs := climb.next_runs():
+        for lr, steps in runs:
+            climb.add(run(lr, steps, bowl(-3.0)), steps)
+    usual = [probe.lr for probe in climb.probes]
+    assert [probe.lr for probe in made.probes[:-TRIALS]] == usual
 
 
-def test_reading_goes_to_the_best_of_the_bowl():
-    """The last rung's reading lies within half a spacing of the best."""
-    trials = found(SHORT, -2.2, -2.0)
-    assert abs(search.reading(SHORT, -2.2, trials, 2.0) + 2.0) <= 0.25
+@pytest.mark.parametrize("kind", ["adam", "lion"])
+def test_answer_is_that_of_the_formula(kind):
+    """Centre, what trials like, trust, offset and a middle length."""
+    curve = dataclasses.replace(fallen_curve(), optimizer=kind)
+    made = ran(curve, bowl(-2.6))
+    constants = search.CONSTANTS
+    trials = made.probes[-TRIALS:]
+    x = np.log10([t.lr for t in trials])
+    loss = np.array([t.held_out for t in trials])
+    weights = np.exp(-(loss - loss.min()) / (1.0 - loss.min()) / 0.1)
+    liked = weights @ x / weights.sum()
+    expected = x[1] + constants.trust * (liked - x[1])
+    expected += constants.offset[kind]
+    expected += schedule_factors.shift(kind, "constant", 1000)
+    assert np.log10(made.suggestion().lr) == pytest.approx(expected)
 
 
-def test_better_trials_go_on():
-    """The second rung runs the first one's two best learning rates."""
-    trials = found(SHORT, -2.0, -2.0)
-    second = [t.lr for t in trials if t.until == 240]
-    np.testing.assert_allclose(np.log10(second), [-2.25, -1.75])
+def test_moved_landscape_moves_the_answer():
+    """By the trials' weight: where one alone learns, it goes towards it."""
+    answers = []
+    for learns in (-1, 1):
+        only = 10.0 ** (ran(fallen_curve(), bowl(-3.0)).centre + 0.75 * learns)
+
+        def held_out(lr, steps, only=only):
+            if steps == PROBE_STEPS:
+                return bowl(-3.0)(lr, steps)
+            return 0.2 if math.isclose(lr, only) else 1.0
+
+        made = ran(fallen_curve(), held_out)
+        answers.append(np.log10(made.suggestion().lr))
+    trust = search.CONSTANTS.trust
+    assert answers[1] - answers[0] == pytest.approx(trust * 1.5, rel=1e-2)
+    assert trust >= 0.4
 
 
-def test_lost_trial_counts_as_not_trained():
-    """What blew up is ranked behind everything that learnt."""
-    first = [lr for lr, _ in search.next_trials(SHORT, -2.0, [], 2.0)]
-    trials = [Trial(lr, 80, 1.0, 1.0) for lr in first]
-    trials[-1] = Trial(first[-1], 80, math.nan, math.inf)
-    trials[0] = Trial(first[0], 80, 0.5, 0.5)
-    on = [lr for lr, _ in search.next_trials(SHORT, -2.0, trials, 2.0)]
-    assert first[0] in on
-    assert first[-1] not in on
+def test_one_trial_that_blew_up_bounds_the_answer():
+    """It stays half a step of probes below it."""
+    falling = ran(fallen_curve(), lambda lr, n: 1.0 - 0.1 * lr**0.1)
+    top = max(p.lr for p in falling.probes)
+
+    def held_out(lr, steps):
+        long = steps == TRIAL_STEPS
+        return math.nan if long and lr > top / 10 else 1.0 - 0.3 * lr**0.1
+
+    found = ran(fallen_curve(), held_out)
+    lost = min(p.lr for p in found.probes if not math.isfinite(p.held_out))
+    said = found.suggestion()
+    assert np.log10(lost / said.lr) >= 0.375 - 1e-9
+    assert said.high <= lost * (1 + 1e-9)
+    assert f"training blew up at {lost:.1e}" in said.reason
 
 
-def test_best_at_an_end_is_told():
-    """A bowl whose bottom is outside has its best trial at an end."""
-    assert search.at_end(SHORT, found(SHORT, -2.0, -5.0), 9.0)
-    assert not search.at_end(SHORT, found(SHORT, -2.0, -2.0), 9.0)
+def test_no_trials_where_every_probe_blew_up():
+    """Longer runs at what blows up in sixty steps show nothing."""
+    made = ran(fallen_curve(), lambda lr, n: math.nan)
+    assert {len(p.losses) for p in made.probes} == {PROBE_STEPS}
+    assert made.suggestion().lr is None
 
 
-@pytest.mark.parametrize("plan", search.LADDERS, ids=lambda p: p.name)
-@pytest.mark.parametrize("kind", schedule_factors.KINDS)
-def test_moved_landscape_moves_the_answer(plan, kind):
-    """Trials move the answer by at least 0.4 decades for each of theirs."""
-    answers = [search.answer(kind, plan.name, -3.0, x) for x in (-3.0, -2.0)]
-    assert answers[1] - answers[0] >= 0.4 - 1e-9
+def test_trials_that_learn_nothing_leave_low_confidence():
+    """What probes said stays, and that is said."""
+
+    def held_out(lr, steps):
+        return bowl(-3.0)(lr, steps) if steps == PROBE_STEPS else 1.0
+
+    made = ran(fallen_curve(), held_out)
+    climb = Climb(fallen_curve(), suggest(fallen_curve()))
+    for probe in made.probes[:-3]:
+        climb.add(probe)
+    said = made.suggestion()
+    assert said.lr == climb.suggestion().lr
+    assert said.confidence == "low"
+    assert "240 steps did not lower the loss" in said.reason
+
+
+def test_trials_without_held_out_samples_count_for_a_fourth():
+    """Where they meet samples twice, all that fell may be memorised."""
+    curve = dataclasses.replace(fallen_curve(), steps_per_epoch=100)
+    plain = ran(fallen_curve(), bowl(-2.6), checked=False)
+    repeated = ran(curve, bowl(-2.6), checked=False)
+    middle = schedule_factors.shift("adam", "constant", 1000)
+    moves = [
+        np.log10(made.suggestion().lr) - middle - made.centre
+        for made in (plain, repeated)
+    ]
+    assert moves[1] == pytest.approx(moves[0] / 4.0)
 
 
 @pytest.mark.parametrize("kind", schedule_factors.KINDS)
@@ -135,15 +183,31 @@ def fallen_curve():
     return Curve(lrs=10**x, losses=losses, steps=100, optimizer="adam")
 
 
-def searched(curve, held_out):
-    """What a search says whose trials end with `held_out(lr)`."""
-    made = Search(curve, suggest(curve), SHORT)
+def bowl(best):
+    """Held-out losses that are lowest at 10**best."""
+    return lambda lr, steps: 0.2 + abs(math.log10(lr) - best) / 9
+
+
+def run(lr, steps, held_out, checked=True):
+    """A run that ends with `held_out(lr, steps)`."""
+    loss = held_out(lr, steps)
+    falls = np.linspace(1.0, loss, steps)
+    held = (loss, 1.0, "reserved", 256) if checked else ()
+    return Probe(lr, falls, *held)
+
+
+def ran(curve, held_out, checked=True):
+    """A whole search, whose runs end with `held_out(lr, steps)`."""
+    made = Search(curve, suggest(curve))
     while runs := made.next_runs():
         for lr, steps in runs:
-            loss = held_out(lr)
-            falls = np.linspace(1.0, loss, steps)
-            made.add(Probe(lr, falls, loss, 1.0, "reserved", 256), steps)
-    return made.suggestion("")
+            made.add(run(lr, steps, held_out, checked), steps)
+    return made
+
+
+def searched(curve, held_out):
+    """What a search says whose runs end with `held_out(lr)`."""
+    return ran(curve, lambda lr, steps: held_out(lr)).suggestion()
 
 
 def test_an_answer_knows_how_short_an_epoch_is():
@@ -167,15 +231,11 @@ def test_search_can_answer_where_the_ramp_cannot():
     """Held-out losses that fall by half are an answer, of low confidence."""
     curve = flat_curve()
     assert suggest(curve).lr is None
-    middle = 10.0 ** (sum(np.log10(lr) for lr in _first(curve)) / 6)
+    [(middle, _)] = Search(curve, suggest(curve)).next_runs()
     found = searched(curve, lambda lr: 0.5 + 0.2 * abs(np.log10(lr / middle)))
     assert found.confidence == "low"
     assert abs(np.log10(found.lr / middle)) < 0.75
     assert "the ramp alone gave no answer" in found.reason
-
-
-def _first(curve):
-    return [lr for lr, _ in Search(curve, suggest(curve), SHORT).next_runs()]
 
 
 def test_search_does_not_outvote_the_ramp_by_noise():
@@ -202,7 +262,7 @@ def test_search_without_a_curve_runs_nothing():
         end_lr=10.0,
         stop_reason=StopReason.NOT_FINITE,
     )
-    assert not Search(curve, suggest(curve), SHORT).next_runs()
+    assert not Search(curve, suggest(curve)).next_runs()
 
 
 def test_trials_that_all_blow_up_are_refused():

@@ -10,7 +10,7 @@ from keras_lrfinder import Suggestion
 from keras_lrfinder import lr_find
 from keras_lrfinder.analysis.schedule_factors import FACTORS
 from keras_lrfinder.analysis.schedule_factors import SCHEDULES
-from keras_lrfinder.analysis.search import LADDERS
+from keras_lrfinder.analysis.search import LENGTHS
 
 STEPS = 50
 
@@ -109,7 +109,9 @@ def test_asking_at_once_and_afterwards_is_the_same(schedule):
     assert at_once.low < at_once.lr < at_once.high
 
 
-@pytest.mark.parametrize(("budget", "probes"), [(50, 0), (110, 1), (180, 2)])
+@pytest.mark.parametrize(
+    ("budget", "probes"), [(50, 0), (110, 1), (180, 2), (949, 3)]
+)
 def test_budget_bounds_the_probes(budget, probes):
     """Ramp and probes stay within it."""
     finder = lr_find(model(), *data(), steps=STEPS, budget=budget, verbose=0)
@@ -120,17 +122,16 @@ def test_budget_bounds_the_probes(budget, probes):
 
 @pytest.mark.thorough_on("tensorflow")
 def test_large_budget_searches_and_leaves_nothing_behind():
-    """Eight trials as the ladder says; the next fit is as without a test."""
+    """Probes, then trials; the next fit is as without a test."""
     x, y = data()
     plain, tested = model(), model()
-    plan = LADDERS[0]
     finder = lr_find(
-        tested, x, y, steps=STEPS, budget=STEPS + plan.steps, verbose=0
+        tested, x, y, steps=STEPS, budget=STEPS + sum(LENGTHS), verbose=0
     )
     lengths = [len(p.losses) for p in finder.probes]
-    assert lengths == plan.lengths
+    assert lengths == [*LENGTHS]
     assert finder.lr is not None
-    assert "6 learning rates from" in finder.suggestion.reason
+    assert "240 steps at" in finder.suggestion.reason
     histories = []
     for each in (plain, tested):
         keras.utils.set_random_seed(1)
@@ -147,9 +148,7 @@ def test_search_is_right_where_the_best_is_known():
     layer = keras.layers.Dense(1, use_bias=False)
     built = keras.Sequential([keras.Input((1,)), layer])
     built.compile("sgd", "mse")
-    finder = lr_find(
-        built, x, 3.0 * x, budget=100 + LADDERS[0].steps, verbose=0
-    )
+    finder = lr_find(built, x, 3.0 * x, budget=100 + sum(LENGTHS), verbose=0)
     # The mean squared error is twice as steep.
     assert 1e-3 < finder.lr < 1.0
     assert finder.suggestion.low < 0.5 < finder.suggestion.high
@@ -163,10 +162,10 @@ def test_nothing_to_learn_is_refused_after_a_search():
     built.compile("adam", "mse")
     y = built.predict(x, verbose=0)
     finder = lr_find(
-        built, x, y, steps=STEPS, budget=STEPS + LADDERS[0].steps, verbose=0
+        built, x, y, steps=STEPS, budget=STEPS + sum(LENGTHS), verbose=0
     )
     assert finder.suggestion.lr is None
-    assert len(finder.probes) == len(LADDERS[0].lengths)
+    assert len(finder.probes) == len(LENGTHS)
 
 
 def test_one_cycle_of_a_finder_knows_its_length():

@@ -12,20 +12,19 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.outcome import probing
 from benchmarks.outcome import readings
+from benchmarks.outcome import simulate
 from benchmarks.outcome.recording import RESULTS
 from benchmarks.outcome.recording import Cell
 from benchmarks.outcome.recording import Target
 from benchmarks.outcome.recording import load
-from benchmarks.quality.simulate import decided
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.default_rule import large_batches
-from keras_lrfinder.analysis.suggestions import suggest
 
 TARGET = Target("constant", 500)
 ABOVE = (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -34,9 +33,8 @@ ABOVE = (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 def answer(cell: Cell, seed: int) -> float | None:
     """log10 of what ramp and probes say of 500 constant steps."""
     curve = cell.curve(seed)
-    first = suggest(curve)
-    runs = probing.probes(cell, seed, curve, first)
-    said = decided(curve, first, runs, readings.left_out(cell.family))
+    known = readings.left_out(cell.family)
+    said = simulate.climbed(cell, seed, curve, known).suggestion()
     if said.lr is None:
         return None
     return float(np.log10(said.lr_for(TARGET.schedule, TARGET.steps)))
@@ -48,6 +46,11 @@ def as_small(cell: Cell) -> Cell:
     epoch = 10.0 ** (2.0 - few_batches(curve))
     small = {"batch": np.array(32), "steps_per_epoch": np.array(round(epoch))}
     return dataclasses.replace(cell, arrays=cell.arrays | small)
+
+
+def every(results: Path) -> list[Cell]:
+    """All cells there, seen and unseen."""
+    return [*load(results, unseen=False), *load(results, unseen=True)]
 
 
 def line(name: str, cells: Sequence[Cell], asked: Sequence[Cell]) -> str:
@@ -77,18 +80,9 @@ def line(name: str, cells: Sequence[Cell], asked: Sequence[Cell]) -> str:
 def main() -> None:
     """Print the table, with and without the task that rules every mean."""
     warnings.filterwarnings("ignore", category=RuntimeWarning)
-    large = [
-        c
-        for unseen in (False, True)
-        for c in load(RESULTS / "batch_512", unseen=unseen)
-    ]
+    large = every(RESULTS / "batch_512")
     names = {c.name for c in large}
-    small = [
-        c
-        for unseen in (False, True)
-        for c in load(unseen=unseen)
-        if c.name in names
-    ]
+    small = [c for c in every(RESULTS) if c.name in names]
     print(
         "| batch | tests | off, decades | median factor | "
         + " | ".join(f"{a:+.1f}" for a in ABOVE)

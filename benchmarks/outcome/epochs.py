@@ -19,7 +19,6 @@ from benchmarks.outcome import fit
 from benchmarks.outcome import score
 from benchmarks.outcome.recording import load
 from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
-from keras_lrfinder.analysis.schedule_factors import shift
 
 TRIED = (0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1)
 
@@ -29,16 +28,14 @@ def excess(some: Sequence[fit.Case], more: float) -> float:
     constants = fit.read()
     lost: dict[str, list[float]] = {str(t): [] for t in fit.TARGETS}
     for case in some:
-        said = score.suggested(case.cell, case.seed, True, case.cell.family)
+        said = score.suggested(case.cell, case.seed, "probes", True)
         if said.lr is None:
             continue
         factors = constants[case.cell.family].factors
-        usual = math.log10(said.lr)
-        usual -= shift(case.kind, "constant", MIDDLE_STEPS, 0.0, factors)
         for target in case.excess:
-            move = shift(case.kind, target.schedule, target.steps, 0.0, factors)
+            move = fit.moved(case.kind, target, 0.0, factors)
             move -= more * case.few * math.log10(target.steps / MIDDLE_STEPS)
-            at = case.at(target, np.array([usual + move]))
+            at = case.at(target, np.array([math.log10(said.lr) + move]))
             lost[str(target)].append(float(at[0]))
     return float(np.exp(np.mean([np.mean(v) for v in lost.values() if v])))
 

@@ -1,16 +1,19 @@
-"""Fit every constant of the search, once per family left out.
+"""Fit the search's constants, and those of schedules and lengths.
 
 Run: `python -m benchmarks.outcome.fit`. Reads the recordings of the seen
 families only, and writes `constants.json`: constants by the family that took
-no part, `""` for those that saw all seen families.
+no part, `""` for those that saw all seen families. The probes before a search
+are read by `probing.json`, with the same family left out.
 
 The objective is the mean log excess loss. A kind of optimizer has few tasks,
-so each of its constants is chosen by its own mean plus half that of all.
+so each of its constants is chosen by its own mean plus half that of all; how
+much trials are trusted is the same for all kinds.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,16 +21,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.outcome import readings
 from benchmarks.outcome import simulate
-from benchmarks.outcome.ours import Fitted
-from benchmarks.outcome.ours import answered
-from benchmarks.outcome.recording import RAMPS
 from benchmarks.outcome.recording import Cell
 from benchmarks.outcome.recording import Target
 from benchmarks.outcome.recording import load
-from keras_lrfinder.analysis.default_rule import default_lr
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.schedule_factors import KINDS
+from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
+from keras_lrfinder.analysis.schedule_factors import Factors
 from keras_lrfinder.analysis.schedule_factors import shift
 from keras_lrfinder.analysis.search import Constants
 
@@ -46,13 +48,22 @@ TARGETS = (
     Target("one_cycle", 8000),
     Target("cosine", 8000),
 )
+ASKED = TARGETS[:4]
 FINE = np.arange(-9.0, 3.01, 0.025)
 POOL = 0.5
 # Not less: where a landscape lies elsewhere, the answer must follow it.
-WEIGHTS = np.arange(0.4, 1.01, 0.1)
-OFFSETS = np.arange(-2.0, 1.3, 0.05)
+TRUSTS = np.arange(0.4, 1.01, 0.1)
+OFFSETS = np.arange(-1.0, 1.3, 0.05)
 NEARLY = 0.005
 LEAST_FALL = np.log(1 / 0.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The search's constants, and those of schedules and lengths."""
+
+    search: Constants
+    factors: Factors
 
 
 def learnable(cells: Sequence[Cell]) -> list[Cell]:
@@ -84,8 +95,10 @@ def cases(cells: Sequence[Cell]) -> list[Case]:
         rows = {
             t: np.array([cell.excess(10.0**x, t) for x in FINE]) for t in there
         }
-        kind, few = simulate.kind(cell), few_batches(cell.curve(0))
-        found += [Case(cell, s, kind, few, rows) for s in range(cell.seeds)]
+        few = few_batches(cell.curve(0))
+        found += [
+            Case(cell, s, cell.kind, few, rows) for s in range(cell.seeds)
+        ]
     return found
 
 
@@ -112,67 +125,45 @@ def by_kind(some: Sequence[Case], x: Vector, target: Target, kinds: Vector):
     return tables
 
 
-def centre(case: Case, ramp: int) -> float:
-    """log10 of the LR that the default rule reads off the ramp."""
-    which = RAMPS.index(ramp)
-    seen = simulate.seen(case.cell, case.seed, which)
-    curve = case.cell.curve(case.seed, which)
-    return float(np.log10(default_lr(curve, seen)))
+def fit(some: Sequence[Case], family: str) -> Fitted:
+    """All constants from these cases, of which none is of `family`."""
+    known = readings.left_out(family)
+    done = [simulate.searched(c.cell, c.seed, known) for c in some]
+    # Without trials the probes said that all is lost.
+    tried = [i for i, search in enumerate(done) if search.levels]
+    part, done = [some[i] for i in tried], [done[i] for i in tried]
+    kinds = np.array([c.kind for c in part])
+    centre = np.array([s.centre for s in done])
+    liked = np.array([s.levels.liked for s in done])
+    factors = _factors(part, kinds, centre)
+    return Fitted(_read(part, kinds, centre, liked, factors), factors)
 
 
-def centres(some: Sequence[Case], kinds: Vector) -> dict[str, float]:
-    """By kind: decades on the default rule that are best at 500 steps."""
-    middle = np.array([centre(c, 100) for c in some])
-    tables = by_kind(some, middle[:, None], BASE, kinds)
-    return {
-        kind: round(float(OFFSETS[row.ravel().argmin()]), 2)
-        for kind, row in tables.items()
-    }
-
-
-def fit(some: Sequence[Case]) -> Fitted:
-    """All constants from these cases."""
-    kinds = np.array([c.kind for c in some])
-    offsets = centres(some, kinds)
-    mixed = {}
-    for plan in simulate.TRIED:
-        ramp = simulate.ramp_of(plan)
-        middle = np.array([centre(c, ramp) + offsets[c.kind] for c in some])
-        found = np.array(
-            [
-                simulate.run(c.cell, c.seed, plan, m).reading
-                for c, m in zip(some, middle)
-            ]
-        )
-        weights = WEIGHTS if plan.rungs else WEIGHTS[-1:]
-        mixed[plan.name] = found[:, None] * weights + middle[:, None] * (
-            1.0 - weights
-        )
-    factors = _factors(some, kinds, mixed["300"])
-    read = {
-        plan.name: _readings(some, kinds, mixed[plan.name], factors)
-        for plan in simulate.TRIED
-    }
-    return Fitted(Constants(offsets, read, {}), factors)
-
-
-def _factors(some, kinds, mixed):
+def _factors(some, kinds, centre):
     """By kind and target the best offset, less that of 500 constant steps.
 
-    Both on the cells that have the target, and not few batches.
+    Both on the cells that have the target, and not few batches. A longer
+    training of the same schedule never wants more: what says so is noise.
     """
     factors = {kind: {} for kind in KINDS}
     for target in TARGETS[1:]:
         there = np.array([target in c.excess and not c.few for c in some])
         part = [c for c, has in zip(some, there) if has]
-        best = [
-            by_kind(part, mixed[there], t, kinds[there]) for t in (target, BASE)
+        tables = [
+            by_kind(part, centre[there], t, kinds[there])
+            for t in (target, BASE)
         ]
         for kind in KINDS:
-            # The weight hardly matters here: the middle one.
-            rows = [table[kind] for table in best]
-            at, base = (_bottom(r[len(r) // 2]) for r in rows)
-            factors[kind][str(target)] = round(float(at - base), 2)
+            at, base = (_bottom(table[kind]) for table in tables)
+            shorter = [
+                factors[kind].get(f"{target.schedule} {steps}", np.inf)
+                for steps in (500, 2000)
+                if steps < target.steps
+            ]
+            if target.schedule == "constant":
+                shorter.append(0.0)
+            lowest = min([at - base, *shorter])
+            factors[kind][str(target)] = round(float(lowest), 2)
     return factors
 
 
@@ -181,10 +172,11 @@ def _bottom(row: Vector) -> float:
     return float(OFFSETS[row <= row.min() + NEARLY].mean())
 
 
-def _readings(some, kinds, mixed, factors):
-    """By kind the weight and offset that are best over all targets."""
+def _read(some, kinds, centre, liked, factors) -> Constants:
+    """The trust that is best over all, and by kind the offset."""
+    mixed = centre[:, None] + TRUSTS * (liked - centre)[:, None]
     total = dict.fromkeys(KINDS, 0.0)
-    for target in TARGETS[:4]:
+    for target in TARGETS:
         move = np.array(
             [
                 shift(c.kind, target.schedule, target.steps, c.few, factors)
@@ -193,58 +185,51 @@ def _readings(some, kinds, mixed, factors):
         )
         tables = by_kind(some, mixed + move[:, None], target, kinds)
         total = {k: total[k] + tables[k] for k in KINDS}
-    found = {}
-    for kind, row in total.items():
-        i, j = np.unravel_index(row.argmin(), row.shape)
-        weight = WEIGHTS[i] if len(row) > 1 else 1.0
-        found[kind] = (round(float(weight), 2), round(float(OFFSETS[j]), 3))
-    return found
+    shares = {k: np.mean(kinds == k) for k in KINDS}
+    best = sum(shares[k] * total[k].min(1) for k in KINDS).argmin()
+    offsets = {k: OFFSETS[total[k][best].argmin()] for k in KINDS}
+    return Constants(
+        round(float(TRUSTS[best]), 2),
+        {kind: round(float(offset), 2) for kind, offset in offsets.items()},
+        0.0,
+    )
 
 
-def reach(
-    some: Sequence[Case], constants: dict[str, Fitted]
-) -> dict[str, tuple[float, float]]:
-    """Half-widths that hold the best LR in 92 % of all, 96 % of the sure.
+def reach(some: Sequence[Case], found: dict[str, Fitted]) -> float:
+    """Half the range, in decades, that holds the best LR in 94 of 100.
 
     From answers whose constants did not see the case's family; the numbers
     leave a little for the next tasks.
     """
-    found = {}
-    for plan in simulate.TRIED:
-        rows = []
-        for case in some:
-            used = constants[case.cell.family]
-            for target in TARGETS[:4]:
-                one = answered(case.cell, case.seed, plan, target, used)
-                off = abs(one.decades - case.cell.best(target))
-                rows.append((off, one.sure))
-        off, sure = np.array(rows).T
-        shares = ((sure == 1, 0.96), (sure == 0, 0.92))
-        found[plan.name] = tuple(
-            round(float(np.quantile(off[part], share)) + 0.01, 2)
-            for part, share in shares
+    off = []
+    for case in some:
+        family, used = case.cell.family, found[case.cell.family]
+        search = simulate.searched(
+            case.cell, case.seed, readings.left_out(family), used.search
         )
-    return found
+        said = search.suggestion()
+        if said.lr is None:
+            continue
+        for target in ASKED:
+            move = moved(case.kind, target, case.few, used.factors)
+            off.append(np.log10(said.lr) + move - case.cell.best(target))
+    return round(float(np.quantile(np.abs(off), 0.94)) + 0.01, 2)
 
 
+def moved(kind: str, target: Target, few: float, factors: Factors) -> float:
+    """Decades from an answer that knows no length to that for a target."""
+    given = few, factors
+    decades = shift(kind, target.schedule, target.steps, *given)
+    # An answer that knows no length has the package's own middle of it.
+    return decades - shift(kind, "constant", MIDDLE_STEPS)
+
+
+@functools.cache
 def read(path: Path = CONSTANTS) -> dict[str, Fitted]:
     """The stored constants, by the family left out."""
-    stored = json.loads(path.read_text())
     return {
-        name: Fitted(
-            Constants(
-                centre=found["search"]["centre"],
-                reading={
-                    p: {k: tuple(v) for k, v in row.items()}
-                    for p, row in found["search"]["reading"].items()
-                },
-                reach={
-                    k: tuple(v) for k, v in found["search"]["reach"].items()
-                },
-            ),
-            found["factors"],
-        )
-        for name, found in stored.items()
+        name: Fitted(Constants(**found["search"]), found["factors"])
+        for name, found in json.loads(path.read_text()).items()
     }
 
 
@@ -255,16 +240,13 @@ def main() -> None:
     found = {}
     for family in ("", *families):
         kept = [c for c in everything if c.cell.family != family]
-        found[family] = fit(kept)
+        found[family] = fit(kept, family)
         print("fitted without", family or "none", flush=True)
-    wide = reach(everything, found)
-    found = {
-        name: dataclasses.asdict(
-            Fitted(dataclasses.replace(c.search, reach=wide), c.factors)
-        )
-        for name, c in found.items()
-    }
-    CONSTANTS.write_text(json.dumps(found, indent=1) + "\n")
+    wide, stored = reach(everything, found), {}
+    for family, one in found.items():
+        search = dataclasses.replace(one.search, reach=wide)
+        stored[family] = dataclasses.asdict(Fitted(search, one.factors))
+    CONSTANTS.write_text(json.dumps(stored, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,13 +22,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.outcome import simulate
+from benchmarks.outcome.fit import ASKED
 from benchmarks.outcome.fit import FINE
 from benchmarks.outcome.fit import POOL
 from benchmarks.outcome.fit import TARGETS
 from benchmarks.outcome.fit import learnable
 from benchmarks.outcome.readings import CONSTANTS
 from benchmarks.outcome.readings import Readings
-from benchmarks.outcome.recording import SHORT
 from benchmarks.outcome.recording import Cell
 from benchmarks.outcome.recording import Target
 from benchmarks.outcome.recording import load
@@ -39,42 +40,20 @@ from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.default_rule import default_lr
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
-from keras_lrfinder.analysis.probe_levels import Probe
-from keras_lrfinder.analysis.probe_levels import reached
 from keras_lrfinder.analysis.probes import Reading
 from keras_lrfinder.analysis.schedule_factors import KINDS
-from keras_lrfinder.analysis.schedule_factors import kind_of
 from keras_lrfinder.analysis.schedule_factors import shift
-from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
 
 Vector = NDArray[np.float64]
 
-ASKED = TARGETS[:4]
 TRUSTS = np.arange(0.2, 1.01, 0.1)
 OFFSETS = np.arange(-0.6, 0.61, 0.05)
 CAUTIONS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
-FEWS = (0.0, 0.15, 0.3, 0.45)
+# More is no better on families left out.
+FEWS = (0.0, 0.15)
 # Of 100 steps, there.
 RAMP = 1
-
-
-def probes(
-    cell: Cell, seed: int, curve: Curve, first: Suggestion
-) -> list[Probe]:
-    """The probes that the package asks for, from the nearest recorded."""
-    held_out, before = cell.held_out
-    part = SHORT.index(PROBE_STEPS)
-
-    def at(place: int) -> Probe:
-        losses = stored.until_lost(cell.arrays["losses"][seed, place])
-        held = float(held_out[seed, place, part])
-        start = float(before[seed])
-        one = Probe(10.0 ** cell.x[place], losses, held, start, "reserved")
-        return stored.judged(one, cell.steps_per_epoch)
-
-    return stored.climb(curve, first, cell.x, at)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,19 +95,18 @@ def case(here: bool, cell, seed: int, curve: Curve, answers) -> Case | None:
     """Runs the probes; None where they do not say anything."""
     first, seen = suggest(curve), landmarks(curve)
     if here:
-        runs = probes(cell, seed, curve, first)
+        climb = simulate.climbed(cell, seed, curve)
     else:
-        runs = stored.probes(cell, seed, RAMP, first, "fresh")
-    if seen is None or not runs:
+        climb = stored.climbed(cell, seed, RAMP, first, "fresh")
+    if seen is None or not climb.probes:
         return None
-    levels = reached(seen, runs)
+    levels = climb.levels
     if not levels.tell or not (first.lr or levels.outvote):
         return None
     lr = first.lr or default_lr(curve, seen)
-    kind, _ = kind_of(curve.optimizer, curve.hyperparameters.get("momentum"))
     ramp, few = float(np.log10(lr)), few_batches(curve)
     told = Told(levels.liked, levels.memorised, levels.most)
-    return Case(here, cell.family, kind, ramp, few, told, *answers)
+    return Case(here, cell.family, climb.kind, ramp, few, told, *answers)
 
 
 def answers_here(cell: Cell):

@@ -14,6 +14,7 @@ from benchmarks.outcome.paths import RAMP
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.range_test import ramp_lrs
+from keras_lrfinder.analysis.schedule_factors import kind_of
 
 Vector = NDArray[np.float64]
 
@@ -81,6 +82,12 @@ class Cell:
     def name(self) -> str:
         """Task and optimizer."""
         return f"{self.task}-{self.optimizer}"
+
+    @property
+    def kind(self) -> str:
+        """The kind of the optimizer."""
+        name, settings = OPTIMIZERS[self.optimizer].keras
+        return kind_of(name, settings.get("momentum", 0.0))[0]
 
     @property
     def seeds(self) -> int:

@@ -17,42 +17,31 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.outcome import fit
-from benchmarks.outcome import probing
 from benchmarks.outcome import readings
 from benchmarks.outcome import simulate
 from benchmarks.outcome import tuners
-from benchmarks.outcome.ours import answered
 from benchmarks.outcome.recording import UNSEEN
 from benchmarks.outcome.recording import Cell
 from benchmarks.outcome.recording import Target
 from benchmarks.outcome.recording import load
-from benchmarks.outcome.simulate import PLANS
 from benchmarks.quality.peers import PEERS
-from benchmarks.quality.simulate import decided
 from keras_lrfinder.analysis.default_rule import few_batches
-from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
-from keras_lrfinder.analysis.schedule_factors import shift
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
 
 Ask = Callable[[Cell, int, Target], "float | None"]
 PICTURE = Path(__file__).with_name("outcome.png")
+# Name, steps, and what is run.
+OURS = (
+    ("**search**", 1000, "search"),
+    ("**ramp and probes**", 280, "probes"),
+    ("**ramp**", 100, "ramp"),
+)
 HEADER = (
     "| | steps | training | excess (95 %) | p90 | within 5 % | within 10 % "
     "| x3 and more | refused | time lost |\n"
     "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
-
-
-def ours(plan: str, constants, left_out: bool) -> Ask:
-    """The new search."""
-
-    def ask(cell, seed, target):
-        found = constants[cell.family if left_out else ""]
-        one = answered(cell, seed, PLANS[plan], target, found)
-        return 10.0**one.decades
-
-    return ask
 
 
 def _family(cell: Cell, left_out: bool) -> str:
@@ -65,30 +54,40 @@ def _family(cell: Cell, left_out: bool) -> str:
 
 
 @functools.cache
-def suggested(cell: Cell, seed: int, probed: bool, family: str) -> Suggestion:
-    """What the package says by default, with constants of probes by family."""
-    curve = cell.curve(seed)
-    first = suggest(curve)
-    if not probed:
-        return first
-    runs = probing.probes(cell, seed, curve, first)
-    return decided(curve, first, runs, readings.read()[family])
+def suggested(cell: Cell, seed: int, runs: str, left_out: bool) -> Suggestion:
+    """What the package says after a `"ramp"`, `"probes"` or a `"search"`.
+
+    Its constants are those of the family if that is left out.
+    """
+    curve, family = cell.curve(seed), _family(cell, left_out)
+    if runs == "ramp":
+        return suggest(curve)
+    known = readings.read()[family]
+    if runs == "probes":
+        return simulate.climbed(cell, seed, curve, known).suggestion()
+    used = _fitted(cell, left_out).search
+    return simulate.searched(cell, seed, known, used).suggestion()
 
 
-def today(probed: bool, constants, left_out: bool) -> Ask:
-    """The package by default, told schedule and length (`lr_for`)."""
+def _fitted(cell: Cell, left_out: bool) -> fit.Fitted:
+    return fit.read()[cell.family if left_out else ""]
+
+
+def moved(cell: Cell, seed: int, target: Target, left_out: bool) -> float:
+    """Decades from what the package says to what it says of a training."""
+    factors = _fitted(cell, left_out).factors
+    few = few_batches(cell.curve(seed))
+    return fit.moved(cell.kind, target, few, factors)
+
+
+def ours(runs: str, left_out: bool) -> Ask:
+    """The package, told schedule and length (`lr_for`)."""
 
     def ask(cell, seed, target):
-        family = _family(cell, left_out)
-        lr = suggested(cell, seed, probed, family).lr
+        lr = suggested(cell, seed, runs, left_out).lr
         if lr is None:
             return None
-        factors = constants[cell.family if left_out else ""].factors
-        given = few_batches(cell.curve(seed)), factors
-        kind = simulate.kind(cell)
-        decades = shift(kind, target.schedule, target.steps, *given)
-        decades -= shift(kind, "constant", MIDDLE_STEPS, *given)
-        return lr * 10.0**decades
+        return lr * 10.0 ** moved(cell, seed, target, left_out)
 
     return ask
 
@@ -100,14 +99,10 @@ def another_seed(cell: Cell, seed: int, target: Target) -> float:
     return float(10.0 ** cell.x[held.argmin()])
 
 
-def contenders(constants, left_out: bool, tuned: bool):
+def contenders(left_out: bool, tuned: bool):
     """Name, steps, and what to ask."""
     found: list[tuple[str, int, Ask]] = [
-        ("**search, budget 2,400**", 2260, ours("2400", constants, left_out)),
-        ("**search, budget 1,200**", 1060, ours("1200", constants, left_out)),
-        ("ramp, for 500 steps", 100, ours("ramp", constants, left_out)),
-        ("**ramp and probes**", 280, today(True, constants, left_out)),
-        ("**ramp**", 100, today(False, constants, left_out)),
+        (name, steps, ours(runs, left_out)) for name, steps, runs in OURS
     ]
     for name, rule in PEERS.items():
 
@@ -174,62 +169,33 @@ def line(name: str, steps: int, target: Target, rows) -> str:
     )
 
 
-def confidence(cells: Sequence[Cell], constants, left_out: bool) -> str:
-    """How often the interval holds the best LR, by confidence."""
+def confidence(cells: Sequence[Cell], left_out: bool) -> str:
+    """How often the range holds the best LR, by confidence."""
     lines = [
-        "| search | confidence | share | holds the best LR | factor, high "
-        "to low |",
+        "| | confidence | share | holds the best LR | factor, high to low |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
-    for name, plan in PLANS.items():
-        if name == "300":
-            continue
+    for name, _, runs in OURS:
         found = []
-        for cell in cells:
-            used = constants[cell.family if left_out else ""]
-            for target in fit.TARGETS[:4]:
-                for seed in range(cell.seeds):
-                    one = answered(cell, seed, plan, target, used)
-                    wide = used.search.reach[name][0 if one.sure else 1]
-                    off = abs(one.decades - cell.best(target))
-                    found.append((one.sure, off <= wide + 1e-9, wide))
-        table = np.array(found, float)
-        for said, title in ((1, "high"), (0, "low")):
-            part = table[table[:, 0] == said]
-            if len(part):
-                lines.append(
-                    f"| {name} | {title} | {len(part) / len(table):.0%} | "
-                    f"{part[:, 1].mean():.0%} | "
-                    f"{10 ** (2 * part[:, 2].mean()):.0f} |"
-                )
-    return "\n".join(lines)
-
-
-def confidence_today(cells: Sequence[Cell]) -> str:
-    """How often the package's own interval holds the best constant LR."""
-    target = Target("constant", 500)
-    lines = [
-        "| today | confidence | share | holds the best LR | factor, high to "
-        "low |",
-        "| --- | --- | ---: | ---: | ---: |",
-    ]
-    for probed, name in ((False, "ramp"), (True, "ramp and probes")):
-        found = [
-            (said, cell.best(target))
-            for cell in cells
-            for seed in range(cell.seeds)
-            if (said := suggested(cell, seed, probed, _family(cell, True))).lr
-        ]
+        for cell, seed in ((c, s) for c in cells for s in range(c.seeds)):
+            said = suggested(cell, seed, runs, left_out)
+            if said.lr is None:
+                continue
+            ends = np.log10([said.low, said.high])
+            for target in fit.ASKED:
+                move = moved(cell, seed, target, left_out)
+                low, high = ends + move
+                holds = low <= cell.best(target) <= high
+                found.append((said.confidence, holds, high - low))
         for level in ("high", "low"):
-            part = [(s, best) for s, best in found if s.confidence == level]
-            ends = np.log10([[s.low, s.high] for s, _ in part])
-            best = np.array([best for _, best in part])
-            inside = (ends[:, 0] <= best) & (best <= ends[:, 1])
-            wide = np.diff(ends, axis=1).mean()
-            lines.append(
-                f"| {name} | {level} | {len(part) / len(found):.0%} | "
-                f"{inside.mean():.0%} of {len(part)} | {10**wide:.0f} |"
-            )
+            part = [f for f in found if f[0] == level]
+            if part:
+                _, holds, wide = (np.array(v) for v in zip(*part))
+                lines.append(
+                    f"| {name} | {level} | {len(part) / len(found):.0%} | "
+                    f"{holds.mean():.0%} of {len(part)} | "
+                    f"{10 ** wide.mean():.0f} |"
+                )
     return "\n".join(lines)
 
 
@@ -268,12 +234,11 @@ def main() -> None:
     everything = load(unseen=args.unseen)
     cells = fit.learnable(everything)
     cells = [c for c in cells if c.task not in args.leave_out]
-    constants = fit.read()
     print(f"{len(cells)} of {len(everything)} cells, unseen: {args.unseen}\n")
     print(HEADER)
     drawn = []
     left_out = not args.unseen
-    asked = contenders(constants, left_out, args.tuners)
+    asked = contenders(left_out, args.tuners)
     for target in fit.TARGETS:
         for name, steps, ask in asked:
             rows = measured(cells, target, ask)
@@ -287,22 +252,20 @@ def main() -> None:
     if not args.unseen:
         print("\nConstants that saw the family:\n\n" + HEADER)
         for target in fit.TARGETS:
-            for name, steps, ask in contenders(constants, False, False)[:5]:
+            for name, steps, ask in contenders(False, False)[: len(OURS)]:
                 print(line(name, steps, target, measured(cells, target, ask)))
     print("\nBy optimizer, ramp and probes, constant 500 and all four:\n")
     for optimizer in sorted({c.optimizer for c in cells}):
         part = [c for c in cells if c.optimizer == optimizer]
-        ask = today(True, constants, left_out)
+        ask = ours("probes", left_out)
         each = [
-            np.mean([r[0] for r in measured(part, t, ask)])
-            for t in fit.TARGETS[:4]
+            np.mean([r[0] for r in measured(part, t, ask)]) for t in fit.ASKED
         ]
         print(
             f"- {optimizer}: x{np.exp(each[0]):.3f}, "
             f"x{np.exp(np.mean(each)):.3f}"
         )
-    print("\n" + confidence(cells, constants, left_out))
-    print("\n" + confidence_today(cells))
+    print("\n" + confidence(cells, left_out))
     if args.unseen and not args.leave_out:
         draw(drawn)
 

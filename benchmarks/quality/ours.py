@@ -10,9 +10,8 @@ from benchmarks.outcome import readings
 from benchmarks.quality.cells import RAMPS
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.contenders import Contender
+from benchmarks.quality.simulate import climbed
 from benchmarks.quality.simulate import curve
-from benchmarks.quality.simulate import decided
-from benchmarks.quality.simulate import probes
 from keras_lrfinder.analysis.default_rule import DEFAULT_RULE
 from keras_lrfinder.analysis.default_rule import ByOptimizer
 from keras_lrfinder.analysis.default_rule import Constants
@@ -62,10 +61,9 @@ def probed(
 ) -> tuple[Suggestion, int]:
     """What ramp and probes say together, and the steps they took."""
     first = suggested(cell, seed, ramp, fitted)
-    runs = probes(cell, seed, ramp, first, held)
-    measured = curve(cell, seed, ramp)
-    last = decided(measured, first, runs, fitted(cell)[1])
-    return last, len(measured) + sum(len(r.losses) for r in runs)
+    climb = climbed(cell, seed, ramp, first, held, fitted(cell)[1])
+    steps = sum(len(probe.losses) for probe in climb.probes)
+    return climb.suggestion(), len(curve(cell, seed, ramp)) + steps
 
 
 def by_ramp(name: str, ramp: int, fitted: Fitted) -> Contender:

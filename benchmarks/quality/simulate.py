@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,11 +15,14 @@ from benchmarks.quality.cells import Vector
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probe_levels import Probe
+from keras_lrfinder.analysis.probes import READINGS
 from keras_lrfinder.analysis.probes import Climb
 from keras_lrfinder.analysis.probes import Reading
+from keras_lrfinder.analysis.search import Search
 from keras_lrfinder.analysis.suggestions import Suggestion
 
 PART = 10
+Asking = TypeVar("Asking", Climb, Search)
 
 
 @functools.cache
@@ -28,58 +31,43 @@ def curve(cell: Cell, seed: int, ramp: int) -> Curve:
     return cell.curve(seed, ramp)
 
 
-def until_lost(losses: Vector) -> Vector:
-    """The losses of a probe: no more than it has, none after a NaN."""
-    losses = losses[:PROBE_STEPS]
+def until_lost(losses: Vector, steps: int = PROBE_STEPS) -> Vector:
+    """The losses of a run: no more than it has, none after a NaN."""
+    losses = losses[:steps]
     bad = np.flatnonzero(~np.isfinite(losses))
     return losses[: bad[0] + 1] if len(bad) else losses
 
 
-def judged(probe: Probe, steps_per_epoch: float) -> Probe:
-    """The probe with what it trained on, if it met any of it twice.
+def judged(
+    probe: Probe, steps_per_epoch: float, steps: int = PROBE_STEPS
+) -> Probe:
+    """The probe, with what it trained on, if it met any of it twice.
 
     That was not judged by itself when it was recorded: the training loss
     stands for it.
     """
-    if steps_per_epoch >= PROBE_STEPS:
+    if steps_per_epoch >= steps:
         return probe
     return dataclasses.replace(
         probe, trained=probe.tail, trained_before=probe.held_out_before
     )
 
 
-def climb(
-    curve: Curve,
-    suggestion: Suggestion,
-    x: Vector,
-    at: Callable[[int], Probe],
-) -> list[Probe]:
-    """The probes that the package asks for, from the nearest recorded ones.
+def driven(
+    search: Asking, x: Vector, at: Callable[[int, int], Probe]
+) -> Asking:
+    """Has a search run what it asks for, from the nearest recorded runs.
 
-    `x` has log10 of the learning rates that were recorded, `at` the probes.
+    Args:
+        search: The package's own, `Climb` or `Search`.
+        x: log10 of the learning rates that were recorded.
+        at: From the place of one of these and a number of steps to the run.
     """
-    asked, found = Climb(curve, suggestion), set()
-    while runs := asked.next_runs():
-        [(lr, _)] = runs
-        place = int(np.argmin(np.abs(x - np.log10(lr))))
-        if place in found:
-            break
-        found.add(place)
-        asked.add(at(place))
-    return asked.probes
-
-
-def decided(
-    curve: Curve,
-    suggestion: Suggestion,
-    probes: Sequence[Probe],
-    constants: Mapping[str, Reading],
-) -> Suggestion:
-    """What the package says of a ramp and these probes."""
-    asked = Climb(curve, suggestion, constants=constants)
-    for one in probes:
-        asked.add(one)
-    return asked.suggestion()
+    while runs := search.next_runs():
+        for lr, steps in runs:
+            place = int(np.argmin(np.abs(x - np.log10(lr))))
+            search.add(at(place, steps), steps)
+    return search
 
 
 def probe(cell: Cell, seed: int, position: int, held: str) -> Probe:
@@ -105,13 +93,18 @@ def probe(cell: Cell, seed: int, position: int, held: str) -> Probe:
     return judged(found, cell.steps_per_epoch)
 
 
-def probes(
-    cell: Cell, seed: int, ramp: int, suggestion: Suggestion, held: str
-) -> list[Probe]:
-    """The probes that the package asks for, from the nearest stored ones."""
-    measured = curve(cell, seed, ramp)
+def climbed(
+    cell: Cell,
+    seed: int,
+    ramp: int,
+    suggestion: Suggestion,
+    held: str,
+    constants: Mapping[str, Reading] = READINGS,
+) -> Climb:
+    """The package's climb from a stored ramp, with its probes."""
 
-    def at(position: int) -> Probe:
+    def at(position: int, steps: int) -> Probe:
         return probe(cell, seed, position, held)
 
-    return climb(measured, suggestion, np.log10(cell.grid), at)
+    climb = Climb(curve(cell, seed, ramp), suggestion, constants=constants)
+    return driven(climb, np.log10(cell.grid), at)

@@ -43,6 +43,7 @@ _ENOUGH_SAMPLES, _ENOUGH_FALL = 50, 0.02
 # And by this share, to outvote a ramp: random labels take off a tenth, as what
 # is random at the start is unlearnt.
 _VISIBLE_FALL = 0.15
+TOO_LITTLE = "what they learnt is too little to judge by"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -179,11 +180,19 @@ class Levels:
         return float(weights @ self.x / weights.sum())
 
     @property
+    def at(self) -> str:
+        """The learning rates in words."""
+        return ", ".join(f"{10.0**x:.1e}" for x in self.x)
+
+    @property
+    def top(self) -> float:
+        """log10 of the lowest LR at which training blew up, or infinity."""
+        return float(self.x[self.blown].min()) if self.blown.any() else math.inf
+
+    @property
     def most(self) -> float:
-        """log10 of the highest LR that is safely below what blew up."""
-        if not self.blown.any():
-            return math.inf
-        return float(self.x[self.blown].min()) - STEP / 2.0
+        """log10 of the highest LR that is safely below it."""
+        return self.top - STEP / 2.0
 
 
 def reached(seen: Landmarks, probes: Sequence[Probe]) -> Levels:
@@ -250,9 +259,7 @@ def _capped(loss: float | None, most: float | None) -> float:
 def meaning(levels: Levels, unchecked: str, steps: int = PROBE_STEPS) -> str:
     """Returns what probes of `steps` steps say, in words."""
     if not levels.learnt.any():
-        return (
-            f"{steps} steps did not lower the loss, so the probes say nothing"
-        )
+        return f"{steps} steps did not lower the loss, so they say nothing"
     if not levels.checked:
         return (
             "whether what they learnt holds elsewhere could not be checked: "
@@ -261,7 +268,7 @@ def meaning(levels: Levels, unchecked: str, steps: int = PROBE_STEPS) -> str:
     if not levels.gained.any():
         return (
             f"the loss on {levels.source} did not improve in {steps} "
-            "steps, so the probes say nothing"
+            "steps, so they say nothing"
         )
     if levels.memorised < _NOTABLE:
         return f"what they learnt holds on {levels.source}"
@@ -269,6 +276,14 @@ def meaning(levels: Levels, unchecked: str, steps: int = PROBE_STEPS) -> str:
         f"{levels.memorised:.0%} of what the best of them learnt does not "
         f"hold on {levels.source}: memorised, so lower is better"
     )
+
+
+def in_words(levels: Levels, unchecked: str, steps: int) -> str:
+    """Returns `meaning`, and where training blew up."""
+    told = meaning(levels, unchecked, steps)
+    if levels.blown.any():
+        return f"training blew up at {10.0**levels.top:.1e}; {told}"
+    return told
 
 
 def of_ramp(first: Suggestion) -> str:
@@ -280,25 +295,19 @@ def of_ramp(first: Suggestion) -> str:
 
 
 def without_news(
-    first: Suggestion,
-    runs: str,
-    levels: Levels,
-    unchecked: str,
-    steps: int = PROBE_STEPS,
+    first: Suggestion, levels: Levels, unchecked: str
 ) -> Suggestion:
-    """Returns what the ramp said, and that the runs add nothing to it.
+    """Returns what the ramp said, and that probes add nothing to it.
 
     Args:
         first: What the ramp said.
-        runs: String, which runs there were.
-        levels: What they reached.
+        levels: What the probes reached.
         unchecked: String, why there are no held-out losses, if so.
-        steps: Integer, how long they were.
     """
-    told = meaning(levels, unchecked, steps)
+    told = meaning(levels, unchecked)
     if levels.tell:
-        told = "what they learnt is too little to judge by"
-    reason = f"{first.reason.rstrip('.')}. {runs}: {told}"
+        told = TOO_LITTLE
+    reason = f"{first.reason.rstrip('.')}. Probes at {levels.at}: {told}"
     return dataclasses.replace(first, reason=reason)
 
 

@@ -39,6 +39,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -56,7 +57,7 @@ from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.probe_levels import blown_everywhere
 from keras_lrfinder.analysis.probe_levels import can_probe
 from keras_lrfinder.analysis.probe_levels import hardly_fell
-from keras_lrfinder.analysis.probe_levels import meaning
+from keras_lrfinder.analysis.probe_levels import in_words
 from keras_lrfinder.analysis.probe_levels import nothing_learnt
 from keras_lrfinder.analysis.probe_levels import of_ramp
 from keras_lrfinder.analysis.probe_levels import reached
@@ -72,7 +73,7 @@ MOST_PROBES = 3
 _REACH = 0.85
 # Without held-out samples, what probes learn of samples that they meet more
 # than once may all be memorised: they move the ramp's answer by this part.
-_UNCHECKED = 0.25
+UNCHECKED = 0.25
 # Ramp and probes agree within so many decades.
 _AGREE = 1.0
 
@@ -108,12 +109,12 @@ class Reading:
 
 
 READINGS = {
-    "sgd": Reading(0.5, 0.0, 0.3, 0.15),
+    "sgd": Reading(0.4, 0.0, 0.3, 0.15),
     "momentum": Reading(0.6, -0.05, 0.3, 0.15),
-    "adam": Reading(0.4, 0.0, 0.3, 0.15),
-    "lion": Reading(0.7, -0.5, 0.3, 0.15),
-    "muon": Reading(0.5, -0.1, 0.3, 0.15),
-    "adafactor": Reading(0.5, 0.0, 0.3, 0.15),
+    "adam": Reading(0.4, -0.05, 0.3, 0.15),
+    "lion": Reading(0.5, -0.3, 0.3, 0.15),
+    "muon": Reading(0.3, 0.0, 0.3, 0.15),
+    "adafactor": Reading(0.5, -0.05, 0.3, 0.15),
 }
 
 
@@ -142,22 +143,53 @@ class Climb:
         self._curve, self._first, self._most = curve, suggestion, most
         self._constants = constants
         self._seen = landmarks(curve)
+        momentum = curve.hyperparameters.get("momentum")
+        self.kind, _ = kind_of(curve.optimizer, momentum)
 
     @property
     def is_possible(self) -> bool:
         """Whether the ramp says where to probe."""
         return can_probe(self._seen)
 
+    @property
+    def levels(self) -> Levels:
+        """What the probes reached, of which there are some."""
+        return self.reached(self.probes)
+
+    def reached(self, probes: Sequence[Probe]) -> Levels:
+        """Returns what any probes reached after this ramp."""
+        assert self._seen is not None
+        return reached(self._seen, probes)
+
+    @property
+    def answer(self) -> float:
+        """log10 of the learning rate for 500 steps, if there is one."""
+        ramp, levels, curve = self._ramp, self.levels, self._curve
+        if not levels.tell:
+            return ramp
+        reading = self._constants[self.kind]
+        decades = reading.answer(levels, ramp, few_batches(curve))
+        decades += reading.trust * large_batches(curve)
+        if not levels.checked and self.repeats(PROBE_STEPS):
+            decades = ramp + UNCHECKED * (decades - ramp)
+        return decades
+
+    def repeats(self, steps: int) -> bool:
+        """Returns whether so many steps meet samples more than once."""
+        return steps > (self._curve.steps_per_epoch or math.inf)
+
+    @property
+    def _ramp(self) -> float:
+        assert self._seen is not None
+        lr = self._first.lr or default_lr(self._curve, self._seen)
+        return math.log10(lr)
+
     def next_runs(self) -> list[tuple[float, int]]:
         """Returns (lr, steps) of the next probe; none: enough is known."""
         if not self.is_possible or len(self.probes) >= self._most:
             return []
-        assert self._seen is not None
-        if not self.probes:
-            first = self._first.lr or default_lr(self._curve, self._seen)
-            return [(first, PROBE_STEPS)]
-        decades = self._next(reached(self._seen, self.probes))
-        return [] if decades is None else [(float(10.0**decades), PROBE_STEPS)]
+        decades = self._next(self.levels) if self.probes else self._ramp
+        return [] if decades is None else [(10.0**decades, PROBE_STEPS)]
 
     def _next(self, levels: Levels) -> float | None:
         x, best = levels.x, int(np.argmin(levels.held))
@@ -196,9 +228,9 @@ class Climb:
         first, seen = self._first, self._seen
         if seen is None or not self.probes:
             return first
-        levels = reached(seen, self.probes)
+        levels = self.levels
         if first.lr is None and not levels.outvote:
-            return without_news(first, _at(levels), levels, unchecked)
+            return without_news(first, levels, unchecked)
         if levels.blown.all():
             return blown_everywhere(first, levels)
         if hardly_fell(seen) and not levels.learnt.any():
@@ -208,52 +240,23 @@ class Climb:
     def _found(
         self, seen: Landmarks, levels: Levels, unchecked: str
     ) -> Suggestion:
-        first, curve = self._first, self._curve
-        ramp = decades = math.log10(first.lr or default_lr(curve, seen))
-        momentum = curve.hyperparameters.get("momentum")
-        kind, _ = kind_of(curve.optimizer, momentum)
-        sure = False
+        first, decades, sure = self._first, self.answer, False
         if levels.tell:
-            reading = self._constants[kind]
-            decades = reading.answer(levels, ramp, few_batches(curve))
-            decades += reading.trust * large_batches(curve)
-            epoch = curve.steps_per_epoch or math.inf
-            if not levels.checked and epoch < PROBE_STEPS:
-                decades = ramp + _UNCHECKED * (decades - ramp)
-            decades += shift(kind, "constant", MIDDLE_STEPS)
-            sure = levels.convince and abs(levels.liked - ramp) <= _AGREE
-        sure = sure and first.confidence == "high"
-        found = _moved(first, kind, seen, levels, decades, sure, unchecked)
-        return dataclasses.replace(found, few=few_batches(curve))
-
-
-def _at(levels: Levels) -> str:
-    return "Probes at " + ", ".join(f"{10.0**x:.1e}" for x in levels.x)
-
-
-def _moved(
-    suggestion: Suggestion,
-    kind: str,
-    seen: Landmarks,
-    levels: Levels,
-    decades: float,
-    sure: bool,
-    unchecked: str,
-) -> Suggestion:
-    """Returns the suggestion at another learning rate, below what blew up."""
-    told, top = meaning(levels, unchecked), levels.most + STEP / 2.0
-    if levels.blown.any():
-        told = f"training blew up at {10.0**top:.1e}; {told}"
-    decades = min(decades, levels.most)
-    low, high = 10.0 ** (decades - _REACH), 10.0 ** (decades + _REACH)
-    if not levels.tell:
-        low, high = interval(10.0**decades, seen, sure)
-    return dataclasses.replace(
-        suggestion,
-        lr=float(10.0**decades),
-        low=float(low),
-        high=float(min(high, 10.0**top)),
-        confidence="high" if sure else "low",
-        reason=f"{of_ramp(suggestion)}. {_at(levels)}: {told}",
-        kind=kind,
-    )
+            decades += shift(self.kind, "constant", MIDDLE_STEPS)
+            agree = abs(levels.liked - self._ramp) <= _AGREE
+            sure = levels.convince and agree and first.confidence == "high"
+        decades = min(decades, levels.most)
+        low, high = 10.0 ** (decades - _REACH), 10.0 ** (decades + _REACH)
+        if not levels.tell:
+            low, high = interval(10.0**decades, seen, sure)
+        told = in_words(levels, unchecked, PROBE_STEPS)
+        return dataclasses.replace(
+            first,
+            lr=10.0**decades,
+            low=low,
+            high=min(high, 10.0**levels.top),
+            confidence="high" if sure else "low",
+            reason=f"{of_ramp(first)}. Probes at {levels.at}: {told}",
+            kind=self.kind,
+            few=few_batches(self._curve),
+        )

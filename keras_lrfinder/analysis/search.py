@@ -1,247 +1,196 @@
-"""A longer search for the learning rate: a ramp, and then the better half.
+"""A longer search for the learning rate: longer runs round what probes say.
 
-Probes of 60 steps say what is good for 60 steps. With more to spend, several
-learning rates half a decade apart are tried round what the ramp suggests, the
-best of them for longer, and held-out loss decides (successive halving:
-Jamieson and Talwalkar 2016, arXiv 1502.07943). Pure; the caller trains:
+Probes of 60 steps say what is good for 60 steps. With more to spend, a few
+learning rates round their answer are tried for longer, all from the restored
+state and on the same batches. What these trials like is read as it is of
+probes (`probe_levels.py`), in decades, for 500 steps at one learning rate:
 
 ```
-plan, trials = ladder(budget, ramp=100), []
-while todo := next_trials(plan, centre, trials, before):
-    # Each of `todo` is (lr, until): from the restored state to step `until`,
-    # all on the same batches. Then one `Trial` for each.
-    trials += [Trial(lr, until, tail, held_out), ...]
-found = reading(plan, centre, trials, before)
-decades = answer(kind, plan.name, centre, found)
+answer = trust * liked + (1 - trust) * centre + offset
 ```
 
-A trial is judged by `held_out + tail / 2`, each at most the loss `before`
-training. The constants were fitted by `benchmarks/outcome/fit.py`.
+with `centre` for what ramp and probes answered. The constants were fitted by
+`benchmarks/outcome/fit.py`. More trials, longer ones, and those of them that
+go on from round to round (successive halving) end no better there: what is
+left is that the best learning rate for held-out loss after a few hundred steps
+is not that of the training that follows.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Sequence
-
-import numpy as np
+from collections.abc import Mapping
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.default_rule import default_lr
-from keras_lrfinder.analysis.landmarks import Landmarks
+from keras_lrfinder.analysis.default_rule import few_batches
+from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
+from keras_lrfinder.analysis.probe_levels import TOO_LITTLE
+from keras_lrfinder.analysis.probe_levels import Levels
+from keras_lrfinder.analysis.probe_levels import Probe
+from keras_lrfinder.analysis.probe_levels import blown_everywhere
+from keras_lrfinder.analysis.probe_levels import in_words
+from keras_lrfinder.analysis.probes import MOST_PROBES
+from keras_lrfinder.analysis.probes import READINGS
+from keras_lrfinder.analysis.probes import UNCHECKED
+from keras_lrfinder.analysis.probes import Climb
+from keras_lrfinder.analysis.probes import Reading
+from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
+from keras_lrfinder.analysis.schedule_factors import shift
+from keras_lrfinder.analysis.suggestions import Suggestion
 
-# What lies so far behind the best, in shares of the fall, weighs 1/e.
-_TAU = 0.05
-_TAIL_WEIGHT = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Ladder:
-    """How many steps are spent on which learning rates.
-
-    Attributes:
-        name: Names the constants that belong to it.
-        spacing: Float, decades between neighbouring learning rates.
-        rungs: Pairs of integers: how many learning rates are tried, and for
-            how many steps.
-    """
-
-    name: str
-    spacing: float
-    rungs: tuple[tuple[int, int], ...]
-
-    @property
-    def steps(self) -> int:
-        """The most training steps that it takes."""
-        return sum(count * until for count, until in self.rungs)
-
-    @property
-    def lengths(self) -> list[int]:
-        """The steps of each trial, in the order in which they are run."""
-        return [until for count, until in self.rungs for _ in range(count)]
-
-
-LADDERS = (
-    Ladder("1200", 0.5, ((6, 80), (2, 240))),
-    Ladder("2400", 0.5, ((6, 160), (3, 400))),
-)
-
-
-def ladder(budget: int, ramp: int) -> Ladder | None:
-    """Returns the longest ladder that `budget` steps allow after a ramp.
-
-    Args:
-        budget: Integer, training steps in all.
-        ramp: Integer, those of the ramp.
-
-    Returns:
-        `Ladder`, or None where there is room for probes at most.
-    """
-    fitting = [plan for plan in LADDERS if ramp + plan.steps <= budget]
-    return fitting[-1] if fitting else None
+TRIALS, TRIAL_STEPS = 3, 240
+# Decades between neighbouring trials.
+SPACING = 0.75
+# The steps of each run after the ramp, probes and trials, if all are run.
+LENGTHS = (PROBE_STEPS,) * MOST_PROBES + (TRIAL_STEPS,) * TRIALS
+# Probes and trials agree within so many decades.
+_AGREE = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
 class Constants:
-    """What was fitted, for a constant learning rate and 500 steps.
+    """How trials are read.
 
     Attributes:
-        centre: By kind of optimizer: decades on the default rule's answer.
-        reading: By ladder and kind: weight of the trials against the centre,
-            and an offset in decades.
-        reach: By ladder: half the range in decades, where sure and where not.
+        trust: Float in 0..1, their weight against the probes.
+        offset: By kind of optimizer: decades to go up.
+        reach: Float, half the range in decades.
     """
 
-    centre: dict[str, float]
-    reading: dict[str, dict[str, tuple[float, float]]]
-    reach: dict[str, tuple[float, float]]
+    trust: float
+    offset: Mapping[str, float]
+    reach: float
 
 
 CONSTANTS = Constants(
-    centre={
-        "sgd": 0.35,
-        "momentum": 0.4,
-        "adam": 0.45,
-        "lion": 0.4,
-        "muon": 0.4,
-        "adafactor": 0.6,
+    trust=0.4,
+    offset={
+        "sgd": 0.0,
+        "momentum": 0.0,
+        "adam": -0.05,
+        "lion": -0.25,
+        "muon": -0.2,
+        "adafactor": -0.15,
     },
-    reading={
-        "1200": {
-            "sgd": (0.6, -0.2),
-            "momentum": (0.7, -0.25),
-            "adam": (0.6, -0.3),
-            "lion": (0.4, -0.45),
-            "muon": (0.4, -0.4),
-            "adafactor": (0.5, -0.3),
-        },
-        "2400": {
-            "sgd": (0.7, -0.15),
-            "momentum": (0.8, -0.15),
-            "adam": (0.7, -0.25),
-            "lion": (0.5, -0.35),
-            "muon": (0.4, -0.3),
-            "adafactor": (0.6, -0.2),
-        },
-    },
-    reach={
-        "1200": (0.68, 0.72),
-        "2400": (0.68, 0.74),
-    },
+    reach=0.66,
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Trial:
-    """What training at one learning rate had reached by step `until`.
-
-    Attributes:
-        lr: Float > 0.
-        until: Integer, steps since the restored state.
-        tail: Float, mean training loss of the last quarter of them.
-        held_out: Float, loss in inference mode on samples not trained on.
-    """
-
-    lr: float
-    until: int
-    tail: float
-    held_out: float
-
-
-def centre_of(
-    curve: Curve,
-    seen: Landmarks,
-    kind: str,
-    constants: Constants = CONSTANTS,
-) -> float:
-    """Returns log10 of the learning rate round which to search."""
-    return math.log10(default_lr(curve, seen)) + constants.centre[kind]
-
-
-def next_trials(
-    plan: Ladder, centre: float, trials: Sequence[Trial], before: float
-) -> list[tuple[float, int]]:
-    """Returns what to run next, as (lr, until); none: the search is over.
+class Search:
+    """Probes from what a ramp suggests, then trials; the caller trains.
 
     Args:
-        plan: The ladder.
-        centre: Float, log10 of the LR that the ramp suggests.
-        trials: All so far, whole rungs only.
-        before: Float, held-out loss before training.
+        curve: The ramp.
+        suggestion: What `suggest(curve)` said; it may be without a learning
+            rate, as a search can find what a ramp cannot.
+        readings: How probes are read, by kind of optimizer.
+        constants: How trials are read.
     """
-    done = _rungs_done(trials)
-    if done == len(plan.rungs):
-        return []
-    count, until = plan.rungs[done]
-    if not done:
-        places = (np.arange(count) - (count - 1) / 2.0) * plan.spacing
-        return [(float(10.0 ** (centre + d)), until) for d in places]
-    last = _rung(plan, trials, done - 1)
-    ranked = sorted(last, key=lambda t: _score(t, before))
-    return sorted((t.lr, until) for t in ranked[:count])
+
+    def __init__(
+        self,
+        curve: Curve,
+        suggestion: Suggestion,
+        readings: Mapping[str, Reading] = READINGS,
+        constants: Constants = CONSTANTS,
+    ) -> None:
+        self._climb = Climb(curve, suggestion, constants=readings)
+        self._few = few_batches(curve)
+        self._first, self._constants = suggestion, constants
+        self._trials: list[Probe] = []
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the ramp says where to probe."""
+        return self._climb.is_possible
+
+    @property
+    def probes(self) -> list[Probe]:
+        """All runs so far."""
+        return [*self._climb.probes, *self._trials]
+
+    @property
+    def centre(self) -> float:
+        """log10 of the learning rate for 500 steps that probes answered."""
+        return min(self._climb.answer, self._climb.levels.most)
+
+    @property
+    def levels(self) -> Levels | None:
+        """What the trials reached; None: there were none."""
+        return self._climb.reached(self._trials) if self._trials else None
+
+    def next_runs(self) -> list[tuple[float, int]]:
+        """Returns (lr, steps) of the runs that follow; none: it is over."""
+        probes = self._climb.next_runs()
+        if probes or self._trials or not self.is_possible:
+            return probes
+        if self._climb.levels.blown.all():
+            return []
+        places = [i - (TRIALS - 1) / 2 for i in range(TRIALS)]
+        lrs = [10.0 ** (self.centre + SPACING * place) for place in places]
+        return [(lr, TRIAL_STEPS) for lr in lrs]
+
+    def add(self, probe: Probe, steps: int) -> None:
+        """Takes what a run of `steps` steps, or fewer if it blew up, gave."""
+        if steps == TRIAL_STEPS:
+            self._trials.append(probe)
+        else:
+            self._climb.add(probe)
+
+    def suggestion(
+        self, unchecked: str = "there were no held-out samples"
+    ) -> Suggestion:
+        """Returns the suggestion that ramp, probes and trials support.
+
+        Args:
+            unchecked: String, why there are no held-out losses, if so.
+        """
+        said, levels = self._climb.suggestion(unchecked), self.levels
+        if levels is None:
+            return said
+        if levels.blown.all():
+            return blown_everywhere(self._first, levels)
+        if levels.tell and (said.lr is not None or levels.outvote):
+            return self._found(said, levels, unchecked)
+        told = in_words(levels, unchecked, TRIAL_STEPS)
+        if levels.tell:
+            told = TOO_LITTLE
+        reason = f"{said.reason.rstrip('.')}. {_at(levels)}: {told}"
+        level = "none" if said.lr is None else "low"
+        return dataclasses.replace(said, confidence=level, reason=reason)
+
+    def _answer(self, levels: Levels) -> float:
+        used = self._constants
+        move = used.trust * (levels.liked - self.centre)
+        move += used.offset[self._climb.kind]
+        if not levels.checked and self._climb.repeats(TRIAL_STEPS):
+            move *= UNCHECKED
+        return self.centre + move
+
+    def _found(
+        self, said: Suggestion, levels: Levels, unchecked: str
+    ) -> Suggestion:
+        decades = self._answer(levels)
+        decades += shift(self._climb.kind, "constant", MIDDLE_STEPS)
+        decades = min(decades, levels.most, self._climb.levels.most)
+        agree = abs(levels.liked - self.centre) <= _AGREE
+        sure = agree and levels.convince and said.confidence == "high"
+        wide = self._constants.reach
+        told = in_words(levels, unchecked, TRIAL_STEPS)
+        reason = said.reason.rstrip(".")
+        if said.lr is None:
+            reason = f"ramp and probes gave no answer ({reason})"
+        return Suggestion(
+            10.0**decades,
+            10.0 ** (decades - wide),
+            min(10.0 ** (decades + wide), 10.0**levels.top),
+            "high" if sure else "low",
+            said.rule,
+            f"{reason}. {_at(levels)}: {told}",
+            self._climb.kind,
+            few=self._few,
+        )
 
 
-def reading(
-    plan: Ladder, centre: float, trials: Sequence[Trial], before: float
-) -> float:
-    """Returns log10 of the LR that the last whole rung likes best.
-
-    An average that counts what is nearly as good nearly as much. Without a
-    rung it is the centre.
-    """
-    done = _rungs_done(trials)
-    if not done:
-        return centre
-    last = _rung(plan, trials, done - 1)
-    scores = np.array([_score(t, before) for t in last])
-    most = before + _TAIL_WEIGHT * before
-    fall = max(most - scores.min(), 1e-9)
-    weights = np.exp(-(scores - scores.min()) / fall / _TAU)
-    return float(weights @ np.log10([t.lr for t in last]) / weights.sum())
-
-
-def at_end(plan: Ladder, trials: Sequence[Trial], before: float) -> bool:
-    """Returns whether the first rung's best lies at an end of it."""
-    if not trials:
-        return False
-    first = sorted(_rung(plan, trials, 0), key=lambda t: t.lr)
-    best = min(range(len(first)), key=lambda i: _score(first[i], before))
-    return best in (0, len(first) - 1)
-
-
-def answer(
-    kind: str,
-    name: str,
-    centre: float,
-    found: float,
-    constants: Constants = CONSTANTS,
-) -> float:
-    """Returns log10 of the LR for 500 steps at one learning rate.
-
-    Args:
-        kind: As `schedule_factors.kind_of` says.
-        name: The ladder's.
-        centre: Float, log10 of the ramp's LR.
-        found: What `reading` returned.
-        constants: What was fitted.
-    """
-    weight, offset = constants.reading[name][kind]
-    return weight * found + (1.0 - weight) * centre + offset
-
-
-def _rungs_done(trials: Sequence[Trial]) -> int:
-    return len({t.until for t in trials})
-
-
-def _rung(plan: Ladder, trials: Sequence[Trial], which: int) -> list[Trial]:
-    until = plan.rungs[which][1]
-    return [t for t in trials if t.until == until]
-
-
-def _score(trial: Trial, before: float) -> float:
-    held, tail = (
-        min(v, before) if math.isfinite(v) else before
-        for v in (trial.held_out, trial.tail)
-    )
-    return held + _TAIL_WEIGHT * tail
+def _at(levels: Levels) -> str:
+    return f"{TRIAL_STEPS} steps at {levels.at}"

@@ -13,9 +13,8 @@ from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probes import MOST_PROBES
 from keras_lrfinder.analysis.probes import Climb
 from keras_lrfinder.analysis.schedule_factors import check_training
-from keras_lrfinder.analysis.search import Ladder
-from keras_lrfinder.analysis.search import ladder
-from keras_lrfinder.analysis.search_answer import Search
+from keras_lrfinder.analysis.search import LENGTHS
+from keras_lrfinder.analysis.search import Search
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.arguments import check_flag
 from keras_lrfinder.arguments import integer
@@ -87,10 +86,9 @@ def lr_find(
             stay within 300 training steps at the default `steps`.
         budget: Integer >= `steps`, the most training steps, ramp and probes
             together. None: the ramp and three probes of 60 steps. With fewer
-            there are fewer probes; from `steps + 960` on six learning rates
-            are tried for 80 steps and the best two for 240, from
-            `steps + 2160` on six for 160 and the best three for 400, which
-            finds a better one. More brings no more.
+            there are fewer probes; from `steps + 900` on three learning rates
+            round what they say are tried for 240 steps, which finds a better
+            one. More brings no more.
         schedule: `"constant"`, `"cosine"`, `"one_cycle"` or `"triangular"`:
             the training that follows. `suggestion.lr` is its peak.
         total_steps: Integer >= 1, how many steps that training has. None: a
@@ -194,12 +192,12 @@ class _Plan:
     Attributes:
         steps: Integer, length of the ramp.
         probes: Integer, the most probes after it.
-        ladder: `Ladder`, what is run in their place; or None.
+        trials: Whether longer runs follow these.
     """
 
     steps: int
     probes: int = 0
-    ladder: Ladder | None = None
+    trials: bool = False
 
     @classmethod
     def of(cls, budget: Any, steps: int) -> _Plan:
@@ -208,19 +206,17 @@ class _Plan:
             return cls(steps, MOST_PROBES)
         budget = integer("budget", budget, steps)
         probes = min((budget - steps) // PROBE_STEPS, MOST_PROBES)
-        return cls(steps, probes, ladder(budget, steps))
+        return cls(steps, probes, trials=budget - steps >= sum(LENGTHS))
 
     @property
     def lengths(self) -> list[int]:
         """The steps of each run after the ramp."""
-        if self.ladder is not None:
-            return self.ladder.lengths
-        return [PROBE_STEPS] * self.probes
+        return [*LENGTHS] if self.trials else [PROBE_STEPS] * self.probes
 
     def search(self, curve: Curve, suggestion: Suggestion) -> Climb | Search:
         """Returns what says which runs follow a ramp."""
-        if self.ladder is not None:
-            return Search(curve, suggestion, self.ladder)
+        if self.trials:
+            return Search(curve, suggestion)
         return Climb(curve, suggestion, self.probes)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.probes import Climb
-from keras_lrfinder.analysis.search_answer import Search
+from keras_lrfinder.analysis.search import Search
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.training.keras_internals import is_overridden
 from keras_lrfinder.training.loan import Loan
