@@ -114,7 +114,7 @@ READINGS = {
     "adam": Reading(0.4, -0.05, 0.3, 0.15),
     "lion": Reading(0.5, -0.3, 0.3, 0.15),
     "muon": Reading(0.3, 0.0, 0.3, 0.15),
-    "adafactor": Reading(0.5, -0.05, 0.3, 0.15),
+    "adafactor": Reading(0.6, -0.15, 0.3, 0.15),
 }
 
 

@@ -72,7 +72,7 @@ CONSTANTS = Constants(
         "muon": -0.2,
         "adafactor": -0.15,
     },
-    reach=0.66,
+    reach=0.65,
 )
 
 
