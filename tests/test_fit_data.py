@@ -399,6 +399,20 @@ def test_what_cannot_be_read_twice_says_why(monkeypatch):
     assert "memory" in data.why_not
 
 
+@pytest.mark.parametrize("kind", ["items", "generator"])
+def test_of_a_long_run_as_much_is_kept_as_fits(monkeypatch, kind):
+    """It goes through that several times; a generator is kept alike."""
+    items = Items(200 * SIZE)
+    size = sum(a[:SIZE].nbytes for a in items.xy)
+    monkeypatch.setattr(data_reader, "MOST_BYTES", 90 * size)
+    batches = (items[i] for i in range(200))
+    given = items if kind == "items" else batches
+    replay = replayed({"x": given}, steps=100, run=240)
+    assert replay.samples >= 60 * SIZE
+    assert replay.samples + replay.rows_held_out <= 90 * SIZE
+    assert replay.repeated
+
+
 def test_what_only_fit_can_read_says_so():
     """A data adapter of the user's own is trained on and not probed."""
     data = FitData({"x": object()})

@@ -23,6 +23,8 @@ from keras_lrfinder.training.data_rows import rows_of
 
 # Batches are held in memory; more than this is not worth a probe.
 MOST_BYTES = 2**30
+# As are fewer, if more are wanted: what a probe of 60 steps takes.
+_FEWEST = 76
 
 # How many batches are wanted, said by the first of them.
 Wanted = Callable[[Any], int]
@@ -235,17 +237,30 @@ class _Ready(keras.utils.PyDataset):
         return self._batches[index]
 
 
+def fitting(batch: Any, most: int) -> int:
+    """Returns how many batches like this one are kept in memory.
+
+    Args:
+        batch: One of them.
+        most: Integer, how many are wanted.
+
+    Returns:
+        At most `most`; 0 where there is room for too few.
+    """
+    room = MOST_BYTES // max(bytes_of(batch), 1)
+    return min(most, room) if room >= min(most, _FEWEST) else 0
+
+
 def _checked(first: list[Any], wanted: Wanted) -> int:
     if not first:
         raise UnreadableError("there are no batches")
     most = wanted(first[0])
-    size = bytes_of(first[0]) * most
-    if size > MOST_BYTES:
+    if not fitting(first[0], most):
         raise UnreadableError(
-            f"{most} batches of {size / most / 2**20:.3g} MiB are more than "
-            f"the {MOST_BYTES / 2**30:g} GiB that are kept in memory"
+            f"{most} batches of {bytes_of(first[0]) / 2**20:.3g} MiB are more "
+            f"than the {MOST_BYTES / 2**30:g} GiB that are kept in memory"
         )
-    return most
+    return fitting(first[0], most)
 
 
 def _is(value: Any, names: tuple[str, ...], module: str) -> bool:

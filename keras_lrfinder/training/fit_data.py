@@ -7,15 +7,14 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from keras_lrfinder.training.data_reader import MOST_BYTES
 from keras_lrfinder.training.data_reader import Batches
 from keras_lrfinder.training.data_reader import BatchReader
 from keras_lrfinder.training.data_reader import UnreadableError
 from keras_lrfinder.training.data_reader import copied
+from keras_lrfinder.training.data_reader import fitting
 from keras_lrfinder.training.data_reader import reader
 from keras_lrfinder.training.data_reader import ready
 from keras_lrfinder.training.data_rows import Rows
-from keras_lrfinder.training.data_rows import bytes_of
 from keras_lrfinder.training.data_rows import not_finite
 from keras_lrfinder.training.probe_data import HeldOut
 from keras_lrfinder.training.probe_data import Replay
@@ -146,8 +145,8 @@ class FitData:
     def _keep_some(self, batches: int) -> Iterator[Any]:
         # A generator, not an `islice`: Keras knows generators by their type.
         for batch in itertools.islice(self._given["x"], batches):
-            if bytes_of(batch) * self._most_kept > MOST_BYTES:
-                self._most_kept = 0
+            self._most_kept = fitting(batch, min(self._most_kept, batches))
+            if not self._most_kept:
                 self._kept.clear()
             if len(self._kept) < self._most_kept:
                 self._kept.append(copied(batch))
