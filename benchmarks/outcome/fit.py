@@ -47,6 +47,7 @@ TARGETS = (
     Target("constant", 8000),
     Target("one_cycle", 8000),
     Target("cosine", 8000),
+    Target("triangular", 2000),
 )
 ASKED = TARGETS[:4]
 FINE = np.arange(-9.0, 3.01, 0.025)

@@ -44,6 +44,7 @@ PARTS = {
     "more": (JUDGE, MORE),
     "longest": (JUDGE, [(name, 8000) for name, _ in FIRST]),
     "again": (MORE_JUDGES, FIRST + MORE),
+    "triangular": (JUDGE, [("triangular", 2000)]),
 }
 
 
@@ -133,9 +134,8 @@ def renewed(trainer: Trainer, grid: np.ndarray) -> dict[str, np.ndarray]:
     return {"renewed": packed(run.reserved), "renewed_before": before}
 
 
-def part_of(task: Task, optimizer: str, grid: np.ndarray, part: str):
+def part_of(trainer: Trainer, grid: np.ndarray, part: str):
     """More trainings of a cell that was recorded before."""
-    trainer = Trainer(task, optimizer)
     if part == NORMS:
         return renewed(trainer, grid)
     seeds, wanted = PARTS[part]
@@ -175,7 +175,8 @@ def main() -> None:
             continue
         if args.part:
             grid = np.load(first)["grid"]
-            arrays = part_of(task, optimizer, grid, args.part)
+            trainer = Trainer(task, optimizer, args.batch)
+            arrays = part_of(trainer, grid, args.part)
             if not arrays:
                 continue
             write(target, arrays)

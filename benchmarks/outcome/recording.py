@@ -24,7 +24,8 @@ SHORT = (10, 20, 40, 60, 80, 120, 160, 240, 320, 400, 500)
 LONGEST = (*SHORT, 700, 1000, 1400, 2000, 2800, 4000, 5600, 8000)
 # What `record` wrote later: more trainings and readings, and more seeds of the
 # judge.
-LATER, SEEDS = (".more", ".longest", ".renewed"), ".again"
+LATER = (".more", ".longest", ".renewed", ".triangular")
+SEEDS = ".again"
 # Losses that may be zero or negative: compared by difference, not by ratio.
 SIGNED = ("density",)
 # Families of the tasks, and those that no constant saw.
@@ -194,11 +195,6 @@ class Cell:
         """log10 of the grid's best LR."""
         return float(self.x[self.excesses(target).argmin()])
 
-    def good(self, target: Target, within: float = 0.05) -> tuple[float, float]:
-        """log10 of the ends of the grid LRs within 5 % of the best."""
-        fine = self.x[self.excesses(target) <= np.log1p(within)]
-        return float(fine.min()), float(fine.max())
-
     def lost_time(self, lr: float, target: Target) -> float:
         """Share of its steps that the best LR would have saved.
 
@@ -218,21 +214,21 @@ class Cell:
         reached = np.interp(-ends, -path, steps)
         return float(1.0 - reached / target.steps)
 
-    def ramp(self, seed: int, which: int = 0) -> tuple[Vector, Vector]:
+    def ramp(self, seed: int) -> tuple[Vector, Vector]:
         """Learning rates and raw losses of a whole ramp; nothing stopped."""
-        steps = RAMPS[which]
-        losses = self.arrays["ramps"][seed, which, :steps]
+        steps = RAMPS[0]
+        losses = self.arrays["ramps"][seed, 0, :steps]
         return ramp_lrs(*RAMP, steps), losses.astype("float64")
 
     @functools.cache  # noqa: B019  (recordings live as long as the process)
-    def curve(self, seed: int, which: int = 0) -> Curve:
+    def curve(self, seed: int) -> Curve:
         """The curve as a range test with the usual stop leaves it."""
-        steps = RAMPS[which]
+        steps = RAMPS[0]
         kind, settings = OPTIMIZERS[self.optimizer].keras
         test = RangeTest(
             *RAMP, steps, optimizer=kind.lower(), hyperparameters=settings
         )
-        for loss in self.arrays["ramps"][seed, which, :steps].tolist():
+        for loss in self.arrays["ramps"][seed, 0, :steps].tolist():
             if not test.record(loss):
                 break
         return dataclasses.replace(

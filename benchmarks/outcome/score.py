@@ -44,25 +44,18 @@ HEADER = (
 )
 
 
-def _family(cell: Cell, left_out: bool) -> str:
-    """Whose constants of the probes are to be taken.
-
-    Those that no constant saw may have a namesake in the other benchmark.
-    """
-    known = cell.family in readings.read()
-    return cell.family if known and (left_out or cell.family in UNSEEN) else ""
-
-
 @functools.cache
 def suggested(cell: Cell, seed: int, runs: str, left_out: bool) -> Suggestion:
     """What the package says after a `"ramp"`, `"probes"` or a `"search"`.
 
-    Its constants are those of the family if that is left out.
+    A family that is left out is judged by constants that never saw it; so are
+    the unseen ones, which may have a namesake in the other benchmark.
     """
-    curve, family = cell.curve(seed), _family(cell, left_out)
+    curve = cell.curve(seed)
     if runs == "ramp":
         return suggest(curve)
-    known = readings.read()[family]
+    other = left_out or cell.family in UNSEEN
+    known = readings.left_out(cell.family if other else "")
     if runs == "probes":
         return simulate.climbed(cell, seed, curve, known).suggestion()
     used = _fitted(cell, left_out).search
@@ -239,7 +232,8 @@ def main() -> None:
     drawn = []
     left_out = not args.unseen
     asked = contenders(left_out, args.tuners)
-    for target in fit.TARGETS:
+    targets = [t for t in fit.TARGETS if any(t in c.targets() for c in cells)]
+    for target in targets:
         for name, steps, ask in asked:
             rows = measured(cells, target, ask)
             print(line(name, steps, target, rows), flush=True)
@@ -251,7 +245,7 @@ def main() -> None:
             )
     if not args.unseen:
         print("\nConstants that saw the family:\n\n" + HEADER)
-        for target in fit.TARGETS:
+        for target in targets:
             for name, steps, ask in contenders(False, False)[: len(OURS)]:
                 print(line(name, steps, target, measured(cells, target, ask)))
     print("\nBy optimizer, ramp and probes, constant 500 and all four:\n")

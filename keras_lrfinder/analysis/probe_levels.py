@@ -112,10 +112,8 @@ class Levels:
 
     Attributes:
         x: log10 of the learning rates.
-        train: Mean training loss of the last quarter, at most `first`.
         held: Held-out loss (training loss where there is none), at most
             that before.
-        first: Training loss before the first step.
         before: Held-out loss before the first step.
         learnt: Whether the probe's loss fell at all.
         moved: Whether it fell by more than noise explains.
@@ -128,9 +126,7 @@ class Levels:
     """
 
     x: NDArray[np.float64]
-    train: NDArray[np.float64]
     held: NDArray[np.float64]
-    first: float
     before: float
     learnt: NDArray[np.bool_]
     moved: NDArray[np.bool_]
@@ -218,9 +214,7 @@ def reached(seen: Landmarks, probes: Sequence[Probe]) -> Levels:
         held, before = capped.tolist(), np.full(len(probes), seen.first)
     return Levels(
         x=np.log10([p.lr for p in probes]),
-        train=capped,
         held=np.array(held),
-        first=seen.first,
         before=float(np.median(before)),
         learnt=capped < seen.first,
         moved=capped < seen.first - fall,
@@ -321,11 +315,13 @@ def nothing_learnt(first: Suggestion, steps: int) -> Suggestion:
     )
 
 
-def blown_everywhere(first: Suggestion, levels: Levels) -> Suggestion:
-    """Returns the refusal where training blew up at every learning rate."""
+def blown_everywhere(
+    first: Suggestion, levels: Levels, steps: int = PROBE_STEPS
+) -> Suggestion:
+    """Returns the refusal where runs blew up at every learning rate."""
     return Suggestion.refused(
         first.rule,
-        "training blew up at every learning rate tried, down to "
+        f"{steps} steps blew up at every learning rate tried, down to "
         f"{10.0 ** levels.x[0]:.1e}: test lower ones, and check the scale of "
         "inputs and targets",
     )

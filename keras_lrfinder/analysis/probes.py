@@ -109,12 +109,12 @@ class Reading:
 
 
 READINGS = {
-    "sgd": Reading(0.4, 0.0, 0.3, 0.15),
+    "sgd": Reading(0.4, 0.05, 0.3, 0.15),
     "momentum": Reading(0.6, -0.05, 0.3, 0.15),
     "adam": Reading(0.4, -0.05, 0.3, 0.15),
     "lion": Reading(0.5, -0.3, 0.3, 0.15),
     "muon": Reading(0.3, 0.0, 0.3, 0.15),
-    "adafactor": Reading(0.6, -0.15, 0.3, 0.15),
+    "adafactor": Reading(0.6, -0.1, 0.3, 0.15),
 }
 
 
@@ -175,8 +175,12 @@ class Climb:
         return decades
 
     def repeats(self, steps: int) -> bool:
-        """Returns whether so many steps meet samples more than once."""
-        return steps > (self._curve.steps_per_epoch or math.inf)
+        """Returns whether so many steps meet samples more than once.
+
+        Of data that are read once, like a generator, only what the ramp took
+        is there for them.
+        """
+        return steps > (self._curve.steps_per_epoch or len(self._curve))
 
     @property
     def _ramp(self) -> float:

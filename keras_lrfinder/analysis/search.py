@@ -65,14 +65,14 @@ class Constants:
 CONSTANTS = Constants(
     trust=0.4,
     offset={
-        "sgd": 0.0,
-        "momentum": 0.0,
+        "sgd": -0.05,
+        "momentum": 0.05,
         "adam": -0.05,
-        "lion": -0.25,
+        "lion": -0.2,
         "muon": -0.2,
         "adafactor": -0.15,
     },
-    reach=0.65,
+    reach=0.66,
 )
 
 
@@ -149,15 +149,14 @@ class Search:
         if levels is None:
             return said
         if levels.blown.all():
-            return blown_everywhere(self._first, levels)
+            return blown_everywhere(self._first, levels, TRIAL_STEPS)
         if levels.tell and (said.lr is not None or levels.outvote):
             return self._found(said, levels, unchecked)
         told = in_words(levels, unchecked, TRIAL_STEPS)
         if levels.tell:
             told = TOO_LITTLE
         reason = f"{said.reason.rstrip('.')}. {_at(levels)}: {told}"
-        level = "none" if said.lr is None else "low"
-        return dataclasses.replace(said, confidence=level, reason=reason)
+        return _bounded(dataclasses.replace(said, reason=reason), levels)
 
     def _answer(self, levels: Levels) -> float:
         used = self._constants
@@ -172,24 +171,39 @@ class Search:
     ) -> Suggestion:
         decades = self._answer(levels)
         decades += shift(self._climb.kind, "constant", MIDDLE_STEPS)
-        decades = min(decades, levels.most, self._climb.levels.most)
+        before = self._climb.levels
+        decades = min(decades, levels.most, before.most)
         agree = abs(levels.liked - self.centre) <= _AGREE
         sure = agree and levels.convince and said.confidence == "high"
         wide = self._constants.reach
         told = in_words(levels, unchecked, TRIAL_STEPS)
         reason = said.reason.rstrip(".")
         if said.lr is None:
-            reason = f"ramp and probes gave no answer ({reason})"
+            reason = "neither ramp nor probes gave an answer"
         return Suggestion(
             10.0**decades,
             10.0 ** (decades - wide),
-            min(10.0 ** (decades + wide), 10.0**levels.top),
+            10.0 ** min(decades + wide, levels.top, before.top),
             "high" if sure else "low",
             said.rule,
             f"{reason}. {_at(levels)}: {told}",
             self._climb.kind,
             few=self._few,
         )
+
+
+def _bounded(said: Suggestion, levels: Levels) -> Suggestion:
+    """Returns what probes said, below what blew up later, and not sure."""
+    if said.lr is None or said.low is None or said.high is None:
+        return said
+    lr = min(said.lr, 10.0**levels.most)
+    return dataclasses.replace(
+        said,
+        lr=lr,
+        low=said.low * lr / said.lr,
+        high=min(said.high, 10.0**levels.top),
+        confidence="low",
+    )
 
 
 def _at(levels: Levels) -> str:
