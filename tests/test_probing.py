@@ -7,6 +7,7 @@ import tiny
 
 from keras_lrfinder import lr_find
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
+from keras_lrfinder.training import data_reader
 
 ROWS, SIZE = 200, 8
 
@@ -293,19 +294,22 @@ def test_restore_false_keeps_what_the_ramp_trained(xy):
     assert any(not np.array_equal(a, b) for a, b in zip(before, values(net)))
 
 
-def test_data_that_cannot_be_read_twice_are_said_not_to_be_probed(xy):
-    """A generator too short for probes leaves the ramp's suggestion."""
+def test_data_that_cannot_be_read_twice_are_said_not_to_be_probed(
+    xy, monkeypatch
+):
+    """A generator too large to be kept leaves the ramp's suggestion."""
     x, y = xy
+    monkeypatch.setattr(data_reader, "MOST_BYTES", 2**20)
 
     def huge():
-        # Sixty copies of a batch of this size are more than is kept.
-        wide = np.broadcast_to(x[:, :1], (ROWS, 20_000))
+        # Twenty batches of this size, what the ramp takes, are more than that.
+        wide = np.broadcast_to(x[:, :1], (ROWS, 200))
         while True:
             yield {"x": x, "unused": wide}, y
 
     inputs = {
         "x": keras.Input((4,), name="x"),
-        "unused": keras.Input((20_000,), name="unused"),
+        "unused": keras.Input((200,), name="unused"),
     }
     hidden = keras.layers.Dense(8, activation="relu")(inputs["x"])
     used = keras.ops.mean(inputs["unused"], axis=1, keepdims=True)
