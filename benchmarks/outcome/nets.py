@@ -110,6 +110,28 @@ def attention(p, name, x):
     return dense(p, f"{name}_o", mixed)
 
 
+def recurrent_sizes(name: str, inputs: int, units: int):
+    """The kernels of a gated recurrent unit, the three gates side by side."""
+    return {f"{name}_in": (inputs, 3 * units), f"{name}_on": (units, 3 * units)}
+
+
+def recurrent(p, name, x):
+    """A gated recurrent unit (Keras's order) over (batch, time, width)."""
+    units = p[f"{name}_on_kernel"].shape[0]
+    given = dense(p, f"{name}_in", x)
+    state = jnp.zeros((len(x), units))
+    for i in range(x.shape[1]):
+        kept = dense(p, f"{name}_on", state)
+        update, reset = (
+            jax.nn.sigmoid(given[:, i, part] + kept[:, part])
+            for part in (slice(units), slice(units, 2 * units))
+        )
+        last = slice(2 * units, None)
+        new = jnp.tanh(given[:, i, last] + reset * kept[:, last])
+        state = update * state + (1 - update) * new
+    return state
+
+
 def block_sizes(name: str, width: int, hidden: int):
     """The dense layers of one transformer block."""
     sizes = {f"{name}_{n}": (width, width) for n in "qkvo"}

@@ -36,6 +36,7 @@ STEP = 0.25
 SCOUT = 200
 KEPT = 400
 FIRST = [("constant", 2000), ("one_cycle", 500), ("cosine", 500)]
+SHORTEST = [("constant", 500)]
 MORE = [("one_cycle", 2000), ("triangular", 500), ("cosine", 2000)]
 # Searches of networks with batch normalisation, judged as the package does.
 NORMS = "renewed"
@@ -100,7 +101,11 @@ def trainings(
 
 
 def cell(
-    task: Task, optimizer: str, batch: int | None, wanted=FIRST
+    task: Task,
+    optimizer: str,
+    batch: int | None = None,
+    judge: Sequence[int] = JUDGE,
+    wanted: Sequence[tuple[str, int]] = FIRST,
 ) -> dict[str, np.ndarray]:
     """Everything that is recorded of one cell."""
     trainer = Trainer(task, optimizer, batch)
@@ -109,10 +114,10 @@ def cell(
     run = trainer.run(SEARCH, table, SHORT, KEPT)
     found |= {"losses": packed(run.losses, 8)}
     found |= {"reserved": packed(run.reserved), "search_test": packed(run.test)}
-    found |= trainings(trainer, grid, JUDGE, wanted)
+    found |= trainings(trainer, grid, judge, wanted)
     return {
         "grid": grid,
-        "test_before": trainer.initial(JUDGE, ROWS)[1],
+        "test_before": trainer.initial(judge, ROWS)[1],
         "search_before": trainer.initial(SEARCH, ROWS)[1],
         "steps_per_epoch": np.array(trainer.steps_per_epoch),
         "batch": np.array(trainer.batch),
@@ -181,10 +186,10 @@ def main() -> None:
                 continue
             write(target, arrays)
         elif args.batch:
-            short = [("constant", 500)]
-            write(target, cell(task, optimizer, args.batch, short))
+            judge = JUDGE + MORE_JUDGES
+            write(target, cell(task, optimizer, args.batch, judge, SHORTEST))
         else:
-            write(target, cell(task, optimizer, None))
+            write(target, cell(task, optimizer))
         spent = time.perf_counter() - begin
         print(f"{number}/{len(wanted)} {target.stem} {spent:.0f} s", flush=True)
 

@@ -138,3 +138,71 @@ def graphs(count: int = 4_000, nodes: int = 6):
     y = y + 0.2 * rng.normal(size=count)
     mean = edges / np.maximum(edges.sum(-1, keepdims=True), 1)
     return x, mean, (y[:, None] / 2).astype("float32")
+
+
+def taught(count: int = 6_000):
+    """Six numbers and what a fixed network makes of them, without noise."""
+    rng = np.random.default_rng(18)
+    x = rng.normal(size=(count, 6)).astype("float32")
+    y = np.tanh(x @ rng.normal(size=(6, 16))) @ rng.normal(size=(16, 2))
+    return x, (y / y.std(0)).astype("float32")
+
+
+def series(count: int = 6_000, length: int = 10):
+    """Two swings and noise, each sample with its own, and the next value."""
+    rng = np.random.default_rng(19)
+    turn = rng.uniform(0.2, 1.5, (count, 2, 1))
+    start = rng.uniform(0, 2 * np.pi, (count, 2, 1))
+    x = np.sin(turn * np.arange(length + 1) + start)
+    x = (x * rng.uniform(0.3, 1, (count, 2, 1))).sum(1)
+    x = (x + 0.1 * rng.normal(size=x.shape)).astype("float32")
+    return x[:, :-1, None], x[:, -1:]
+
+
+def ratings(count: int = 24_000, users: int = 200, items: int = 150):
+    """Who rated what, and how: hidden tastes, habits and noise."""
+    rng = np.random.default_rng(20)
+    user, item = rng.integers(0, users, count), rng.integers(0, items, count)
+    tastes = rng.normal(size=(users, 4)), rng.normal(size=(items, 4))
+    y = (tastes[0][user] * tastes[1][item]).sum(1) / 2
+    y = y + 0.5 * rng.normal(size=users)[user] + rng.normal(size=items)[item]
+    y = y + 0.4 * rng.normal(size=count)
+    return user, item, ((y - y.mean()) / y.std()).astype("float32")
+
+
+def friedman(count: int = 1_280):
+    """Ten columns of which five matter (Friedman 1991), little and noisy."""
+    rng = np.random.default_rng(21)
+    x = rng.uniform(size=(count, 10))
+    y = 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2
+    y = y + 10 * x[:, 3] + 5 * x[:, 4] + 2.5 * rng.normal(size=count)
+    y = (y - y.mean()) / y.std()
+    return (2 * x - 1).astype("float32"), y[:, None].astype("float32")
+
+
+def reviews(count: int = 1_792, length: int = 8, words: int = 200):
+    """Texts of made-up words, a few of which say what is thought."""
+    rng = np.random.default_rng(22)
+    often = 1.0 / np.arange(3, words + 3)
+    x = rng.choice(words, (count, length), p=often / often.sum())
+    worth = rng.normal(size=words) * (rng.random(words) < 0.3)
+    chance = 1 / (1 + np.exp(-3 * worth[x].sum(1)))
+    return x.astype("int32"), (rng.random(count) < chance).astype("int32")
+
+
+def outliers(count: int = 6_000):
+    """A smooth function of five numbers, now and then far off."""
+    rng = np.random.default_rng(23)
+    x = rng.normal(size=(count, 5)).astype("float32")
+    y = np.sin(x[:, 0] + x[:, 1]) * x[:, 2] + np.abs(x[:, 3])
+    y = y + 0.1 * rng.standard_t(1.5, size=count)
+    return x, y[:, None].astype("float32")
+
+
+def rare(count: int = 9_000):
+    """Fifteen columns; one in twenty is of the class that is sought."""
+    rng = np.random.default_rng(24)
+    x = rng.normal(size=(count, 15)).astype("float32")
+    score = np.tanh(x @ rng.normal(size=(15, 5)) / 2) @ rng.normal(size=5)
+    score = score + 0.3 * rng.normal(size=count)
+    return x, (score > np.quantile(score, 0.95)).astype("int32")

@@ -278,6 +278,131 @@ def denoising() -> Problem:
     return regression({"x": x}, 1_024, sizes, loss)
 
 
+def taught() -> Problem:
+    """A network that learns another one's answers: a loss without a floor."""
+    x, y = sources.taught()
+    sizes = {"a": (6, 32), "b": (32, 32), "out": (32, 2)}
+
+    def loss(p, batch, key, train):
+        z = jnp.tanh(nets.dense(p, "a", batch["x"]))
+        z = jnp.tanh(nets.dense(p, "b", z))
+        return jnp.mean((nets.dense(p, "out", z) - batch["y"]) ** 2)
+
+    return regression({"x": x, "y": y}, 4_096, sizes, loss)
+
+
+def forecast() -> Problem:
+    """The next value of a series, by a gated recurrent unit."""
+    x, y = sources.series()
+    sizes = {**nets.recurrent_sizes("unit", 1, 12), "out": (12, 1)}
+
+    def loss(p, batch, key, train):
+        z = nets.recurrent(p, "unit", batch["x"])
+        return jnp.mean((nets.dense(p, "out", z) - batch["y"]) ** 2)
+
+    return regression({"x": x, "y": y}, 5_000, sizes, loss)
+
+
+def ratings() -> Problem:
+    """Embeddings of users and items, their product and their biases."""
+    user, item, y = sources.ratings()
+
+    def init(seed):
+        rng = np.random.default_rng(seed)
+        shapes = {"user": 200, "item": 150}
+        return {
+            # The last column is a bias; Keras's embeddings begin like this.
+            f"{name}_embedding": rng.uniform(-0.05, 0.05, (n, 9)).astype("f4")
+            for name, n in shapes.items()
+        }, {}
+
+    def loss(p, stats, batch, key, train):
+        def row(name, count):
+            hot = jax.nn.one_hot(batch[name], count)
+            return hot @ p[f"{name}_embedding"]
+
+        a, b = row("user", 200), row("item", 150)
+        said = jnp.sum(a[:, :-1] * b[:, :-1], -1) + a[:, -1] + b[:, -1]
+        return jnp.mean((said - batch["y"]) ** 2), stats
+
+    arrays = {"user": user, "item": item, "y": y}
+    return Problem(sources.split(arrays, 20_000), init, loss)
+
+
+def friedman() -> Problem:
+    """Little and noisy data: what is learnt well is soon memorised."""
+    x, y = sources.friedman()
+    sizes = {"a": (10, 32), "b": (32, 32), "out": (32, 1)}
+
+    def loss(p, batch, key, train):
+        z = jax.nn.relu(nets.dense(p, "a", batch["x"]))
+        z = jax.nn.relu(nets.dense(p, "b", z))
+        return jnp.mean((nets.dense(p, "out", z) - batch["y"]) ** 2)
+
+    return regression({"x": x, "y": y}, 512, sizes, loss)
+
+
+def reviews() -> Problem:
+    """The mean of word vectors; so few texts that they are memorised."""
+    x, y = sources.reviews()
+    sizes = {"embedding": (200, 12), "a": (12, 16), "out": (16, 2)}
+
+    def forward(p, stats, x, key, train, new):
+        x = nets.embed(p, x, 200).mean(1)
+        return nets.dense(p, "out", jax.nn.relu(nets.dense(p, "a", x)))
+
+    return classifier(x, y, 1_024, sizes, forward)
+
+
+def deep() -> Problem:
+    """Eight layers without normalisation."""
+    sizes = {"in": (64, 24), **dict.fromkeys("abcdef", (24, 24))}
+    sizes["out"] = (24, 10)
+    return classifier(*sources.digits(), 1_024, sizes, plain(sizes))
+
+
+def rare() -> Problem:
+    """One in twenty samples is of the class that is sought; dropout."""
+    sizes = {"a": (15, 32), "b": (32, 16), "out": (16, 2)}
+
+    def forward(p, stats, x, key, train, new):
+        x = nets.dropout(key, jax.nn.relu(nets.dense(p, "a", x)), 0.2, train)
+        return nets.dense(p, "out", jax.nn.relu(nets.dense(p, "b", x)))
+
+    return classifier(*sources.rare(), 8_000, sizes, forward)
+
+
+def robust() -> Problem:
+    """The mean absolute error, where some targets are far off."""
+    x, y = sources.outliers()
+    sizes = {"a": (5, 32), "b": (32, 32), "out": (32, 1)}
+
+    def loss(p, batch, key, train):
+        z = jax.nn.relu(nets.dense(p, "a", batch["x"]))
+        z = jax.nn.relu(nets.dense(p, "b", z))
+        return jnp.mean(jnp.abs(nets.dense(p, "out", z) - batch["y"]))
+
+    return regression({"x": x, "y": y}, 4_096, sizes, loss)
+
+
+def variational() -> Problem:
+    """A variational autoencoder: summed pixels and the divergence."""
+    x, _ = sources.small_mnist()
+    sizes = {"a": (49, 32), "code": (32, 8), "b": (4, 32), "out": (32, 49)}
+
+    def loss(p, batch, key, train):
+        x = batch["x"].reshape(len(batch["x"]), -1)
+        code = nets.dense(p, "code", jax.nn.relu(nets.dense(p, "a", x)))
+        mean, log = code[:, :4], jnp.clip(code[:, 4:], -20, 20)
+        z = mean + jnp.exp(log / 2) * jax.random.normal(key, mean.shape)
+        z = nets.dense(p, "out", jax.nn.relu(nets.dense(p, "b", z)))
+        pixels = jnp.sum(jax.nn.softplus(z) - x * z, -1)
+        far = jnp.sum(jnp.exp(log) + mean**2 - 1 - log, -1) / 2
+        return jnp.mean(pixels + far)
+
+    return regression({"x": x}, 5_000, sizes, loss)
+
+
 def physics() -> Problem:
     """A damped swing: the equation's residual and the start."""
     t = np.random.default_rng(5).uniform(0, 4, (5_000, 1)).astype("float32")
@@ -368,6 +493,15 @@ TASKS = [
     Task("residual", "residual", residual, 16),
     Task("finetuning", "finetuning", finetuning),
     Task("transformer", "transformer", transformer, 8),
+    Task("taught", "teaching", taught, 16),
+    Task("forecast", "recurrent", forecast, 8),
+    Task("ratings", "recommender", ratings, 64),
+    Task("friedman", "little", friedman, 16),
+    Task("variational", "variational", variational, 16),
+    Task("reviews", "memorised", reviews, 16),
+    Task("deep", "deep", deep, 16),
+    Task("rare", "imbalanced", rare, 32),
+    Task("robust", "robust", robust, 32),
     Task("physics", "physics", physics, 16),
     Task("denoising", "denoising", denoising, 16),
     Task("graph", "graph", graph, 8),
