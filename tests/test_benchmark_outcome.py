@@ -14,6 +14,7 @@ from benchmarks.outcome.optimizers import OPTIMIZERS  # noqa: E402
 from benchmarks.outcome.tasks import TASKS  # noqa: E402
 from keras_lrfinder import OneCycle  # noqa: E402
 from keras_lrfinder import Triangular  # noqa: E402
+from keras_lrfinder.analysis import default_rule  # noqa: E402
 from keras_lrfinder.analysis import probes  # noqa: E402
 from keras_lrfinder.analysis import schedule_factors  # noqa: E402
 from keras_lrfinder.analysis import search  # noqa: E402
@@ -139,7 +140,10 @@ def test_constants_are_those_that_were_fitted():
 
 def test_readings_of_probes_are_those_that_were_fitted():
     """The package has what `benchmarks/outcome/probing.json` says."""
-    assert readings.read()[""] == probes.READINGS
+    fitted = readings.read()[""]
+    assert fitted.readings == probes.READINGS
+    assert fitted.raised == default_rule.RAISED
+    assert fitted.rule == default_rule.DEFAULT_RULE
 
 
 def test_namesakes_in_the_other_benchmark_are_left_out_too():

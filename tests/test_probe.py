@@ -143,7 +143,7 @@ def test_memorising_lowers_the_answer():
     sound = [probe(lr, 1.0, 1.05) for lr in lrs]
     false = [probe(lr, 1.0, 2.0) for lr in lrs]
     high, low = (decide(curve, found, p) for p in (sound, false))
-    assert low.lr < 0.6 * high.lr
+    assert low.lr < 0.75 * high.lr
     assert "memorised" in low.reason
     assert "holds on reserved samples" in high.reason
 
@@ -381,3 +381,30 @@ def test_optimizers_of_all_kinds(momentum):
     found = suggest(curve)
     probes = climb(curve, found, lambda lr: 1.0)
     assert found.lr / 10 < decide(curve, found, probes).lr < found.lr * 10
+
+
+def liked(x, held):
+    """What probes at 10 ** x like that end at these held-out losses."""
+    curve = ramp()
+    probes = [probe(10.0**a, h, h) for a, h in zip(x, held)]
+    return after(curve, suggest(curve), probes).levels.liked
+
+
+def test_what_is_liked_is_the_lowest_point_of_a_parabola():
+    """Three probes, unevenly spaced, on a parabola that is known."""
+    x = np.array([-3.5, -2.9, -2.0])
+    assert liked(x, 1 + 0.3 * (x + 2.7) ** 2) == pytest.approx(-2.7)
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"), [([1.5, 1.2, 1.0], -1.6), ([1.0, 1.2, 1.5], -3.7)]
+)
+def test_what_is_liked_lies_beyond_the_last_probe(held, expected):
+    """A little, where that is the best of them."""
+    assert liked([-3.5, -2.75, -2.0], held) == pytest.approx(expected)
+
+
+def test_one_probe_is_liked_itself():
+    """Twice at one learning rate, too: there is no parabola then."""
+    assert liked([-3.0], [1.0]) == pytest.approx(-3.0)
+    assert liked([-3.0, -3.0], [1.0, 1.0]) == pytest.approx(-3.0)

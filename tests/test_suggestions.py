@@ -14,6 +14,7 @@ from keras_lrfinder.analysis import landmarks as landmarks_module
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.default_rule import DEFAULT_RULE
+from keras_lrfinder.analysis.default_rule import RAISED
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probe_levels import Probe
@@ -80,13 +81,18 @@ def test_optimizers_differ():
     assert plain > 2 * heavy > 4 * adam
 
 
-def test_momentum_is_interpolated():
+@pytest.mark.parametrize(
+    "decades",
+    [lambda c: DEFAULT_RULE.of(c, longest=1.5).offset, RAISED.of],
+    ids=["offset", "raised"],
+)
+def test_momentum_is_interpolated(decades):
     """Half of momentum's lengthening of a step has half of the change."""
     curves = [
         run(optimizer="sgd", hyperparameters={"momentum": m})
         for m in (0.0, 1 - 10**-0.5, 0.9)
     ]
-    none, half, full = (DEFAULT_RULE.of(c, longest=1.5).offset for c in curves)
+    none, half, full = map(decades, curves)
     assert half == pytest.approx((none + full) / 2)
 
 

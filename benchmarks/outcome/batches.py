@@ -1,10 +1,11 @@
-"""How far batches of 512 move the best learning rate: `large_batches`.
+"""How far large batches move the best learning rate: `large_batches`.
 
 Run: `python -m benchmarks.outcome.batches`. Ramp and probes on cells that were
-recorded with batches of 512 samples and of 32 (`record --batch 512`), after
-500 constant steps: by how many decades the answer is off on average, and the
-mean excess loss at it and so many decades above it. `no law` answers as if all
-batches had 32 samples. Families are left out of the constants of the probes.
+recorded with batches of 16, 64 and 512 samples (`record --batch 64`), after 500
+constant steps: by how many decades the answer is off on average, by which
+factor in the median, and the mean excess loss at it and so many decades above
+it. `no law` answers as if all batches had 32 samples. Families are left out of
+the constants.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from benchmarks.outcome.recording import load
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.default_rule import large_batches
 
+SIZES = (16, 64, 512)
 TARGET = Target("constant", 500)
 ABOVE = (-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 def answer(cell: Cell, seed: int) -> float | None:
     """log10 of what ramp and probes say of 500 constant steps."""
-    curve = cell.curve(seed)
     known = readings.left_out(cell.family)
-    said = simulate.climbed(cell, seed, curve, known).suggestion()
+    said = simulate.climbed(cell, seed, known).suggestion()
     if said.lr is None:
         return None
     return float(np.log10(said.lr_for(TARGET.schedule, TARGET.steps)))
@@ -80,22 +81,20 @@ def line(name: str, cells: Sequence[Cell], asked: Sequence[Cell]) -> str:
 def main() -> None:
     """Print the table, with and without the task that rules every mean."""
     warnings.filterwarnings("ignore", category=RuntimeWarning)
-    large = every(RESULTS / "batch_512")
-    names = {c.name for c in large}
-    small = [c for c in every(RESULTS) if c.name in names]
     print(
         "| batch | tests | off, decades | median factor | "
         + " | ".join(f"{a:+.1f}" for a in ABOVE)
         + " |\n|"
         + " --- |" * (4 + len(ABOVE))
     )
-    for title, left_out in (("", ()), (", no physics", ("physics",))):
-        few = [c for c in small if c.task not in left_out]
-        many = [c for c in large if c.task not in left_out]
-        print(line("32" + title, few, few))
-        print(line("512" + title, many, many))
-        print(line("512, no law" + title, many, [as_small(c) for c in many]))
-    print(f"\nThe law at 512: {large_batches(large[0].curve(0)):+.2f} decades.")
+    for title, left_out in ((", no physics", ("physics",)), ("", ())):
+        for size in SIZES:
+            cells = every(RESULTS / f"batch_{size}")
+            part = [c for c in cells if c.task not in left_out]
+            print(line(f"{size}{title}", part, part), flush=True)
+            if large_batches(cells[0].curve(0)):
+                small = [as_small(c) for c in part]
+                print(line(f"{size}, no law{title}", part, small), flush=True)
 
 
 if __name__ == "__main__":

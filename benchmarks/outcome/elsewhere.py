@@ -12,7 +12,6 @@ from benchmarks.quality.cells import LATER
 from benchmarks.quality.cells import SHORT
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.cells import load
-from benchmarks.quality.fit import CONSTANTS
 from benchmarks.quality.peers import PEERS
 from benchmarks.quality.tally import learnable
 
@@ -22,13 +21,12 @@ RAMP = 1
 
 def contenders():
     """Name, and what to ask for a learning rate."""
-    others = ours.left_out(CONSTANTS.read_text())
 
     def probed(cell: Cell, seed: int):
-        return ours.probed(cell, seed, RAMP, others, "fresh")[0].lr
+        return ours.probed(cell, seed, RAMP, ours.left_out, "fresh")[0].lr
 
     def ramp(cell: Cell, seed: int):
-        return ours.suggested(cell, seed, RAMP, others).lr
+        return ours.suggested(cell, seed, RAMP, ours.left_out).lr
 
     found = {"**ramp and probes**": probed, "**ramp**": ramp}
     for name, rule in PEERS.items():

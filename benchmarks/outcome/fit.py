@@ -7,7 +7,8 @@ are read by `probing.json`, with the same family left out.
 
 The objective is the mean log excess loss. A kind of optimizer has few tasks,
 so each of its constants is chosen by its own mean plus half that of all; how
-much trials are trusted is the same for all kinds.
+much trials are trusted, and what they memorise counts, is the same for all
+kinds.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ TARGETS = (
 ASKED = TARGETS[:4]
 FINE = np.arange(-9.0, 3.01, 0.025)
 POOL = 0.5
-# Not less: where a landscape lies elsewhere, the answer must follow it.
-TRUSTS = np.arange(0.4, 1.01, 0.1)
+TRUSTS = np.arange(0.2, 1.01, 0.1)
+CAUTIONS = np.arange(0.0, 0.91, 0.15)
 OFFSETS = np.arange(-1.0, 1.3, 0.05)
 NEARLY = 0.005
 LEAST_FALL = np.log(1 / 0.9)
@@ -136,8 +137,10 @@ def fit(some: Sequence[Case], family: str) -> Fitted:
     kinds = np.array([c.kind for c in part])
     centre = np.array([s.centre for s in done])
     liked = np.array([s.levels.liked for s in done])
+    memorised = np.array([s.levels.memorised for s in done])
     factors = _factors(part, kinds, centre)
-    return Fitted(_read(part, kinds, centre, liked, factors), factors)
+    told = centre, liked, memorised
+    return Fitted(_read(part, kinds, told, factors), factors)
 
 
 def _factors(some, kinds, centre):
@@ -173,9 +176,11 @@ def _bottom(row: Vector) -> float:
     return float(OFFSETS[row <= row.min() + NEARLY].mean())
 
 
-def _read(some, kinds, centre, liked, factors) -> Constants:
-    """The trust that is best over all, and by kind the offset."""
-    mixed = centre[:, None] + TRUSTS * (liked - centre)[:, None]
+def _read(some, kinds, told, factors) -> Constants:
+    """Trust and caution that are best over all, and by kind the offset."""
+    centre, liked, memorised = (v[:, None, None] for v in told)
+    mixed = centre + TRUSTS[:, None] * (liked - centre)
+    mixed = mixed - CAUTIONS * np.minimum(1.0, 2.0 * memorised)
     total = dict.fromkeys(KINDS, 0.0)
     for target in TARGETS:
         move = np.array(
@@ -184,14 +189,16 @@ def _read(some, kinds, centre, liked, factors) -> Constants:
                 for c in some
             ]
         )
-        tables = by_kind(some, mixed + move[:, None], target, kinds)
+        tables = by_kind(some, mixed + move[:, None, None], target, kinds)
         total = {k: total[k] + tables[k] for k in KINDS}
     shares = {k: np.mean(kinds == k) for k in KINDS}
-    best = sum(shares[k] * total[k].min(1) for k in KINDS).argmin()
+    lowest = sum(shares[k] * total[k].min(-1) for k in KINDS)
+    best = np.unravel_index(lowest.argmin(), lowest.shape)
     offsets = {k: OFFSETS[total[k][best].argmin()] for k in KINDS}
     return Constants(
-        round(float(TRUSTS[best]), 2),
+        round(float(TRUSTS[best[0]]), 2),
         {kind: round(float(offset), 2) for kind, offset in offsets.items()},
+        round(float(CAUTIONS[best[1]]), 2),
         0.0,
     )
 

@@ -1,20 +1,22 @@
-"""Fit how the package's probes are read, on both benchmarks.
+"""Fit how ramps and the probes after them are read, on both benchmarks.
 
 Run: `python -m benchmarks.outcome.probing`. Reads the recordings of the seen
 families here and of `benchmarks/quality` (without the tasks measured later),
-prints `READINGS` and the reach for `keras_lrfinder/analysis/probes.py`, and
-writes `probing.json`: the readings by the family that took no part, `""` for
-all. A family's name stands for both benchmarks.
+prints `RAISED` for `keras_lrfinder/analysis/default_rule.py`, `READINGS` and
+the reach for `keras_lrfinder/analysis/probes.py`, and writes `probing.json`:
+all of it by the family that took no part, `""` for all. A family's name stands
+for both benchmarks.
 
 The objective is the mean log excess loss over trainings plus the mean regret,
 both benchmarks counting alike. `caution` and `few` are the same for all kinds
 of optimizers; the others are chosen by a kind's own mean plus half that of
-all.
+all. Ramps are raised first; the probes begin at what they then say.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 from collections.abc import Sequence
@@ -29,7 +31,8 @@ from benchmarks.outcome.fit import POOL
 from benchmarks.outcome.fit import TARGETS
 from benchmarks.outcome.fit import learnable
 from benchmarks.outcome.readings import CONSTANTS
-from benchmarks.outcome.readings import Readings
+from benchmarks.outcome.readings import Known
+from benchmarks.outcome.readings import rule_without
 from benchmarks.outcome.recording import Cell
 from benchmarks.outcome.recording import Target
 from benchmarks.outcome.recording import load
@@ -37,28 +40,38 @@ from benchmarks.quality import cells as quality
 from benchmarks.quality import simulate as stored
 from benchmarks.quality.tally import learnable as learnable_there
 from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.default_rule import ByOptimizer
+from keras_lrfinder.analysis.default_rule import Constants
+from keras_lrfinder.analysis.default_rule import Raised
 from keras_lrfinder.analysis.default_rule import default_lr
 from keras_lrfinder.analysis.default_rule import few_batches
+from keras_lrfinder.analysis.landmarks import Landmarks
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probes import Reading
 from keras_lrfinder.analysis.schedule_factors import KINDS
 from keras_lrfinder.analysis.schedule_factors import shift
-from keras_lrfinder.analysis.suggestions import suggest
 
 Vector = NDArray[np.float64]
 
+RAISES = np.arange(-0.8, 1.01, 0.05)
+FEWER = (0.0, 0.15, 0.3, 0.45, 0.6)
 TRUSTS = np.arange(0.2, 1.01, 0.1)
 OFFSETS = np.arange(-0.6, 0.61, 0.05)
 CAUTIONS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75)
-# More is no better on families left out.
-FEWS = (0.0, 0.15)
+FEWS = (0.0, 0.15, 0.3, 0.45, 0.6)
+HIGHER = [
+    Raised(dict.fromkeys(KINDS, float(decades)), few)
+    for few in FEWER
+    for decades in RAISES
+]
+SPACING = float(FINE[1] - FINE[0])
 # Of 100 steps, there.
 RAMP = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Told:
-    """What is read off the probes, as of `probes.Levels`."""
+    """What is read off the probes, as of `probe_levels.Levels`."""
 
     liked: float
     memorised: float
@@ -72,9 +85,10 @@ class Case:
     Attributes:
         here: Whether it is of this benchmark, not of the other one.
         family, kind: Names.
-        ramp: log10 of what the ramp suggests.
+        curve, seen: The ramp, and its landmarks.
+        ramp: log10 of what it suggests.
         few: As `few_batches` says.
-        told: What the probes say.
+        told: What the probes say; None: nothing.
         excess: By training, log excess at `FINE`; NaN: not recorded.
         regret: Regret at `FINE`, 500 constant steps.
         best: By training, log10 of the best LR of the grid.
@@ -83,30 +97,59 @@ class Case:
     here: bool
     family: str
     kind: str
+    curve: Curve
+    seen: Landmarks
     ramp: float
     few: float
-    told: Told
+    told: Told | None
     excess: dict[Target, Vector]
     regret: Vector
     best: dict[Target, float]
 
+    @functools.cached_property
+    def cost(self) -> Vector:
+        """Mean log excess over the trainings, plus regret, at `FINE`."""
+        lost = []
+        for target, excess in self.excess.items():
+            given = target.schedule, target.steps, self.few
+            moved = FINE + shift(self.kind, *given)
+            lost.append(np.interp(moved, FINE, excess))
+        return np.mean(lost, axis=0) + self.regret
 
-def case(here: bool, cell, seed: int, curve: Curve, answers) -> Case | None:
-    """Runs the probes; None where they do not say anything."""
-    first, seen = suggest(curve), landmarks(curve)
+    def higher(self, rule: ByOptimizer[Constants]) -> Vector:
+        """log10 of what a rule suggests, raised by each of `HIGHER`."""
+        lrs = [default_lr(self.curve, self.seen, rule, r) for r in HIGHER]
+        return np.log10(lrs)
+
+
+def case(here: bool, cell, seed: int, known: Known, answers) -> Case | None:
+    """Runs the probes after a ramp; None where neither says anything."""
     if here:
-        climb = simulate.climbed(cell, seed, curve)
+        curve = cell.curve(seed)
+        climb = simulate.climbed(cell, seed, known)
     else:
-        climb = stored.climbed(cell, seed, RAMP, first, "fresh")
+        curve = stored.curve(cell, seed, RAMP)
+        climb = stored.climbed(cell, seed, RAMP, "fresh", known)
+    seen = landmarks(curve)
     if seen is None or not climb.probes:
         return None
+    first = known.suggested(curve)
+    lr = first.lr or default_lr(curve, seen, raised=known.raised)
+    few, told = few_batches(curve), None
     levels = climb.levels
-    if not levels.tell or not (first.lr or levels.outvote):
-        return None
-    lr = first.lr or default_lr(curve, seen)
-    ramp, few = float(np.log10(lr)), few_batches(curve)
-    told = Told(levels.liked, levels.memorised, levels.most)
-    return Case(here, cell.family, climb.kind, ramp, few, told, *answers)
+    if levels.tell and (first.lr or levels.outvote):
+        told = Told(levels.liked, levels.memorised, levels.most)
+    return Case(
+        here,
+        cell.family,
+        climb.kind,
+        curve,
+        seen,
+        float(np.log10(lr)),
+        few,
+        told,
+        *answers,
+    )
 
 
 def answers_here(cell: Cell):
@@ -133,48 +176,37 @@ def answers_there(cell: quality.Cell):
     return excess, regret, best
 
 
-def cases() -> list[Case]:
-    """All tests that take part."""
+def cases(known: Known) -> list[Case]:
+    """All tests that take part; the probes begin at what `known` says."""
     found = []
     for cell in learnable(load(unseen=False)):
         answers = answers_here(cell)
         for seed in range(cell.seeds):
-            found.append(case(True, cell, seed, cell.curve(seed), answers))
+            found.append(case(True, cell, seed, known, answers))
     others = [c for c in quality.load() if c.family != quality.LATER]
     for other in learnable_there(others, quality.SHORT):
         answers = answers_there(other)
         for seed in range(other.seeds):
-            measured = stored.curve(other, seed, RAMP)
-            found.append(case(False, other, seed, measured, answers))
+            found.append(case(False, other, seed, known, answers))
     return [c for c in found if c is not None]
 
 
 def answer(one: Case, reading: Reading) -> float:
-    """log10 of the LR for 500 constant steps."""
+    """log10 of the LR for 500 constant steps, by ramp and probes."""
+    assert one.told is not None
     decades = reading.answer(one.told, one.ramp, one.few)
     return min(decades, one.told.most)
 
 
 def cost(some: Sequence[Case], decades: Vector) -> Vector:
-    """Mean log excess over the trainings, plus regret, of each case."""
-    found = np.zeros(len(some))
-    for i, one in enumerate(some):
-        moved = [
-            decades[i] + shift(one.kind, t.schedule, t.steps, one.few)
-            for t in one.excess
-        ]
-        lost = [v[_place(x)] for v, x in zip(one.excess.values(), moved)]
-        found[i] = np.mean(lost) + one.regret[_place(decades[i])]
-    return found
+    """What each case loses at log10(LR) `decades` for 500 constant steps."""
+    places = np.round((decades - FINE[0]) / SPACING).astype(int)
+    places = np.clip(places, 0, len(FINE) - 1)
+    return np.array([c.cost[p] for c, p in zip(some, places)])
 
 
-def _place(decades: float) -> int:
-    place = round((decades - FINE[0]) / 0.025)
-    return min(max(place, 0), len(FINE) - 1)
-
-
-def fit(some: Sequence[Case], table: Vector, grid) -> Readings:
-    """The readings; `table` has the cost of each point of `grid`."""
+def by_kind(some: Sequence[Case], table: Vector) -> dict[str, Vector]:
+    """What each row of `table`, its costs, costs a kind: as said above."""
     here = np.array([c.here for c in some])
     kinds = np.array([c.kind for c in some])
 
@@ -183,7 +215,22 @@ def fit(some: Sequence[Case], table: Vector, grid) -> Readings:
         return np.mean([table[:, b].mean(1) for b in both if b.any()], axis=0)
 
     pooled = POOL * mean(np.ones(len(some), bool))
-    totals = {k: mean(kinds == k) + pooled for k in KINDS}
+    return {k: mean(kinds == k) + pooled for k in KINDS}
+
+
+def raised(some: Sequence[Case], table: Vector) -> Raised:
+    """How much is best; `table` has the cost of each of `HIGHER`."""
+    totals = by_kind(some, table)
+    # By what is less where data are few, and by kind.
+    rows = {k: totals[k].reshape(len(FEWER), len(RAISES)) for k in KINDS}
+    best = int(np.argmin(sum(rows[k].min(1) for k in KINDS)))
+    kinds = {k: round(float(RAISES[rows[k][best].argmin()]), 2) for k in KINDS}
+    return Raised(kinds, FEWER[best])
+
+
+def fit(some: Sequence[Case], table: Vector, grid) -> dict[str, Reading]:
+    """The readings; `table` has the cost of each point of `grid`."""
+    totals = by_kind(some, table)
     shared = list(itertools.product(CAUTIONS, FEWS))
     part = {s: [i for i, g in enumerate(grid) if g[2:] == s] for s in shared}
     best = min(
@@ -196,7 +243,7 @@ def fit(some: Sequence[Case], table: Vector, grid) -> Readings:
     return found
 
 
-def reach(some: Sequence[Case], found: dict[str, Readings]) -> float:
+def reach(some: Sequence[Case], found: dict[str, dict[str, Reading]]) -> float:
     """Half the range, in decades, that holds the best LR in 92 of 100.
 
     From readings that did not see the family; it leaves a little for the next
@@ -211,9 +258,36 @@ def reach(some: Sequence[Case], found: dict[str, Readings]) -> float:
     return float(np.quantile(off, 0.92))
 
 
+def each(some: Sequence[Case], table, fitted) -> dict:
+    """What `fitted` finds without each family, and without none (`""`).
+
+    `table`: from a family to the costs, by what is chosen and case.
+    """
+    families = np.array([c.family for c in some])
+    found = {}
+    for family in ("", *sorted(set(families))):
+        kept = np.flatnonzero(families != family)
+        found[family] = fitted([some[i] for i in kept], table(family)[:, kept])
+    return found
+
+
+def raises() -> dict[str, Raised]:
+    """By how much ramps are raised; of a rule that did not see the family."""
+    some = cases(Known())
+
+    @functools.cache
+    def costs(rule: ByOptimizer[Constants]) -> Vector:
+        decades = np.array([c.higher(rule) for c in some]).T
+        return np.array([cost(some, row) for row in decades])
+
+    return each(some, lambda family: costs(rule_without(family)), raised)
+
+
 def main() -> None:
     """Fit, print and store."""
-    some = cases()
+    higher = raises()
+    print("raised:", higher[""])
+    some = [c for c in cases(Known(higher[""])) if c.told]
     grid = list(itertools.product(TRUSTS, OFFSETS, CAUTIONS, FEWS))
     table = np.array(
         [
@@ -221,24 +295,20 @@ def main() -> None:
             for g in grid
         ]
     )
-    families = np.array([c.family for c in some])
-    found = {}
-    for family in ("", *sorted(set(families))):
-        kept = np.flatnonzero(families != family)
-        found[family] = fit([some[i] for i in kept], table[:, kept], grid)
+    found = each(
+        some, lambda family: table, lambda part, costs: fit(part, costs, grid)
+    )
     for kind, reading in found[""].items():
         print(kind, reading)
     print("reach:", reach(some, found))
-    CONSTANTS.write_text(
-        json.dumps(
-            {
-                family: {k: dataclasses.astuple(r) for k, r in each.items()}
-                for family, each in found.items()
-            },
-            indent=1,
-        )
-        + "\n"
-    )
+    stored = {
+        family: {
+            "raised": dataclasses.asdict(higher[family]),
+            "readings": {k: dataclasses.astuple(r) for k, r in one.items()},
+        }
+        for family, one in found.items()
+    }
+    CONSTANTS.write_text(json.dumps(stored, indent=1) + "\n")
 
 
 if __name__ == "__main__":

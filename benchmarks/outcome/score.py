@@ -27,7 +27,6 @@ from benchmarks.outcome.recording import load
 from benchmarks.quality.peers import PEERS
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.suggestions import Suggestion
-from keras_lrfinder.analysis.suggestions import suggest
 
 Ask = Callable[[Cell, int, Target], "float | None"]
 PICTURE = Path(__file__).with_name("outcome.png")
@@ -51,13 +50,12 @@ def suggested(cell: Cell, seed: int, runs: str, left_out: bool) -> Suggestion:
     A family that is left out is judged by constants that never saw it; so are
     the unseen ones, which may have a namesake in the other benchmark.
     """
-    curve = cell.curve(seed)
-    if runs == "ramp":
-        return suggest(curve)
     other = left_out or cell.family in UNSEEN
     known = readings.left_out(cell.family if other else "")
+    if runs == "ramp":
+        return known.suggested(cell.curve(seed))
     if runs == "probes":
-        return simulate.climbed(cell, seed, curve, known).suggestion()
+        return simulate.climbed(cell, seed, known).suggestion()
     used = _fitted(cell, left_out).search
     return simulate.searched(cell, seed, known, used).suggestion()
 

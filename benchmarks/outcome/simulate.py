@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Mapping
 
+from benchmarks.outcome.readings import SHIPPED
+from benchmarks.outcome.readings import Known
 from benchmarks.outcome.recording import SHORT
 from benchmarks.outcome.recording import Cell
 from benchmarks.quality.simulate import driven
 from benchmarks.quality.simulate import judged
 from benchmarks.quality.simulate import until_lost
-from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probe_levels import Probe
-from keras_lrfinder.analysis.probes import READINGS
 from keras_lrfinder.analysis.probes import Climb
-from keras_lrfinder.analysis.probes import Reading
 from keras_lrfinder.analysis.search import CONSTANTS
 from keras_lrfinder.analysis.search import Constants
 from keras_lrfinder.analysis.search import Search
-from keras_lrfinder.analysis.suggestions import suggest
 
 
 def recorded(cell: Cell, seed: int) -> Callable[[int, int], Probe]:
@@ -35,24 +32,21 @@ def recorded(cell: Cell, seed: int) -> Callable[[int, int], Probe]:
     return at
 
 
-def climbed(
-    cell: Cell,
-    seed: int,
-    curve: Curve,
-    constants: Mapping[str, Reading] = READINGS,
-) -> Climb:
+def climbed(cell: Cell, seed: int, known: Known = SHIPPED) -> Climb:
     """The package's climb, with its probes."""
-    climb = Climb(curve, suggest(curve), constants=constants)
+    curve = cell.curve(seed)
+    climb = Climb(curve, known.suggested(curve), constants=known.readings)
     return driven(climb, cell.x, recorded(cell, seed))
 
 
 def searched(
     cell: Cell,
     seed: int,
-    readings: Mapping[str, Reading],
+    known: Known,
     constants: Constants = CONSTANTS,
 ) -> Search:
     """The package's search, with its probes and trials."""
     curve = cell.curve(seed)
-    search = Search(curve, suggest(curve), readings, constants)
+    first = known.suggested(curve)
+    search = Search(curve, first, known.readings, constants)
     return driven(search, cell.x, recorded(cell, seed))

@@ -18,7 +18,6 @@ from benchmarks.quality.cells import load
 from benchmarks.quality.contenders import Contender
 from benchmarks.quality.contenders import baselines
 from benchmarks.quality.contenders import peers
-from benchmarks.quality.fit import CONSTANTS
 from benchmarks.quality.fit import LONG
 from benchmarks.quality.honesty import report
 from benchmarks.quality.ours import by_probes
@@ -40,13 +39,12 @@ BEST_PEERS = ("raw minimum / 10", "fastai valley")
 
 def ours() -> list[Contender]:
     """The package's default rule, alone and with probes."""
-    others = left_out(CONSTANTS.read_text())
     return [
         by_ramp("**keras_lrfinder**, ramp", RAMP, shipped),
-        by_ramp("keras_lrfinder, ramp, family left out", RAMP, others),
+        by_ramp("keras_lrfinder, ramp, family left out", RAMP, left_out),
         by_probes("**keras_lrfinder**, ramp and probes", RAMP, shipped),
         by_probes(
-            "keras_lrfinder, ramp and probes, family left out", RAMP, others
+            "keras_lrfinder, ramp and probes, family left out", RAMP, left_out
         ),
     ]
 

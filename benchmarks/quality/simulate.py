@@ -5,21 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from collections.abc import Mapping
 from typing import TypeVar
 
 import numpy as np
 
+from benchmarks.outcome.readings import SHIPPED
+from benchmarks.outcome.readings import Known
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.cells import Vector
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probe_levels import Probe
-from keras_lrfinder.analysis.probes import READINGS
 from keras_lrfinder.analysis.probes import Climb
-from keras_lrfinder.analysis.probes import Reading
 from keras_lrfinder.analysis.search import Search
-from keras_lrfinder.analysis.suggestions import Suggestion
 
 PART = 10
 Asking = TypeVar("Asking", Climb, Search)
@@ -94,17 +92,14 @@ def probe(cell: Cell, seed: int, position: int, held: str) -> Probe:
 
 
 def climbed(
-    cell: Cell,
-    seed: int,
-    ramp: int,
-    suggestion: Suggestion,
-    held: str,
-    constants: Mapping[str, Reading] = READINGS,
+    cell: Cell, seed: int, ramp: int, held: str, known: Known = SHIPPED
 ) -> Climb:
     """The package's climb from a stored ramp, with its probes."""
 
     def at(position: int, steps: int) -> Probe:
         return probe(cell, seed, position, held)
 
-    climb = Climb(curve(cell, seed, ramp), suggestion, constants=constants)
+    measured = curve(cell, seed, ramp)
+    first = known.suggested(measured)
+    climb = Climb(measured, first, constants=known.readings)
     return driven(climb, np.log10(cell.grid), at)

@@ -4,8 +4,8 @@ A probe is a short run at one learning rate. Several of them, by rising
 learning rate, are the `Levels` that a climb (`probes.py`) and the longer search
 read. Two things are read off them:
 
-- `liked`: log10 of the learning rate that ends with the lowest held-out loss;
-  one that is nearly as good counts nearly as much.
+- `liked`: log10 of the learning rate that ends with the lowest held-out loss,
+  by the parabola through the best probe and its neighbours.
 - `memorised`: the share, 0 to 1, of the best probe's fall on samples that it
   trained on which held-out samples did not follow, both judged as in
   inference. A whole training memorises more than a probe.
@@ -26,10 +26,11 @@ from keras_lrfinder.analysis.suggestions import Suggestion
 PROBE_STEPS = 60
 # Decades between neighbouring probes.
 STEP = 0.75
-# What lies so far behind the best, in shares of the fall, weighs 1/e.
-_NEARLY = 0.1
+# Where the best probe is the lowest, or the highest, what is liked is so many
+# decades beyond: by trial on both benchmarks.
+_BELOW, _ABOVE = 0.2, 0.4
 # By less than this share of the best fall, probes do not differ.
-_LEAST_SPREAD = 0.15
+_LEAST_SPREAD = 0.05
 # Fewer finite losses of a ramp say nothing about where to probe.
 _FEWEST_POINTS = 8
 # Memorising below this share is not worth a word; from this one on, what
@@ -170,10 +171,19 @@ class Levels:
 
     @property
     def liked(self) -> float:
-        """The log10(LR) that ends lowest; nearly as low counts nearly so."""
-        behind = self.held - self.held.min()
-        weights = np.exp(-behind / max(self._fall, 1e-9) / _NEARLY)
-        return float(weights @ self.x / weights.sum())
+        """The log10(LR) that ends lowest, between probes too."""
+        x, kept = np.unique(self.x, return_index=True)
+        held = self.held[kept]
+        best, last = int(np.argmin(held)), len(x) - 1
+        if last == 0:
+            return float(x[0])
+        if best == 0:
+            return float(x[0]) - _BELOW
+        if best == last:
+            return float(x[last]) + _ABOVE
+        near = slice(best - 1, best + 2)
+        curvature, slope, _ = np.polyfit(x[near] - x[best], held[near], 2)
+        return float(x[best] - slope / (2.0 * curvature))
 
     @property
     def at(self) -> str:

@@ -109,12 +109,12 @@ class Reading:
 
 
 READINGS = {
-    "sgd": Reading(0.4, 0.05, 0.3, 0.15),
-    "momentum": Reading(0.6, -0.05, 0.3, 0.15),
-    "adam": Reading(0.4, -0.05, 0.3, 0.15),
-    "lion": Reading(0.5, -0.3, 0.3, 0.15),
-    "muon": Reading(0.3, 0.0, 0.3, 0.15),
-    "adafactor": Reading(0.6, -0.1, 0.3, 0.15),
+    "sgd": Reading(0.4, -0.05, 0.15, 0.15),
+    "momentum": Reading(0.5, -0.15, 0.15, 0.15),
+    "adam": Reading(0.3, -0.1, 0.15, 0.15),
+    "lion": Reading(0.3, -0.2, 0.15, 0.15),
+    "muon": Reading(0.2, -0.1, 0.15, 0.15),
+    "adafactor": Reading(0.2, -0.15, 0.15, 0.15),
 }
 
 

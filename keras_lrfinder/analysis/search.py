@@ -7,9 +7,11 @@ probes (`probe_levels.py`), in decades, for 500 steps at one learning rate:
 
 ```
 answer = trust * liked + (1 - trust) * centre + offset
+         - caution * min(1, 2 * memorised)
 ```
 
-with `centre` for what ramp and probes answered. The constants were fitted by
+with `centre` for what ramp and probes answered: trials show what is memorised
+after more steps than probes have. The constants were fitted by
 `benchmarks/outcome/fit.py`. More trials, longer ones, and those of them that
 go on from round to round (successive halving) end no better there: what is
 left is that the best learning rate for held-out loss after a few hundred steps
@@ -54,25 +56,28 @@ class Constants:
     Attributes:
         trust: Float in 0..1, their weight against the probes.
         offset: By kind of optimizer: decades to go up.
+        caution: Float, decades to go down where half or more is memorised.
         reach: Float, half the range in decades.
     """
 
     trust: float
     offset: Mapping[str, float]
+    caution: float
     reach: float
 
 
 CONSTANTS = Constants(
-    trust=0.4,
+    trust=0.3,
     offset={
-        "sgd": -0.05,
-        "momentum": 0.05,
-        "adam": -0.05,
-        "lion": -0.2,
+        "sgd": -0.1,
+        "momentum": -0.05,
+        "adam": -0.1,
+        "lion": -0.15,
         "muon": -0.2,
         "adafactor": -0.15,
     },
-    reach=0.66,
+    caution=0.9,
+    reach=0.68,
 )
 
 
@@ -162,6 +167,7 @@ class Search:
         used = self._constants
         move = used.trust * (levels.liked - self.centre)
         move += used.offset[self._climb.kind]
+        move -= used.caution * min(1.0, 2.0 * levels.memorised)
         if not levels.checked and self._climb.repeats(TRIAL_STEPS):
             move *= UNCHECKED
         return self.centre + move

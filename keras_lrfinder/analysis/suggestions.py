@@ -82,7 +82,7 @@ class Suggestion:
     >>> float(s), f"{s:.1e}", 2 * s
     (0.003, '3.0e-03', 0.006)
     >>> f"{s.lr_for('one_cycle', 2000):.1e}"
-    '8.4e-03'
+    '8.6e-03'
     """
 
     lr: float | None
