@@ -149,6 +149,26 @@ def test_trials_that_learn_nothing_leave_low_confidence():
     assert "240 steps did not lower the loss" in said.reason
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_what_trials_memorise_lowers_the_answer(share):
+    """By the caution; from a half on in full."""
+    answers = []
+    for memorised in (0.0, share):
+        made = Search(fallen_curve(), suggest(fallen_curve()))
+        while runs := made.next_runs():
+            for lr, steps in runs:
+                one = run(lr, steps, bowl(-3.0))
+                if steps == TRIAL_STEPS:
+                    fall = (1.0 - one.held_out) / (1.0 - memorised)
+                    one = dataclasses.replace(
+                        one, trained=1.0 - fall, trained_before=1.0
+                    )
+                made.add(one, steps)
+        answers.append(np.log10(made.suggestion().lr))
+    lower = search.CONSTANTS.caution * min(1.0, 2.0 * share)
+    assert answers[0] - answers[1] == pytest.approx(lower)
+
+
 def test_trials_without_held_out_samples_count_for_a_fourth():
     """Where they meet samples twice, all that fell may be memorised."""
     # A generator has no epoch: of it there is what the ramp took.

@@ -14,7 +14,7 @@ from keras_lrfinder.analysis import landmarks as landmarks_module
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.default_rule import DEFAULT_RULE
-from keras_lrfinder.analysis.default_rule import RAISED
+from keras_lrfinder.analysis.default_rule import Raised
 from keras_lrfinder.analysis.default_rule import few_batches
 from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.probe_levels import Probe
@@ -83,7 +83,10 @@ def test_optimizers_differ():
 
 @pytest.mark.parametrize(
     "decades",
-    [lambda c: DEFAULT_RULE.of(c, longest=1.5).offset, RAISED.of],
+    [
+        lambda c: DEFAULT_RULE.of(c, longest=1.5).offset,
+        Raised({"sgd": 0.1, "momentum": 0.7}, few=0.3).of,
+    ],
     ids=["offset", "raised"],
 )
 def test_momentum_is_interpolated(decades):
@@ -93,7 +96,18 @@ def test_momentum_is_interpolated(decades):
         for m in (0.0, 1 - 10**-0.5, 0.9)
     ]
     none, half, full = map(decades, curves)
+    assert abs(full - none) > 0.5
     assert half == pytest.approx((none + full) / 2)
+
+
+def test_raise_is_that_of_the_kind_and_less_for_few_batches():
+    """An optimizer never measured counts as one of Adam's kin."""
+    raised = Raised({"adam": 0.5, "lion": 0.1}, few=0.3)
+    found = [
+        raised.of(run(optimizer=name, steps_per_epoch=steps))
+        for name, steps in (("Lion", 100), ("Ftrl", None), ("adam", 10))
+    ]
+    np.testing.assert_allclose(found, [0.1, 0.5, 0.2])
 
 
 def test_nameless_optimizer_is_cautious():

@@ -132,7 +132,11 @@ def fit(some: Sequence[Case], family: str) -> Fitted:
     known = readings.left_out(family)
     done = [simulate.searched(c.cell, c.seed, known) for c in some]
     # Without trials the probes said that all is lost.
-    tried = [i for i, search in enumerate(done) if search.levels]
+    tried = [
+        i
+        for i, search in enumerate(done)
+        if search.levels and search.levels.tell
+    ]
     part, done = [some[i] for i in tried], [done[i] for i in tried]
     kinds = np.array([c.kind for c in part])
     centre = np.array([s.centre for s in done])

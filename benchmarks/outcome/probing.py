@@ -5,7 +5,8 @@ families here and of `benchmarks/quality` (without the tasks measured later),
 prints `RAISED` for `keras_lrfinder/analysis/default_rule.py`, `READINGS` and
 the reach for `keras_lrfinder/analysis/probes.py`, and writes `probing.json`:
 all of it by the family that took no part, `""` for all. A family's name stands
-for both benchmarks.
+for both benchmarks. Where probes begin when readings are fitted, and what
+schedule and length add, is what all families say.
 
 The objective is the mean log excess loss over trainings plus the mean regret,
 both benchmarks counting alike. `caution` and `few` are the same for all kinds
@@ -80,7 +81,7 @@ class Told:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """What the probes of one test said, and what each LR ends with.
+    """What ramp and probes of a test said, and what each LR ends with.
 
     Attributes:
         here: Whether it is of this benchmark, not of the other one.
@@ -89,7 +90,7 @@ class Case:
         ramp: log10 of what it suggests.
         few: As `few_batches` says.
         told: What the probes say; None: nothing.
-        excess: By training, log excess at `FINE`; NaN: not recorded.
+        excess: By recorded training, log excess at `FINE`.
         regret: Regret at `FINE`, 500 constant steps.
         best: By training, log10 of the best LR of the grid.
     """
@@ -123,7 +124,7 @@ class Case:
 
 
 def case(here: bool, cell, seed: int, known: Known, answers) -> Case | None:
-    """Runs the probes after a ramp; None where neither says anything."""
+    """Runs the probes after a ramp; None where there were none."""
     if here:
         curve = cell.curve(seed)
         climb = simulate.climbed(cell, seed, known)
@@ -134,7 +135,7 @@ def case(here: bool, cell, seed: int, known: Known, answers) -> Case | None:
     if seen is None or not climb.probes:
         return None
     first = known.suggested(curve)
-    lr = first.lr or default_lr(curve, seen, raised=known.raised)
+    lr = first.lr or default_lr(curve, seen, known.rule, known.raised)
     few, told = few_batches(curve), None
     levels = climb.levels
     if levels.tell and (first.lr or levels.outvote):
@@ -192,7 +193,7 @@ def cases(known: Known) -> list[Case]:
 
 
 def answer(one: Case, reading: Reading) -> float:
-    """log10 of the LR for 500 constant steps, by ramp and probes."""
+    """log10 of the LR for 500 constant steps, large batches not counted."""
     assert one.told is not None
     decades = reading.answer(one.told, one.ramp, one.few)
     return min(decades, one.told.most)
@@ -246,8 +247,8 @@ def fit(some: Sequence[Case], table: Vector, grid) -> dict[str, Reading]:
 def reach(some: Sequence[Case], found: dict[str, dict[str, Reading]]) -> float:
     """Half the range, in decades, that holds the best LR in 92 of 100.
 
-    From readings that did not see the family; it leaves a little for the next
-    tasks.
+    From readings that did not see the family, after ramps that did; it leaves
+    a little for the next tasks.
     """
     off = []
     for one in some:

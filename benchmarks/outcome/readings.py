@@ -78,5 +78,5 @@ def rule_without(family: str) -> ByOptimizer[Constants]:
 
 
 def left_out(family: str) -> Known:
-    """Everything that never saw the family."""
+    """What was fitted without the family: rule, raise and readings."""
     return read().get(family, read()[""])

@@ -35,8 +35,7 @@ CONSTANTS = Path(__file__).with_name("constants.json")
 LONG = 2_000
 LONG_WEIGHT = 1.0 / 3.0
 FITTED_RAMPS = (1, 2, 3)
-# AdamW and Lion are left out: how well the constants do for an optimizer
-# that they never saw.
+# AdamW and Lion take no part here, but in what is raised.
 FITTED_OPTIMIZERS = ("sgd", "momentum", "adam", "rmsprop")
 KINDS = ("sgd", "momentum", "adaptive")
 MARGINS = np.array([0.5, 1.1, 1.0])

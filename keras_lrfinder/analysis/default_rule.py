@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 
 _SMALL_EPOCH = 2.0
-# That of the benchmarks' tasks.
+# Where the law of large batches begins.
 _BATCH = 32
 # Up to 512 samples: nothing larger was measured.
 _LARGEST = 512

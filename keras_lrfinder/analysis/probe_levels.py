@@ -172,7 +172,7 @@ class Levels:
     @property
     def liked(self) -> float:
         """The log10(LR) that ends lowest, between probes too."""
-        x, kept = np.unique(self.x, return_index=True)
+        x, kept = np.unique(np.round(self.x, 6), return_index=True)
         held = self.held[kept]
         best, last = int(np.argmin(held)), len(x) - 1
         if last == 0:
@@ -181,9 +181,12 @@ class Levels:
             return float(x[0]) - _BELOW
         if best == last:
             return float(x[last]) + _ABOVE
-        near = slice(best - 1, best + 2)
-        curvature, slope, _ = np.polyfit(x[near] - x[best], held[near], 2)
-        return float(x[best] - slope / (2.0 * curvature))
+        before, after = np.diff(x[best - 1 : best + 2])
+        falls, rises = np.diff(held[best - 1 : best + 2])
+        falls, rises = falls / before, rises / after
+        # Between the middles of both gaps: where the slope passes zero.
+        share = -falls / (rises - falls)
+        return float(x[best] + ((before + after) * share - before) / 2.0)
 
     @property
     def at(self) -> str:
