@@ -9,6 +9,7 @@ from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.probes import MOST_PROBES
+from keras_lrfinder.analysis.probes import READINGS
 from keras_lrfinder.analysis.probes import Climb
 from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.suggestions import Suggestion
@@ -143,6 +144,9 @@ def test_memorising_lowers_the_answer():
     sound = [probe(lr, 1.0, 1.05) for lr in lrs]
     false = [probe(lr, 1.0, 2.0) for lr in lrs]
     high, low = (decide(curve, found, p) for p in (sound, false))
+    # 4 % and 77 % of the fall: the latter counts in full.
+    caution = READINGS["adam"].caution * (1.0 - 2.0 * 0.05 / 1.3)
+    assert np.log10(high.lr / low.lr) == pytest.approx(caution)
     assert low.lr < 0.75 * high.lr
     assert "memorised" in low.reason
     assert "holds on reserved samples" in high.reason

@@ -131,7 +131,7 @@ def fit(some: Sequence[Case], family: str) -> Fitted:
     """All constants from these cases, of which none is of `family`."""
     known = readings.left_out(family)
     done = [simulate.searched(c.cell, c.seed, known) for c in some]
-    # Without trials the probes said that all is lost.
+    # Without trials the probes said that all is lost; some learn nothing.
     tried = [
         i
         for i, search in enumerate(done)

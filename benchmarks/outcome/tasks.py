@@ -208,6 +208,17 @@ def regression(arrays, train, sizes, loss, layer_norms=None) -> Problem:
     return Problem(sources.split(arrays, train), init, kept)
 
 
+def plain_regression(x, y, train, sizes, error, activation=jax.nn.relu):
+    """Dense layers, and the mean `error` of what they are off by."""
+    forward = plain(sizes, activation)
+
+    def loss(p, batch, key, train):
+        said = forward(p, {}, batch["x"], key, train, {})
+        return jnp.mean(error(said - batch["y"]))
+
+    return regression({"x": x, "y": y}, train, sizes, loss)
+
+
 def fourier() -> Problem:
     """Fixed random frequencies, one hidden layer."""
     x, y = sources.waves()
@@ -227,11 +238,10 @@ def density() -> Problem:
     """Mean and deviation by likelihood: a loss that becomes negative."""
     x, y = sources.uneven()
     sizes = {"a": (5, 24), "b": (24, 24), "out": (24, 2)}
+    forward = plain(sizes, jnp.tanh)
 
     def loss(p, batch, key, train):
-        z = jnp.tanh(nets.dense(p, "a", batch["x"]))
-        z = jnp.tanh(nets.dense(p, "b", z))
-        z = nets.dense(p, "out", z)
+        z = forward(p, {}, batch["x"], key, train, {})
         deviation = jnp.clip(z[:, 1:], -6, 6)
         error = (batch["y"] - z[:, :1]) * jnp.exp(-deviation)
         return jnp.mean(deviation + 0.5 * jnp.clip(error**2, 0, 1e6))
@@ -280,15 +290,10 @@ def denoising() -> Problem:
 
 def taught() -> Problem:
     """A network that learns another one's answers: a loss without a floor."""
-    x, y = sources.taught()
     sizes = {"a": (6, 32), "b": (32, 32), "out": (32, 2)}
-
-    def loss(p, batch, key, train):
-        z = jnp.tanh(nets.dense(p, "a", batch["x"]))
-        z = jnp.tanh(nets.dense(p, "b", z))
-        return jnp.mean((nets.dense(p, "out", z) - batch["y"]) ** 2)
-
-    return regression({"x": x, "y": y}, 4_096, sizes, loss)
+    return plain_regression(
+        *sources.taught(), 4_096, sizes, jnp.square, jnp.tanh
+    )
 
 
 def forecast() -> Problem:
@@ -331,15 +336,8 @@ def ratings() -> Problem:
 
 def friedman() -> Problem:
     """Little and noisy data: what is learnt well is soon memorised."""
-    x, y = sources.friedman()
     sizes = {"a": (10, 32), "b": (32, 32), "out": (32, 1)}
-
-    def loss(p, batch, key, train):
-        z = jax.nn.relu(nets.dense(p, "a", batch["x"]))
-        z = jax.nn.relu(nets.dense(p, "b", z))
-        return jnp.mean((nets.dense(p, "out", z) - batch["y"]) ** 2)
-
-    return regression({"x": x, "y": y}, 512, sizes, loss)
+    return plain_regression(*sources.friedman(), 512, sizes, jnp.square)
 
 
 def reviews() -> Problem:
@@ -374,15 +372,8 @@ def rare() -> Problem:
 
 def robust() -> Problem:
     """The mean absolute error, where some targets are far off."""
-    x, y = sources.outliers()
     sizes = {"a": (5, 32), "b": (32, 32), "out": (32, 1)}
-
-    def loss(p, batch, key, train):
-        z = jax.nn.relu(nets.dense(p, "a", batch["x"]))
-        z = jax.nn.relu(nets.dense(p, "b", z))
-        return jnp.mean(jnp.abs(nets.dense(p, "out", z) - batch["y"]))
-
-    return regression({"x": x, "y": y}, 4_096, sizes, loss)
+    return plain_regression(*sources.outliers(), 4_096, sizes, jnp.abs)
 
 
 def variational() -> Problem:

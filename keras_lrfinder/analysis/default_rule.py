@@ -79,9 +79,8 @@ class Raised:
     def of(self, curve: Curve) -> float:
         """Returns the decades; of SGD by its momentum, between both."""
         if curve.optimizer.lower() == "sgd":
-            share = min(_lengthening(curve.hyperparameters), 1.0)
-            none, full = self.kinds["sgd"], self.kinds["momentum"]
-            decades = none + share * (full - none)
+            both = self.kinds["sgd"], self.kinds["momentum"]
+            decades = _by_momentum(curve, *both, longest=1.0)
         else:
             decades = self.kinds[kind_of(curve.optimizer)[0]]
         return decades - self.few * few_batches(curve)
@@ -109,9 +108,8 @@ class ByOptimizer(Generic[T]):
         """
         if curve.optimizer.lower() != "sgd":
             return self.adaptive
-        share = min(_lengthening(curve.hyperparameters), longest)
         none, full = map(dataclasses.astuple, (self.sgd, self.momentum))
-        between = (a + share * (b - a) for a, b in zip(none, full))
+        between = (_by_momentum(curve, *v, longest) for v in zip(none, full))
         return type(self.sgd)(*between)
 
 
@@ -131,6 +129,14 @@ RAISED = Raised(
     },
     few=0.15,
 )
+
+
+def _by_momentum(
+    curve: Curve, none: float, full: float, longest: float
+) -> float:
+    """Returns what lies between plain SGD's and that of momentum 0.9."""
+    share = min(_lengthening(curve.hyperparameters), longest)
+    return none + share * (full - none)
 
 
 def _lengthening(hyperparameters: Mapping[str, Any]) -> float:
