@@ -8,12 +8,12 @@ jax = pytest.importorskip("jax")
 
 from benchmarks.outcome import fit  # noqa: E402
 from benchmarks.outcome import loop  # noqa: E402
-from benchmarks.outcome import paths  # noqa: E402
 from benchmarks.outcome import readings  # noqa: E402
+from benchmarks.outcome import simulate  # noqa: E402
 from benchmarks.outcome.optimizers import OPTIMIZERS  # noqa: E402
+from benchmarks.outcome.recording import Target  # noqa: E402
+from benchmarks.outcome.recording import load  # noqa: E402
 from benchmarks.outcome.tasks import TASKS  # noqa: E402
-from keras_lrfinder import OneCycle  # noqa: E402
-from keras_lrfinder import Triangular  # noqa: E402
 from keras_lrfinder.analysis import default_rule  # noqa: E402
 from keras_lrfinder.analysis import probes  # noqa: E402
 from keras_lrfinder.analysis import schedule_factors  # noqa: E402
@@ -108,29 +108,6 @@ def test_statistics_taken_anew_are_means_over_eight_batches():
         )
 
 
-def test_one_cycle_is_the_schedule_of_the_package():
-    """The path recorded is `OneCycle` with its defaults."""
-    schedule = OneCycle(1.0, 50)
-    expected = [float(schedule(step)) for step in range(50)]
-    np.testing.assert_allclose(paths.one_cycle(50), expected, rtol=1e-5)
-
-
-def test_triangular_is_the_schedule_of_the_package():
-    """The path recorded is `Triangular`, base a fourth, two cycles."""
-    schedule = Triangular(0.25, 1.0, 25)
-    expected = [float(schedule(step)) for step in range(100)]
-    np.testing.assert_allclose(paths.triangular(100), expected, rtol=1e-5)
-
-
-def test_cosine_warms_up_and_ends_near_zero():
-    """A twentieth up to the peak, then down to almost nothing."""
-    path = paths.cosine(500)
-    assert path.argmax() == 25
-    assert path.max() == 1.0
-    assert path[0] < 0.05
-    assert path[-1] < 1e-4
-
-
 def test_constants_are_those_that_were_fitted():
     """The package has what `benchmarks/outcome/constants.json` says."""
     fitted = fit.read()[""]
@@ -151,4 +128,19 @@ def test_namesakes_in_the_other_benchmark_are_left_out_too():
     both = {"tabular", "finetuning"}
     assert both <= set(readings.read())
     assert readings.left_out("tabular") == readings.read()["tabular"]
-    assert readings.left_out("vision") == readings.read()[""]
+    assert readings.left_out("vision") == readings.read()["image"]
+    assert readings.left_out("graph") == readings.read()[""]
+
+
+def test_whole_trainings_are_read_where_they_were_recorded():
+    """The package's own class, on runs that ended as the recording says."""
+    cell = next(c for c in load(unseen=True) if c.name == "denoising-adam")
+    target = Target("one_cycle", 500)
+    made = simulate.rehearsed(cell, 0, target, 3, readings.SHIPPED)
+    trained = made.probes[-3:]
+    ends = simulate.ends(cell, 0, target)
+    for run in trained:
+        place = np.flatnonzero(np.isclose(cell.x, np.log10(run.lr)))
+        assert run.held_out == ends[place]
+    said = made.suggestion()
+    assert (said.schedule, said.total_steps) == ("one_cycle", 500)

@@ -73,7 +73,7 @@ def climb(curve, suggestion, level):
     """Run probes until no more are wanted; `level`: LR to held-out loss."""
     asked = Climb(curve, suggestion)
     while runs := asked.next_runs():
-        [(lr, steps)] = runs
+        [(lr, steps, _)] = runs
         assert steps == PROBE_STEPS
         loss = level(lr)
         asked.add(probe(lr, loss, loss) if np.isfinite(loss) else blown(lr))

@@ -13,8 +13,8 @@ from keras_lrfinder.analysis import schedule_factors
 from keras_lrfinder.analysis import search
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probe_levels import Probe
+from keras_lrfinder.analysis.probes import MOST_PROBES
 from keras_lrfinder.analysis.probes import Climb
-from keras_lrfinder.analysis.search import LENGTHS
 from keras_lrfinder.analysis.search import TRIAL_STEPS
 from keras_lrfinder.analysis.search import TRIALS
 from keras_lrfinder.analysis.search import Search
@@ -31,7 +31,8 @@ def test_probes_are_followed_by_longer_runs():
     """As many and as long as the budget of `lr_find` is reckoned by."""
     made = ran(fallen_curve(), bowl(-3.0))
     lengths = [len(probe.losses) for probe in made.probes]
-    assert lengths == [*LENGTHS]
+    probes, trials = [PROBE_STEPS] * MOST_PROBES, [TRIAL_STEPS] * TRIALS
+    assert lengths == probes + trials
 
 
 def test_probes_of_a_search_are_those_without_one():
@@ -39,8 +40,8 @@ def test_probes_of_a_search_are_those_without_one():
     made, curve = ran(fallen_curve(), bowl(-3.0)), fallen_curve()
     climb = Climb(curve, suggest(curve))
     while runs := climb.next_runs():
-        for lr, steps in runs:
-            climb.add(run(lr, steps, bowl(-3.0)), steps)
+        for lr, steps, _ in runs:
+            climb.add(run(lr, steps, bowl(-3.0)))
     usual = [probe.lr for probe in climb.probes]
     assert [probe.lr for probe in made.probes[:-TRIALS]] == usual
 
@@ -156,14 +157,14 @@ def test_what_trials_memorise_lowers_the_answer(share):
     for memorised in (0.0, share):
         made = Search(fallen_curve(), suggest(fallen_curve()))
         while runs := made.next_runs():
-            for lr, steps in runs:
+            for lr, steps, _ in runs:
                 one = run(lr, steps, bowl(-3.0))
                 if steps == TRIAL_STEPS:
                     fall = (1.0 - one.held_out) / (1.0 - memorised)
                     one = dataclasses.replace(
                         one, trained=1.0 - fall, trained_before=1.0
                     )
-                made.add(one, steps)
+                made.add(one)
         answers.append(np.log10(made.suggestion().lr))
     lower = search.CONSTANTS.caution * min(1.0, 2.0 * share)
     assert answers[0] - answers[1] == pytest.approx(lower)
@@ -248,8 +249,8 @@ def ran(curve, held_out, checked=True):
     """A whole search, whose runs end with `held_out(lr, steps)`."""
     made = Search(curve, suggest(curve))
     while runs := made.next_runs():
-        for lr, steps in runs:
-            made.add(run(lr, steps, held_out, checked), steps)
+        for lr, steps, _ in runs:
+            made.add(run(lr, steps, held_out, checked))
     return made
 
 
@@ -279,7 +280,7 @@ def test_search_can_answer_where_the_ramp_cannot():
     """Held-out losses that fall by half are an answer, of low confidence."""
     curve = flat_curve()
     assert suggest(curve).lr is None
-    [(middle, _)] = Search(curve, suggest(curve)).next_runs()
+    [(middle, _, _)] = Search(curve, suggest(curve)).next_runs()
     found = searched(curve, lambda lr: 0.5 + 0.2 * abs(np.log10(lr / middle)))
     assert found.confidence == "low"
     assert abs(np.log10(found.lr / middle)) < 0.75

@@ -6,13 +6,20 @@ import keras
 import numpy as np
 import pytest
 
+from keras_lrfinder import OneCycle
 from keras_lrfinder import Suggestion
 from keras_lrfinder import lr_find
+from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
+from keras_lrfinder.analysis.probes import MOST_PROBES
 from keras_lrfinder.analysis.schedule_factors import FACTORS
 from keras_lrfinder.analysis.schedule_factors import SCHEDULES
-from keras_lrfinder.analysis.search import LENGTHS
+from keras_lrfinder.analysis.search import TRIAL_STEPS
+from keras_lrfinder.analysis.search import TRIALS
+from keras_lrfinder.training import probe_data
 
 STEPS = 50
+# The runs of a search after its ramp.
+SEARCHED = [PROBE_STEPS] * MOST_PROBES + [TRIAL_STEPS] * TRIALS
 
 
 def found(kind="adam", **fields):
@@ -28,14 +35,14 @@ def data():
     return x.astype("float32"), y
 
 
-def model(optimizer="adam"):
-    """A small classifier with dropout, compiled."""
+def model(optimizer="adam", dropout=0.1):
+    """A small classifier, compiled."""
     keras.utils.set_random_seed(0)
     built = keras.Sequential(
         [
             keras.Input((8,)),
             keras.layers.Dense(16, "relu"),
-            keras.layers.Dropout(0.1),
+            keras.layers.Dropout(dropout),
             keras.layers.Dense(3),
         ]
     )
@@ -126,10 +133,10 @@ def test_large_budget_searches_and_leaves_nothing_behind():
     x, y = data()
     plain, tested = model(), model()
     finder = lr_find(
-        tested, x, y, steps=STEPS, budget=STEPS + sum(LENGTHS), verbose=0
+        tested, x, y, steps=STEPS, budget=STEPS + sum(SEARCHED), verbose=0
     )
     lengths = [len(p.losses) for p in finder.probes]
-    assert lengths == [*LENGTHS]
+    assert lengths == SEARCHED
     assert finder.lr is not None
     assert "240 steps at" in finder.suggestion.reason
     histories = []
@@ -148,7 +155,7 @@ def test_search_is_right_where_the_best_is_known():
     layer = keras.layers.Dense(1, use_bias=False)
     built = keras.Sequential([keras.Input((1,)), layer])
     built.compile("sgd", "mse")
-    finder = lr_find(built, x, 3.0 * x, budget=100 + sum(LENGTHS), verbose=0)
+    finder = lr_find(built, x, 3.0 * x, budget=100 + sum(SEARCHED), verbose=0)
     # The mean squared error is twice as steep.
     assert 1e-3 < finder.lr < 1.0
     assert finder.suggestion.low < 0.5 < finder.suggestion.high
@@ -162,10 +169,127 @@ def test_nothing_to_learn_is_refused_after_a_search():
     built.compile("adam", "mse")
     y = built.predict(x, verbose=0)
     finder = lr_find(
-        built, x, y, steps=STEPS, budget=STEPS + sum(LENGTHS), verbose=0
+        built, x, y, steps=STEPS, budget=STEPS + sum(SEARCHED), verbose=0
     )
     assert finder.suggestion.lr is None
-    assert len(finder.probes) == len(LENGTHS)
+    assert len(finder.probes) == len(SEARCHED)
+
+
+def test_room_for_whole_trainings_is_used():
+    """Two to five of them come after the probes, as the budget allows."""
+    for whole, most in ((1, 0), (2, 2), (4, 4), (99, 5)):
+        budget = STEPS + MOST_PROBES * PROBE_STEPS + whole * 40
+        finder = lr_find(
+            model(),
+            *data(),
+            steps=STEPS,
+            budget=budget,
+            total_steps=40,
+            verbose=0,
+        )
+        lengths = [len(p.losses) for p in finder.probes]
+        assert lengths[:MOST_PROBES] == [PROBE_STEPS] * MOST_PROBES
+        trained = lengths[MOST_PROBES:]
+        assert set(trained) <= {40}
+        assert min(most, 2) <= len(trained) <= most
+        said = finder.suggestion
+        assert (said.schedule, said.total_steps) == ("constant", 40)
+        assert ("Whole trainings of 40 steps" in said.reason) == (most > 0)
+
+
+def test_a_whole_training_is_the_fit_that_follows():
+    """With its schedule: its losses are those of training with `OneCycle`."""
+    x, y = data()
+    given = {"dropout": 0.0}
+    finder = lr_find(
+        model("sgd", **given),
+        x,
+        y,
+        steps=STEPS,
+        batch_size=32,
+        budget=STEPS + MOST_PROBES * PROBE_STEPS + 3 * 40,
+        total_steps=40,
+        schedule="one_cycle",
+        verbose=0,
+    )
+    trained = finder.probes[MOST_PROBES]
+    schedule = OneCycle(trained.lr, 40)
+    plain = model(keras.optimizers.SGD(schedule), **given)
+    # Of 600 samples a fifth is held out; the others begin again when they end.
+    order = np.random.default_rng(0).permutation(600)
+    losses = []
+    for rows in np.resize(order[120:], (40, 32)):
+        plain.reset_metrics()
+        losses.append(float(plain.train_on_batch(x[rows], y[rows])))
+    np.testing.assert_allclose(trained.losses, losses, rtol=1e-4)
+    loss = plain.evaluate(x[order[:120]], y[order[:120]], verbose=0)
+    assert trained.held_out == pytest.approx(loss, rel=1e-4)
+
+
+def test_rows_that_are_taken_when_asked_for_give_the_same(monkeypatch):
+    """Large data are not copied for each time that they are met."""
+    found = []
+    for most in (2**28, 0):
+        monkeypatch.setattr(probe_data, "_MOST_COPIED", most)
+        finder = lr_find(
+            model(dropout=0.0),
+            *data(),
+            steps=STEPS,
+            budget=400,
+            total_steps=50,
+            verbose=0,
+        )
+        found.append(finder.probes)
+    for a, b in zip(*found, strict=True):
+        assert a.lr == pytest.approx(b.lr, rel=1e-3)
+        np.testing.assert_allclose(a.losses, b.losses, rtol=1e-3)
+
+
+def test_a_generator_is_not_trained_on_again_and_again():
+    """What is kept of it is too little for a whole training, which is said."""
+    x, y = data()
+
+    def batches():
+        while True:
+            for begin in range(0, 576, 32):
+                yield x[begin : begin + 32], y[begin : begin + 32]
+
+    finder = lr_find(
+        model(),
+        batches(),
+        steps=STEPS,
+        budget=1200,
+        total_steps=300,
+        verbose=0,
+    )
+    lengths = [len(p.losses) for p in finder.probes]
+    assert lengths == SEARCHED
+    assert "fewer than 300 batches could be kept" in finder.suggestion.reason
+    assert finder.suggestion.total_steps == 300
+
+
+@pytest.mark.parametrize("schedule", ["constant", "triangular"])
+def test_whole_trainings_leave_nothing_behind(schedule):
+    """The next fit is as without a test."""
+    x, y = data()
+    plain, tested = model(), model()
+    lr_find(
+        tested,
+        x,
+        y,
+        steps=STEPS,
+        budget=400,
+        total_steps=50,
+        schedule=schedule,
+        verbose=0,
+    )
+    histories = []
+    for each in (plain, tested):
+        keras.utils.set_random_seed(1)
+        histories.append(each.fit(x, y, epochs=1, verbose=0).history)
+    assert histories[0] == histories[1]
+    for a, b in zip(plain.get_weights(), tested.get_weights()):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_one_cycle_of_a_finder_knows_its_length():

@@ -26,6 +26,8 @@ from benchmarks.outcome.recording import RESULTS
 from benchmarks.outcome.recording import SHORT
 from benchmarks.outcome.tasks import TASKS
 from benchmarks.outcome.tasks import Task
+from keras_lrfinder.analysis.runs import SHARES
+from keras_lrfinder.analysis.runs import constant
 
 # Seeds of tests and searches, and other ones of the trainings that judge.
 SEARCH, JUDGE, MORE_JUDGES = (0, 1), (2, 3), (4, 5, 6, 7)
@@ -40,6 +42,17 @@ SHORTEST = [("constant", 500)]
 MORE = [("one_cycle", 2000), ("triangular", 500), ("cosine", 2000)]
 # Searches of networks with batch normalisation, judged as the package does.
 NORMS = "renewed"
+# Runs of a longer search: its trials, and whole trainings.
+TRIALS = "searches"
+WHOLE = [
+    *FIRST,
+    ("triangular", 500),
+    ("one_cycle", 2000),
+    ("cosine", 2000),
+    ("one_cycle", 240),
+    ("cosine", 240),
+    ("triangular", 240),
+]
 # What was recorded later, each in a file of its own: seeds and trainings.
 PARTS = {
     "more": (JUDGE, MORE),
@@ -61,7 +74,7 @@ def scout(trainer: Trainer) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     table = np.concatenate(
         [
             [paths.ramp(n, SCOUT) for n in RAMPS],
-            rows(coarse, paths.constant(SCOUT)),
+            rows(coarse, constant(SCOUT)),
         ]
     )
     run = trainer.run(SEARCH, table, (SCOUT,), SCOUT)
@@ -92,7 +105,7 @@ def trainings(
     """Whole trainings of the judging seeds, by schedule and length."""
     found = {}
     for name, steps in wanted:
-        table = rows(grid, paths.SCHEDULES[name](steps))
+        table = rows(grid, SHARES[name](steps))
         at = LONGEST if name == "constant" else (steps,)
         at = tuple(n for n in at if n <= steps)
         run = trainer.run(seeds, table, at, 0)
@@ -110,7 +123,7 @@ def cell(
     """Everything that is recorded of one cell."""
     trainer = Trainer(task, optimizer, batch)
     grid, found = scout(trainer)
-    table = rows(grid, paths.constant(500))
+    table = rows(grid, constant(500))
     run = trainer.run(SEARCH, table, SHORT, KEPT)
     found |= {"losses": packed(run.losses, 8)}
     found |= {"reserved": packed(run.reserved), "search_test": packed(run.test)}
@@ -133,16 +146,37 @@ def renewed(trainer: Trainer, grid: np.ndarray) -> dict[str, np.ndarray]:
     """
     if not trainer.problem.init(0)[1]:
         return {}
-    table = rows(grid, paths.constant(500))
+    table = rows(grid, constant(500))
     run = trainer.run(SEARCH, table, SHORT, 0, renew=True)
     before = trainer.initial(SEARCH, ROWS, renew=True)[0]
     return {"renewed": packed(run.reserved), "renewed_before": before}
+
+
+def searches(trainer: Trainer, grid: np.ndarray) -> dict[str, np.ndarray]:
+    """What a search reads of whole trainings, and of schedules made short.
+
+    At their end (of constant ones at `LONGEST`) the held-out loss, as the
+    package judges it, and the mean loss of the last quarter of the steps.
+    """
+    found = {}
+    renew = bool(trainer.problem.init(0)[1])
+    for name, steps in WHOLE:
+        table = rows(grid, SHARES[name](steps))
+        at = LONGEST if name == "constant" else (steps,)
+        at = tuple(n for n in at if n <= steps)
+        run = trainer.run(SEARCH, table, at, steps, renew=renew)
+        tails = [run.losses[..., n - max(n // 4, 1) : n].mean(-1) for n in at]
+        found[f"search_{name}_{steps}"] = packed(run.reserved)
+        found[f"search_tail_{name}_{steps}"] = packed(np.stack(tails, -1))
+    return found
 
 
 def part_of(trainer: Trainer, grid: np.ndarray, part: str):
     """More trainings of a cell that was recorded before."""
     if part == NORMS:
         return renewed(trainer, grid)
+    if part == TRIALS:
+        return searches(trainer, grid)
     seeds, wanted = PARTS[part]
     before = trainer.initial(seeds, ROWS)[1]
     return {"test_before": before} | trainings(trainer, grid, seeds, wanted)
@@ -163,7 +197,7 @@ def main() -> None:
     parser.add_argument("--optimizers", nargs="*", default=list(OPTIMIZERS))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument(
-        "--part", choices=[*PARTS, NORMS], help="what came later"
+        "--part", choices=[*PARTS, NORMS, TRIALS], help="what came later"
     )
     parser.add_argument("--batch", type=int, help="only 500 constant steps")
     args = parser.parse_args()

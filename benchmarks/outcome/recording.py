@@ -24,31 +24,32 @@ SHORT = (10, 20, 40, 60, 80, 120, 160, 240, 320, 400, 500)
 LONGEST = (*SHORT, 700, 1000, 1400, 2000, 2800, 4000, 5600, 8000)
 # What `record` wrote later: more trainings and readings, and more seeds of the
 # judge.
-LATER = (".more", ".longest", ".renewed", ".triangular")
+LATER = (".more", ".longest", ".renewed", ".triangular", ".searches")
 SEEDS = ".again"
 # Losses that may be zero or negative: compared by difference, not by ratio.
 SIGNED = ("density",)
-# Families of the tasks, and those that no constant saw.
+# Families of the tasks, by the name of their kin in `benchmarks/quality` where
+# they have any, and those that no constant saw.
 FAMILIES = {
-    "mlp_digits": "dense",
-    "softmax_digits": "dense",
+    "mlp_digits": "digits",
+    "softmax_digits": "digits",
     "fourier": "fourier",
     "contrastive": "contrastive",
     "tabular": "tabular",
-    "language": "language",
+    "language": "bytes",
     "density": "density",
-    "cnn_norm": "convolution",
+    "cnn_norm": "image",
     "residual": "residual",
     "finetuning": "finetuning",
     "transformer": "transformer",
     "taught": "teaching",
-    "forecast": "recurrent",
+    "forecast": "sequence",
     "ratings": "recommender",
-    "friedman": "little",
-    "variational": "variational",
-    "reviews": "memorised",
+    "friedman": "regression",
+    "variational": "reconstruction",
+    "reviews": "text",
     "deep": "deep",
-    "rare": "imbalanced",
+    "rare": "imbalance",
     "robust": "robust",
     "physics": "physics",
     "denoising": "denoising",
@@ -156,6 +157,19 @@ class Cell:
         else:
             test = self.arrays[f"{target.schedule}_{target.steps}"]
         return test, self.arrays["test_before"][: len(test)]
+
+    def tried(self, target: Target, seed: int) -> Vector:
+        """What a search's own training of a target ends with.
+
+        Array of shape (grid LR, 2): held-out loss as the package judges it,
+        and mean training loss of the last quarter.
+        """
+        name = f"{target.schedule}_{target.steps}"
+        held, tail = (
+            self.arrays[f"search_{part}{name}"][seed, :, -1]
+            for part in ("", "tail_")
+        )
+        return np.stack([held, tail], axis=-1)
 
     def row(self, target: Target) -> Vector:
         """Mean loss that each grid LR ends with, over the judging seeds.

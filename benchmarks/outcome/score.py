@@ -36,6 +36,10 @@ OURS = (
     ("**ramp and probes**", 280, "probes"),
     ("**ramp**", 100, "ramp"),
 )
+# How many whole trainings, after ramp and probes.
+WHOLE = (5, 4, 3, 2)
+# Of these every search has its own trainings.
+REHEARSED = fit.TARGETS[:7]
 HEADER = (
     "| | steps | training | excess (95 %) | p90 | within 5 % | within 10 % "
     "| x3 and more | refused | time lost |\n"
@@ -83,6 +87,27 @@ def ours(runs: str, left_out: bool) -> Ask:
     return ask
 
 
+@functools.cache
+def rehearsed(
+    cell: Cell, seed: int, target: Target, most: int, left_out: bool
+) -> Suggestion:
+    """What the package says after so many whole trainings of a target."""
+    other = left_out or cell.family in UNSEEN
+    known = readings.left_out(cell.family if other else "")
+    factors = _fitted(cell, left_out).factors
+    given = cell, seed, target, most, known, factors
+    return simulate.rehearsed(*given).suggestion()
+
+
+def whole(most: int, left_out: bool) -> Ask:
+    """The package, with whole trainings of the target itself."""
+
+    def ask(cell, seed, target):
+        return rehearsed(cell, seed, target, most, left_out).lr
+
+    return ask
+
+
 def another_seed(cell: Cell, seed: int, target: Target) -> float:
     """A whole grid search of 500 constant steps, with another seed."""
     held = cell.arrays["search_test"][seed, :, -1]
@@ -90,11 +115,35 @@ def another_seed(cell: Cell, seed: int, target: Target) -> float:
     return float(10.0 ** cell.x[held.argmin()])
 
 
-def contenders(left_out: bool, tuned: bool):
+@functools.cache
+def tuned_by(name: str, cell: Cell, seed: int, total: int) -> float:
+    """log10 of what a tuner chooses after `total` steps of constant runs."""
+    return getattr(tuners, name)(cell, seed, total)
+
+
+def grid_of_it(cell: Cell, seed: int, target: Target) -> float:
+    """A whole grid search of the training itself, with another seed."""
+    held = simulate.ends(cell, seed, target)
+    return float(10.0 ** cell.x[held.argmin()])
+
+
+def drawn_of_it(cell: Cell, seed: int, target: Target) -> float:
+    """As many of these as after our probes, at learning rates drawn."""
+    return 10.0 ** tuners.drawn(cell, seed, simulate.ends(cell, seed, target))
+
+
+def contenders(left_out: bool, tuned: bool, target: Target):
     """Name, steps, and what to ask."""
-    found: list[tuple[str, int, Ask]] = [
-        (name, steps, ours(runs, left_out)) for name, steps, runs in OURS
-    ]
+    found: list[tuple[str, int, Ask]] = []
+    if target in REHEARSED:
+        for most in WHOLE:
+            steps = OURS[1][1] + most * target.steps
+            name = f"**{most} whole trainings**"
+            found.append((name, steps, whole(most, left_out)))
+        grid, drawn = 18 * target.steps, tuners.DRAWN * target.steps
+        found.append(("grid of whole trainings", grid, grid_of_it))
+        found.append(("random whole trainings", drawn, drawn_of_it))
+    found += [(name, steps, ours(runs, left_out)) for name, steps, runs in OURS]
     for name, rule in PEERS.items():
 
         def ask(cell, seed, target, rule=rule):
@@ -106,10 +155,9 @@ def contenders(left_out: bool, tuned: bool):
     if tuned:
         for total in tuners.TOTALS:
             for name in ("random_search", "hyperband", "tpe"):
-                rule = functools.cache(getattr(tuners, name))
 
-                def ask(cell, seed, target, rule=rule, total=total):
-                    return 10.0 ** rule(cell, seed, total)
+                def ask(cell, seed, target, name=name, total=total):
+                    return 10.0 ** tuned_by(name, cell, seed, total)
 
                 found.append((name, total, ask))
     return found
@@ -160,24 +208,41 @@ def line(name: str, steps: int, target: Target, rows) -> str:
     )
 
 
+def told(cells: Sequence[Cell], runs: str, left_out: bool):
+    """What is said of each test, for each training: suggestion, moved, best."""
+    for cell, seed in ((c, s) for c in cells for s in range(c.seeds)):
+        said = suggested(cell, seed, runs, left_out)
+        for target in fit.ASKED:
+            by = moved(cell, seed, target, left_out)
+            yield said, by, cell.best(target)
+
+
+def told_whole(cells: Sequence[Cell], most: int, left_out: bool):
+    """The same after so many whole trainings."""
+    for cell, seed in ((c, s) for c in cells for s in range(c.seeds)):
+        for target in (t for t in REHEARSED if t in cell.targets()):
+            said = rehearsed(cell, seed, target, most, left_out)
+            yield said, 0.0, cell.best(target)
+
+
 def confidence(cells: Sequence[Cell], left_out: bool) -> str:
     """How often the range holds the best LR, by confidence."""
     lines = [
         "| | confidence | share | holds the best LR | factor, high to low |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
-    for name, _, runs in OURS:
+    asked = [
+        (f"**{n} whole trainings**", told_whole(cells, n, left_out))
+        for n in WHOLE
+    ]
+    asked += [(name, told(cells, runs, left_out)) for name, _, runs in OURS]
+    for name, said in asked:
         found = []
-        for cell, seed in ((c, s) for c in cells for s in range(c.seeds)):
-            said = suggested(cell, seed, runs, left_out)
-            if said.lr is None:
-                continue
-            ends = np.log10([said.low, said.high])
-            for target in fit.ASKED:
-                move = moved(cell, seed, target, left_out)
-                low, high = ends + move
-                holds = low <= cell.best(target) <= high
-                found.append((said.confidence, holds, high - low))
+        for suggestion, by, best in said:
+            if suggestion.lr is not None:
+                low, high = np.log10([suggestion.low, suggestion.high]) + by
+                holds = low <= best <= high
+                found.append((suggestion.confidence, holds, high - low))
         for level in ("high", "low"):
             part = [f for f in found if f[0] == level]
             if part:
@@ -229,10 +294,9 @@ def main() -> None:
     print(HEADER)
     drawn = []
     left_out = not args.unseen
-    asked = contenders(left_out, args.tuners)
     targets = [t for t in fit.TARGETS if any(t in c.targets() for c in cells)]
     for target in targets:
-        for name, steps, ask in asked:
+        for name, steps, ask in contenders(left_out, args.tuners, target):
             rows = measured(cells, target, ask)
             print(line(name, steps, target, rows), flush=True)
             values = np.array([r[0] for r in rows])
@@ -244,7 +308,8 @@ def main() -> None:
     if not args.unseen:
         print("\nConstants that saw the family:\n\n" + HEADER)
         for target in targets:
-            for name, steps, ask in contenders(False, False)[: len(OURS)]:
+            for name, steps, runs in OURS:
+                ask = ours(runs, False)
                 print(line(name, steps, target, measured(cells, target, ask)))
     print("\nBy optimizer, ramp and probes, constant 500 and all four:\n")
     for optimizer in sorted({c.optimizer for c in cells}):

@@ -20,6 +20,9 @@ from benchmarks.outcome.recording import SHORT
 from benchmarks.outcome.recording import Cell
 
 TOTALS = (300, 1200, 2400)
+LOWEST, HIGHEST = 1e-6, 10.0
+# How many whole trainings a random search makes.
+DRAWN = 6
 
 
 def reached(cell: Cell, seed: int, x: float, steps: int) -> float:
@@ -64,6 +67,18 @@ def hyperband(cell: Cell, seed: int, total: int) -> float:
         return reached(cell, seed, x, until * unit), (until - done) * unit
 
     return _best(oracle, run, total)
+
+
+def drawn(cell: Cell, seed: int, ends: np.ndarray) -> float:
+    """Random search among whole trainings, which end with `ends`."""
+    rng = np.random.default_rng(_seed(cell, seed))
+    x = rng.uniform(*np.log10([LOWEST, HIGHEST]), DRAWN)
+    worst = ends.max()
+    lower, upper = cell.x[0] - 1, cell.x[-1] + 0.05
+    ends = np.interp(
+        x, [lower, *cell.x, upper], [worst, *ends, worst], worst, worst
+    )
+    return float(x[ends.argmin()])
 
 
 def _seed(cell: Cell, seed: int) -> int:

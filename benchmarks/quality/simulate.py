@@ -17,10 +17,12 @@ from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.probes import Climb
+from keras_lrfinder.analysis.runs import Run
 from keras_lrfinder.analysis.search import Search
+from keras_lrfinder.analysis.whole_trainings import WholeTrainings
 
 PART = 10
-Asking = TypeVar("Asking", Climb, Search)
+Asking = TypeVar("Asking", Climb, Search, WholeTrainings)
 
 
 @functools.cache
@@ -52,19 +54,20 @@ def judged(
 
 
 def driven(
-    search: Asking, x: Vector, at: Callable[[int, int], Probe]
+    search: Asking, x: Vector, at: Callable[[int, Run], Probe]
 ) -> Asking:
     """Has a search run what it asks for, from the nearest recorded runs.
 
     Args:
-        search: The package's own, `Climb` or `Search`.
+        search: The package's own, as `Climb` or `Search`.
         x: log10 of the learning rates that were recorded.
-        at: From the place of one of these and a number of steps to the run.
+        at: From the place of one of these, and what is asked for, to what
+            that run gave.
     """
     while runs := search.next_runs():
-        for lr, steps in runs:
-            place = int(np.argmin(np.abs(x - np.log10(lr))))
-            search.add(at(place, steps), steps)
+        for run in runs:
+            place = int(np.argmin(np.abs(x - np.log10(run.lr))))
+            search.add(at(place, run))
     return search
 
 
@@ -96,7 +99,7 @@ def climbed(
 ) -> Climb:
     """The package's climb from a stored ramp, with its probes."""
 
-    def at(position: int, steps: int) -> Probe:
+    def at(position: int, run: Run) -> Probe:
         return probe(cell, seed, position, held)
 
     measured = curve(cell, seed, ramp)

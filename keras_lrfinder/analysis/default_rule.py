@@ -123,7 +123,7 @@ RAISED = Raised(
         "sgd": 0.2,
         "momentum": 0.2,
         "adam": 0.25,
-        "lion": -0.2,
+        "lion": -0.15,
         "muon": 0.25,
         "adafactor": 0.55,
     },

@@ -49,10 +49,11 @@ TOO_LITTLE = "what they learnt is too little to judge by"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Probe:
-    """A short run at one learning rate, from the restored state.
+    """A run at one learning rate, or with a schedule, from the restored state.
 
     Attributes:
-        lr: Float > 0, the learning rate of every step.
+        lr: Float > 0, the learning rate of every step; of a schedule the
+            peak.
         losses: Array of shape `(n,)`, the loss of each step's batch before
             its update. A run that ended early has fewer.
         held_out: Float or None, the mean loss after the last step on

@@ -15,7 +15,8 @@ after more steps than probes have. The constants were fitted by
 `benchmarks/outcome/fit.py`. More trials, longer ones, and those of them that
 go on from round to round (successive halving) end no better there: what is
 left is that the best learning rate for held-out loss after a few hundred steps
-is not that of the training that follows.
+is not that of the training that follows. What ends better is that training
+itself (`whole_trainings.py`).
 """
 
 from __future__ import annotations
@@ -24,18 +25,13 @@ import dataclasses
 from collections.abc import Mapping
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.default_rule import few_batches
-from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
-from keras_lrfinder.analysis.probe_levels import TOO_LITTLE
+from keras_lrfinder.analysis.longer_runs import LongerRuns
 from keras_lrfinder.analysis.probe_levels import Levels
-from keras_lrfinder.analysis.probe_levels import Probe
-from keras_lrfinder.analysis.probe_levels import blown_everywhere
 from keras_lrfinder.analysis.probe_levels import in_words
-from keras_lrfinder.analysis.probes import MOST_PROBES
 from keras_lrfinder.analysis.probes import READINGS
 from keras_lrfinder.analysis.probes import UNCHECKED
-from keras_lrfinder.analysis.probes import Climb
 from keras_lrfinder.analysis.probes import Reading
+from keras_lrfinder.analysis.runs import Run
 from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
 from keras_lrfinder.analysis.schedule_factors import shift
 from keras_lrfinder.analysis.suggestions import Suggestion
@@ -43,8 +39,6 @@ from keras_lrfinder.analysis.suggestions import Suggestion
 TRIALS, TRIAL_STEPS = 3, 240
 # Decades between neighbouring trials.
 SPACING = 0.75
-# The steps of each run after the ramp, probes and trials, if all are run.
-LENGTHS = (PROBE_STEPS,) * MOST_PROBES + (TRIAL_STEPS,) * TRIALS
 # Probes and trials agree within so many decades.
 _AGREE = 0.6
 
@@ -71,23 +65,22 @@ CONSTANTS = Constants(
     offset={
         "sgd": -0.1,
         "momentum": -0.05,
-        "adam": -0.1,
-        "lion": -0.15,
-        "muon": -0.2,
+        "adam": -0.15,
+        "lion": -0.2,
+        "muon": -0.25,
         "adafactor": -0.15,
     },
-    caution=0.9,
-    reach=0.68,
+    caution=0.75,
+    reach=0.66,
 )
 
 
-class Search:
+class Search(LongerRuns):
     """Probes from what a ramp suggests, then trials; the caller trains.
 
     Args:
         curve: The ramp.
-        suggestion: What `suggest(curve)` said; it may be without a learning
-            rate, as a search can find what a ramp cannot.
+        suggestion: What `suggest(curve)` said.
         readings: How probes are read, by kind of optimizer.
         constants: How trials are read.
     """
@@ -99,69 +92,15 @@ class Search:
         readings: Mapping[str, Reading] = READINGS,
         constants: Constants = CONSTANTS,
     ) -> None:
-        self._climb = Climb(curve, suggestion, constants=readings)
-        self._few = few_batches(curve)
-        self._first, self._constants = suggestion, constants
-        self._trials: list[Probe] = []
+        super().__init__(curve, suggestion, TRIAL_STEPS, readings)
+        self._constants = constants
 
-    @property
-    def is_possible(self) -> bool:
-        """Whether the ramp says where to probe."""
-        return self._climb.is_possible
-
-    @property
-    def probes(self) -> list[Probe]:
-        """All runs so far."""
-        return [*self._climb.probes, *self._trials]
-
-    @property
-    def centre(self) -> float:
-        """log10 of the learning rate for 500 steps that probes answered."""
-        return min(self._climb.answer, self._climb.levels.most)
-
-    @property
-    def levels(self) -> Levels | None:
-        """What the trials reached; None: there were none."""
-        return self._climb.reached(self._trials) if self._trials else None
-
-    def next_runs(self) -> list[tuple[float, int]]:
-        """Returns (lr, steps) of the runs that follow; none: it is over."""
-        probes = self._climb.next_runs()
-        if probes or self._trials or not self.is_possible:
-            return probes
-        if self._climb.levels.blown.all():
+    def _following(self) -> list[Run]:
+        if self._longer:
             return []
         places = [i - (TRIALS - 1) / 2 for i in range(TRIALS)]
         lrs = [10.0 ** (self.centre + SPACING * place) for place in places]
-        return [(lr, TRIAL_STEPS) for lr in lrs]
-
-    def add(self, probe: Probe, steps: int) -> None:
-        """Takes what a run of `steps` steps, or fewer if it blew up, gave."""
-        if steps == TRIAL_STEPS:
-            self._trials.append(probe)
-        else:
-            self._climb.add(probe)
-
-    def suggestion(
-        self, unchecked: str = "there were no held-out samples"
-    ) -> Suggestion:
-        """Returns the suggestion that ramp, probes and trials support.
-
-        Args:
-            unchecked: String, why there are no held-out losses, if so.
-        """
-        said, levels = self._climb.suggestion(unchecked), self.levels
-        if levels is None:
-            return said
-        if levels.blown.all():
-            return blown_everywhere(self._first, levels, TRIAL_STEPS)
-        if levels.tell and (said.lr is not None or levels.outvote):
-            return self._found(said, levels, unchecked)
-        told = in_words(levels, unchecked, TRIAL_STEPS)
-        if levels.tell:
-            told = TOO_LITTLE
-        reason = f"{said.reason.rstrip('.')}. {_at(levels)}: {told}"
-        return _bounded(dataclasses.replace(said, reason=reason), levels)
+        return [Run(lr, TRIAL_STEPS) for lr in lrs]
 
     def _answer(self, levels: Levels) -> float:
         used = self._constants
@@ -183,34 +122,13 @@ class Search:
         sure = agree and levels.convince and said.confidence == "high"
         wide = self._constants.reach
         told = in_words(levels, unchecked, TRIAL_STEPS)
-        reason = said.reason.rstrip(".")
-        if said.lr is None:
-            reason = "neither ramp nor probes gave an answer"
         return Suggestion(
             10.0**decades,
             10.0 ** (decades - wide),
             10.0 ** min(decades + wide, levels.top, before.top),
             "high" if sure else "low",
             said.rule,
-            f"{reason}. {_at(levels)}: {told}",
+            f"{self._before(said)}. {self._at(levels)}: {told}",
             self._climb.kind,
             few=self._few,
         )
-
-
-def _bounded(said: Suggestion, levels: Levels) -> Suggestion:
-    """Returns what probes said, below what blew up later, and not sure."""
-    if said.lr is None or said.low is None or said.high is None:
-        return said
-    lr = min(said.lr, 10.0**levels.most)
-    return dataclasses.replace(
-        said,
-        lr=lr,
-        low=said.low * lr / said.lr,
-        high=min(said.high, 10.0**levels.top),
-        confidence="low",
-    )
-
-
-def _at(levels: Levels) -> str:
-    return f"{TRIAL_STEPS} steps at {levels.at}"

@@ -78,11 +78,11 @@ class Suggestion:
             100 steps, by which `lr_for` goes, too.
 
     Example:
-    >>> s = Suggestion(0.003, 0.001, 0.009, "high", "default", "seen …")
+    >>> s = Suggestion(0.003, 0.0006, 0.03, "high", "default", "seen …")
     >>> float(s), f"{s:.1e}", 2 * s
     (0.003, '3.0e-03', 0.006)
     >>> f"{s.lr_for('one_cycle', 2000):.1e}"
-    '8.6e-03'
+    '9.0e-03'
     """
 
     lr: float | None

@@ -40,14 +40,19 @@ class Batches:
     Args:
         items: The batches.
         wrap: Function that makes of them what `fit` takes.
+        are_all: Whether it is known that there are no others.
     """
 
     def __init__(
-        self, items: list[Any], wrap: Callable[[list[Any]], Any]
+        self,
+        items: list[Any],
+        wrap: Callable[[list[Any]], Any],
+        are_all: bool = False,
     ) -> None:
         self._items = items
         self._wrap = wrap
         self.count = len(items)
+        self.are_all = are_all
 
     def items(self) -> Iterator[Any]:
         """Yields the batches themselves."""
@@ -75,6 +80,7 @@ class _Cached(Batches):
         self._cached = dataset.take(most).cache()
         # A cache must be read to its end once.
         self.count = sum(1 for _ in self._cached)
+        self.are_all = self.count < most
 
     def items(self) -> Iterator[Any]:
         yield from self._cached
@@ -114,7 +120,7 @@ class BatchReader:
         first = list(itertools.islice(batches, 1))
         most = _checked(first, wanted)
         items = [*first, *itertools.islice(batches, most - 1)]
-        return Batches(items, self._wrap)
+        return Batches(items, self._wrap, are_all=len(items) < most)
 
     def _batches(self) -> Iterator[Any]:
         return iter(self._data)

@@ -9,13 +9,19 @@ from typing import Any
 import keras
 
 from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.longer_runs import LongerRuns
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probes import MOST_PROBES
 from keras_lrfinder.analysis.probes import Climb
+from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
 from keras_lrfinder.analysis.schedule_factors import check_training
-from keras_lrfinder.analysis.search import LENGTHS
+from keras_lrfinder.analysis.search import TRIAL_STEPS
+from keras_lrfinder.analysis.search import TRIALS
 from keras_lrfinder.analysis.search import Search
 from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.analysis.whole_trainings import FEWEST
+from keras_lrfinder.analysis.whole_trainings import MOST
+from keras_lrfinder.analysis.whole_trainings import WholeTrainings
 from keras_lrfinder.arguments import check_flag
 from keras_lrfinder.arguments import integer
 from keras_lrfinder.training.finder import LRFinder
@@ -32,6 +38,7 @@ from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.other_callbacks import harm
 from keras_lrfinder.training.other_callbacks import steers_learning_rate
 from keras_lrfinder.training.other_callbacks import writes
+from keras_lrfinder.training.probe_data import Replay
 from keras_lrfinder.training.probe_runs import Prober
 from keras_lrfinder.training.progress import Progress
 from keras_lrfinder.training.snapshot import check_model
@@ -40,6 +47,9 @@ from keras_lrfinder.training.snapshot import check_model
 _SPARE_BATCHES = 64
 # Of a generator's batches, kept beside those that the probes train on.
 _MOST_RESERVED = 16
+_TOO_FEW = (
+    "; no whole training was tried, as fewer than {:,} batches could be kept"
+)
 
 
 def lr_find(
@@ -87,8 +97,9 @@ def lr_find(
         budget: Integer >= `steps`, the most training steps, ramp and probes
             together. None: the ramp and three probes of 60 steps. With fewer
             there are fewer probes; from `steps + 900` on three learning rates
-            round what they say are tried for 240 steps, which gains about one
-            per cent on tasks like those measured. More brings no more.
+            round what they say are tried for 240 steps. From `steps + 180`
+            and twice `total_steps` on two to five whole trainings are made in
+            their place, with `schedule`: with four, as good as a grid search.
         schedule: `"constant"`, `"cosine"`, `"one_cycle"` or `"triangular"`:
             the training that follows. `suggestion.lr` is its peak.
         total_steps: Integer >= 1, how many steps that training has. None: a
@@ -149,7 +160,9 @@ def lr_find(
     if validation is not None:
         fit_kwargs.setdefault("validation_data", validation)
     why_not = _why_no_probes(finder_kwargs)
-    plan = _Plan.of(budget, steps) if probe and not why_not else _Plan(steps)
+    plan = _Plan(steps, schedule=schedule, total_steps=total_steps)
+    if probe and not why_not:
+        plan = plan.within(budget)
     job = _Job(model, loan, finder, fit_kwargs, plan, monitor)
     progress = Progress(steps, plan.lengths, verbose)
     loan.progress = progress.watch
@@ -168,7 +181,7 @@ def lr_find(
         found = job.blame_data(*found)
     progress.close()
     probes, suggestion = found
-    if schedule != "constant" or total_steps is not None:
+    if (suggestion.schedule, suggestion.total_steps) != (schedule, total_steps):
         suggestion = suggestion.for_training(schedule, total_steps)
     conclude(finder, probes, suggestion)
     return finder
@@ -191,30 +204,59 @@ class _Plan:
 
     Attributes:
         steps: Integer, length of the ramp.
-        probes: Integer, the most probes after it.
+        schedule: String, the schedule of the training that follows.
+        total_steps: Integer, its length, or None.
+        probes: Integer, the most probes after the ramp.
         trials: Whether longer runs follow these.
+        whole: Integer, the most whole trainings in their place.
     """
 
     steps: int
+    schedule: str
+    total_steps: int | None
     probes: int = 0
     trials: bool = False
+    whole: int = 0
 
-    @classmethod
-    def of(cls, budget: Any, steps: int) -> _Plan:
-        """Returns what `budget` steps allow."""
+    def within(self, budget: Any) -> _Plan:
+        """Returns the plan with all that `budget` steps allow."""
         if budget is None:
-            return cls(steps, MOST_PROBES)
-        budget = integer("budget", budget, steps)
-        probes = min((budget - steps) // PROBE_STEPS, MOST_PROBES)
-        return cls(steps, probes, trials=budget - steps >= sum(LENGTHS))
+            return dataclasses.replace(self, probes=MOST_PROBES)
+        left = integer("budget", budget, self.steps) - self.steps
+        probes = min(left // PROBE_STEPS, MOST_PROBES)
+        left -= MOST_PROBES * PROBE_STEPS
+        whole = min(left // self.length, MOST)
+        return dataclasses.replace(
+            self,
+            probes=probes,
+            trials=left >= TRIALS * TRIAL_STEPS,
+            whole=whole if whole >= FEWEST else 0,
+        )
+
+    def without_whole(self) -> _Plan:
+        """Returns the plan that makes no whole training."""
+        return dataclasses.replace(self, whole=0)
+
+    @property
+    def length(self) -> int:
+        """The steps of the training that follows."""
+        return self.total_steps or MIDDLE_STEPS
 
     @property
     def lengths(self) -> list[int]:
         """The steps of each run after the ramp."""
-        return [*LENGTHS] if self.trials else [PROBE_STEPS] * self.probes
+        probes = [PROBE_STEPS] * self.probes
+        if self.whole:
+            return probes + [self.length] * self.whole
+        return probes + [TRIAL_STEPS] * (TRIALS if self.trials else 0)
 
-    def search(self, curve: Curve, suggestion: Suggestion) -> Climb | Search:
+    def search(
+        self, curve: Curve, suggestion: Suggestion
+    ) -> Climb | LongerRuns:
         """Returns what says which runs follow a ramp."""
+        if self.whole:
+            given = self.schedule, self.total_steps, self.whole
+            return WholeTrainings(curve, suggestion, *given)
         if self.trials:
             return Search(curve, suggestion)
         return Climb(curve, suggestion, self.probes)
@@ -263,17 +305,27 @@ class _Job:
 
     def run_probes(self) -> tuple[Any, ...]:
         """Returns the probes and the suggestion that they support."""
-        finder = self._finder
-        search = self._plan.search(finder.curve, finder.suggestion)
+        finder, plan, too_few = self._finder, self._plan, ""
+        search = plan.search(finder.curve, finder.suggestion)
         if not search.is_possible:
             return ()
         self._loan.rewind()
-        batches = max(self._plan.lengths) * self._per_update
-        replay = self._data.replay(batches, self._batch_size)
+        replay = self._replay(plan)
+        if replay is not None and plan.whole and not replay.is_enough:
+            # What is kept would come again and again, and be memorised.
+            too_few = _TOO_FEW.format(plan.length)
+            plan = plan.without_whole()
+            replay = self._replay(plan)
+            search = plan.search(finder.curve, finder.suggestion)
         if replay is None and finder.suggestion.lr is None:
             return ()
         if replay is None:
             return (), _unprobed(finder.suggestion, self._data.why_not)
+        return self._run(search, replay, too_few)
+
+    def _run(
+        self, search: Climb | LongerRuns, replay: Replay, too_few: str
+    ) -> tuple[Any, ...]:
         given = ("class_weight",)
         prober = Prober(
             self._model,
@@ -282,7 +334,13 @@ class _Job:
             monitor=self._monitor,
             fit_kwargs={k: self._fit_kwargs.get(k) for k in given},
         )
-        return prober.run(search)
+        probes, found = prober.run(search)
+        return probes, dataclasses.replace(found, reason=found.reason + too_few)
+
+    def _replay(self, plan: _Plan) -> Replay | None:
+        """Returns the data for what is planned, None where there are none."""
+        batches = max(plan.lengths) * self._per_update
+        return self._data.replay(batches, self._batch_size)
 
     def blame_data(
         self,

@@ -15,7 +15,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lrfinder.training.data_reader import MOST_BYTES
 from keras_lrfinder.training.data_reader import Batches
 from keras_lrfinder.training.data_reader import BatchReader
 from keras_lrfinder.training.data_reader import UnreadableError
@@ -30,6 +29,9 @@ _RESERVED_SHARE = 5
 _MOST_RESERVED = 256
 # Validation data beyond this tells nothing more about a short run.
 _MOST_VALIDATION = 2048
+# Rows of more bytes are taken when they are asked for: a whole training would
+# need many copies of each.
+_MOST_COPIED = 2**28
 
 
 @dataclasses.dataclass
@@ -63,6 +65,8 @@ class Replay:
         repeated: Integer, how many of these one run meets more than once.
             What is met once can be learnt, not memorised.
         rows_held_out: Integer, how many samples `held_out` has.
+        is_enough: Whether a run meets what a training as long would, not
+            a part of it again and again.
         why_not: String, why there is no `held_out`.
     """
 
@@ -73,6 +77,7 @@ class Replay:
     samples: int = 0
     repeated: int = 0
     rows_held_out: int = 0
+    is_enough: bool = True
     why_not: str = ""
 
     def inputs(self, batches: int) -> Iterator[Any]:
@@ -166,7 +171,7 @@ def _of_rows(
     # One epoch without a ragged batch, however few samples there are: the
     # epoch ends of a fit take longer than its steps.
     used = np.resize(seen, batches * size)
-    if source.bytes_per_row() * len(used) > MOST_BYTES:
+    if source.bytes_per_row() * len(used) > _MOST_COPIED:
         train: dict[str, Any] = {"x": _LazyRows(source, used, size)}
     else:
         train = _named(source.take(used), size, whole=True)
@@ -202,7 +207,10 @@ def _of_batches(found: Batches, batches: int, given: HeldOut | None) -> Replay:
     if kept and marks.shared(kept):
         # Data that begin again before the end: what is kept out of some
         # batches is in others.
-        return _without_copies(found, marks, batches)
+        replay = _without_copies(found, marks, batches)
+        return dataclasses.replace(
+            replay, is_enough=found.are_all or found.count >= batches
+        )
     held_out = given or HeldOut(
         why_not=f"{found.count} batches are too few to keep one out"
     )
@@ -221,6 +229,7 @@ def _of_batches(found: Batches, batches: int, given: HeldOut | None) -> Replay:
         samples=samples,
         repeated=repeated,
         rows_held_out=held_out.rows,
+        is_enough=found.are_all or found.count - kept >= batches,
         why_not=held_out.why_not,
     )
 

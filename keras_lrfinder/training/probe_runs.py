@@ -1,4 +1,4 @@
-"""Runs the probes: the Keras side of `analysis/probes.py`."""
+"""Runs probes and what follows them: the Keras side of `analysis/probes.py`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
+from keras_lrfinder.analysis.longer_runs import LongerRuns
 from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.analysis.probes import Climb
-from keras_lrfinder.analysis.search import Search
+from keras_lrfinder.analysis.runs import Run
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.training.keras_internals import is_overridden
 from keras_lrfinder.training.loan import Loan
@@ -68,7 +70,7 @@ class Prober:
         self._cannot_evaluate = False
 
     def run(
-        self, search: Climb | Search
+        self, search: Climb | LongerRuns
     ) -> tuple[tuple[Probe, ...], Suggestion]:
         """Runs whatever probes are asked for.
 
@@ -84,8 +86,8 @@ class Prober:
             if before is None:
                 before = self._judge()
                 self._loan.rewind()
-            for lr, steps in runs:
-                search.add(self._probe(lr, before, steps), steps)
+            for run in runs:
+                search.add(self._probe(run, before))
         return tuple(search.probes), search.suggestion(self._unchecked())
 
     def _unchecked(self) -> str:
@@ -93,8 +95,8 @@ class Prober:
             return "the model cannot `evaluate`"
         return self._replay.why_not or "there were no held-out samples"
 
-    def _probe(self, lr: float, before: _Judged, steps: int) -> Probe:
-        recorder = _FixedRate(lr, steps)
+    def _probe(self, run: Run, before: _Judged) -> Probe:
+        recorder = _Path(run.lrs)
         after, hidden_nan = _Judged(), False
         try:
             self._model.fit(
@@ -116,7 +118,7 @@ class Prober:
             losses[-1] = math.nan
         replay = self._replay
         return Probe(
-            lr,
+            run.lr,
             losses,
             after.held_out,
             before.held_out,
@@ -164,21 +166,24 @@ def _finite_weights(model: Any) -> bool:
     )
 
 
-class _FixedRate:
-    """Recorder of some steps at one learning rate."""
+class _Path:
+    """Recorder of a run whose learning rates are known beforehand."""
 
-    def __init__(self, lr: float, steps: int) -> None:
-        self.lr = lr
-        self._steps = steps
-        self.lrs = [lr]
+    def __init__(self, lrs: NDArray[np.float64]) -> None:
+        self.lrs: list[float] = lrs.tolist()
         self.losses: list[float] = []
 
     @property
+    def lr(self) -> float:
+        """The learning rate of the next step; at the end that of the last."""
+        return self.lrs[min(len(self.losses), len(self.lrs) - 1)]
+
+    @property
     def done(self) -> bool:
-        """Whether the probe is over."""
+        """Whether the run is over."""
         losses = self.losses
         failed = bool(losses) and not math.isfinite(losses[-1])
-        return failed or len(losses) >= self._steps
+        return failed or len(losses) >= len(self.lrs)
 
     def record(self, loss: float) -> bool:
         """Takes the loss of a step; False to stop."""

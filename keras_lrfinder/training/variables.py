@@ -91,7 +91,7 @@ def _tensorflow_assigner(
     assign, constant = tf.raw_ops.AssignVariableOp, tf.constant
     # Making a tensor right after a step takes longer than assigning it: it
     # waits for the step. All at once beforehand they take next to nothing.
-    numbers = list(expected)[:_MOST_EXPECTED]
+    numbers = list(dict.fromkeys(expected))[:_MOST_EXPECTED]
     tensors = tf.unstack(constant(numbers, dtype)) if numbers else []
     ready = dict(zip(numbers, tensors))
 
