@@ -300,3 +300,38 @@ def test_one_cycle_of_a_finder_knows_its_length():
         peak = finder.one_cycle(epochs=epochs).schedule.get_config()["max_lr"]
         expected = finder.suggestion.lr_for("one_cycle", epochs * per_epoch)
         assert peak == pytest.approx(expected)
+
+
+def test_applied_is_a_constant_learning_rate_and_no_peak():
+    """A model that is to stay at one takes what is right for that."""
+    built = model()
+    finder = lr_find(
+        built,
+        *data(),
+        steps=STEPS,
+        schedule="one_cycle",
+        total_steps=500,
+        verbose=0,
+    )
+    expected = finder.suggestion.lr_for("constant", 500)
+    assert finder.apply(built) == pytest.approx(expected)
+    assert float(built.optimizer.learning_rate) == pytest.approx(expected)
+    assert expected < 0.6 * finder.lr
+
+
+def test_report_says_what_to_do_with_a_peak():
+    """It is called one, and the advice is for that schedule."""
+    finder = lr_find(
+        model(),
+        *data(),
+        steps=STEPS,
+        schedule="one_cycle",
+        budget=400,
+        total_steps=60,
+        verbose=0,
+    )
+    report = str(finder)
+    assert "the peak of one_cycle" in report
+    assert "for 60 steps (one_cycle)" in report
+    assert "finder.one_cycle(epochs=" in report
+    assert "a short run likes" not in report

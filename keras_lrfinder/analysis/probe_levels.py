@@ -69,6 +69,7 @@ class Probe:
             the probe did train on. None where it meets none of them twice,
             which cannot be memorised, or where it is not known.
         trained_before: Float or None, the same before the first step.
+        schedule: String, whether the learning rate stayed: `"constant"`.
     """
 
     lr: float
@@ -79,6 +80,7 @@ class Probe:
     samples: int | None = None
     trained: float | None = None
     trained_before: float | None = None
+    schedule: str = "constant"
 
     @property
     def tail(self) -> float:

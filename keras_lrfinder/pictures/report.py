@@ -9,11 +9,20 @@ import numpy as np
 
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.probe_levels import Probe
+from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.drawing.notebook import html_card
 from keras_lrfinder.drawing.notebook import svg_curve
 
 Rows = list[tuple[str, str]]
+# By the schedule that the suggestion is for.
+_WHAT_NOW = {
+    "constant": "Train with finder.apply(model).",
+    "one_cycle": "Train with finder.one_cycle(epochs=…).",
+    "cosine": "Give it to the schedule, as the end of its warm-up.",
+    "triangular": "Train with Triangular(*finder.suggestion.triangular_bounds, "
+    "step_size=…).",
+}
 
 
 def line(curve: Curve, suggestion: Suggestion) -> str:
@@ -73,7 +82,7 @@ def _rows(
         rows = [("learning rate", "none to suggest")]
     else:
         rows = [
-            ("learning rate", f"{suggestion.lr:.2e}"),
+            ("learning rate", f"{suggestion.lr:.2e}{_peak(suggestion)}"),
             ("range", f"{suggestion.low:.1e} .. {suggestion.high:.1e}"),
         ]
     rows += [
@@ -87,6 +96,12 @@ def _rows(
     return [*rows, ("advice", _advice(curve, suggestion, probes))]
 
 
+def _peak(suggestion: Suggestion) -> str:
+    if suggestion.schedule == "constant":
+        return ""
+    return f", the peak of {suggestion.schedule}"
+
+
 def _advice(
     curve: Curve, suggestion: Suggestion, probes: Sequence[Probe]
 ) -> str:
@@ -98,12 +113,21 @@ def _advice(
         f"It is not the {lowest:.1e} of the ramp's lowest loss: kept that "
         "high, training becomes unstable."
     )
-    if len(probes) > 1:
+    if len(probes) > 1 and _is_short(probes, suggestion):
         why += (
             " Nor is it the best probe's: a short run likes a higher learning "
             "rate than a whole training."
         )
-    return f"{why} Train with finder.apply(model)."
+    return f"{why} {_WHAT_NOW[suggestion.schedule]}"
+
+
+def _is_short(probes: Sequence[Probe], suggestion: Suggestion) -> bool:
+    """Returns whether the best run was shorter than what is to follow."""
+    ended = [p for p in probes if math.isfinite(p.final_loss)]
+    if not ended:
+        return True
+    best = min(ended, key=lambda probe: probe.final_loss)
+    return len(best.losses) < (suggestion.total_steps or MIDDLE_STEPS)
 
 
 def _span(curve: Curve) -> str:
@@ -115,6 +139,8 @@ def _span(curve: Curve) -> str:
 
 def _probe(probe: Probe) -> str:
     text = f"{probe.lr:.2e} for {len(probe.losses)} steps"
+    if probe.schedule != "constant":
+        text = f"{text} ({probe.schedule})"
     if not math.isfinite(probe.final_loss):
         return f"{text}: blew up"
     kind = "training" if probe.held_out is None else "held-out"

@@ -245,8 +245,9 @@ class LRFinder(SweepCallback):
         """Sets the suggested learning rate on the model's optimizer.
 
         Also where that holds a schedule: a constant one takes its place, and
-        the model can be saved, checkpointed and exported as before. Says
-        what it did, unless `verbose` is 0.
+        the model can be saved, checkpointed and exported as before. Of a
+        suggestion that is for a schedule it is not the peak, but
+        `suggestion.constant_lr`. Says what it did, unless `verbose` is 0.
 
         Args:
             model: The model to set it on, or None for the one tested. Of
@@ -261,7 +262,7 @@ class LRFinder(SweepCallback):
                 Or `model` has not the optimizer that was tested, or not one
                 of its kind.
         """
-        lr = float(self.suggestion)
+        lr = self.suggestion.constant_lr
         model = self.model if model is None else model
         check_model(model)
         optimizers = named_optimizers(model, self._optimizer)

@@ -126,6 +126,7 @@ class Prober:
             samples=replay.rows_held_out,
             trained=after.trained,
             trained_before=before.trained,
+            schedule=run.schedule,
         )
 
     def _judge(self) -> _Judged:
