@@ -178,6 +178,23 @@ def test_best_between_others_is_sure():
     assert ran(bowl(3.0)).suggestion().confidence == "low"
 
 
+@pytest.mark.parametrize(("fall", "level"), [(0.1, "low"), (0.3, "high")])
+def test_little_fall_is_not_sure_where_probes_were_not(fall, level):
+    """Random labels take off a tenth: what is random is unlearnt."""
+    made = ran(
+        lambda x: 1.0 - fall * max(0.0, 1.0 - (x + 3.0) ** 2),
+        probed=lambda x: 0.99,
+    )
+    assert made.suggestion().confidence == level
+
+
+def test_trainings_that_end_above_a_probe_are_not_sure():
+    """Longer training only memorises there, as of random labels."""
+    said = ran(bowl(-2.6), probed=lambda x: 0.1).suggestion()
+    assert said.confidence == "low"
+    assert said.reason.endswith("a probe of 60 steps ended lower: stop early")
+
+
 def test_without_held_out_samples_a_fourth_of_the_way_is_gone():
     """Where samples are met twice, what fell may be memorised."""
     moves = []

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.longer_runs import LongerRuns
+from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
 from keras_lrfinder.analysis.probe_levels import Levels
 from keras_lrfinder.analysis.probes import READINGS
 from keras_lrfinder.analysis.probes import UNCHECKED
@@ -110,8 +111,12 @@ class WholeTrainings(LongerRuns):
             decades = self._start + UNCHECKED * (decades - self._start)
         decades = min(decades, levels.most)
         best = int(np.argmin(levels.held))
+        # A loss that falls little may only unlearn what was random.
+        learnt = said.confidence == "high" or levels.outvote
         inside = 0 < best < len(levels.x) - 1
-        sure = inside and levels.convince and levels.matter
+        sure = inside and learnt and levels.convince and levels.matter
+        in_vain = self._are_in_vain(levels)
+        sure = sure and not in_vain
         wide = _SURE if sure else _UNSURE
         loss = f"loss on {levels.source}"
         if not levels.checked:
@@ -123,12 +128,19 @@ class WholeTrainings(LongerRuns):
             "high" if sure else "low",
             said.rule,
             f"{self._before(said)}. {self._at(levels)}: lowest {loss} at "
-            f"{10.0 ** levels.x[best]:.1e}",
+            f"{10.0 ** levels.x[best]:.1e}{in_vain}",
             self._climb.kind,
             self._schedule,
             self._total_steps,
             self._few,
         )
+
+    def _are_in_vain(self, levels: Levels) -> str:
+        """Returns that a short probe ended lower, if one did."""
+        least = float(self._climb.levels.held.min())
+        if self._steps < PROBE_STEPS or levels.held.min() <= least:
+            return ""
+        return f", but a probe of {PROBE_STEPS} steps ended lower: stop early"
 
     def _at(self, levels: Levels) -> str:
         what = f"{self._steps:,} steps ({self._schedule})"
