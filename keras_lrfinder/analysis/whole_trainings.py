@@ -16,8 +16,8 @@ is lowest: `lost` is by how much the held-out loss ended above the lowest one,
 in logarithms and no more than one, and linear between trainings. So where the
 loss hardly depends on the learning rate, which of a few trainings ended lowest
 is chance, and what is known from others counts; where it does, the trainings
-do. The 0.2 (0.1 to 0.5 end alike) was chosen on the seen families of
-`benchmarks/outcome`; nothing else was fitted.
+do. The 0.2 (0.1 to 0.5 end alike) and the half decade were chosen on the seen
+families of `benchmarks/outcome`; nothing else was.
 """
 
 from __future__ import annotations
