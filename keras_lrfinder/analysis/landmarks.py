@@ -12,8 +12,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lrfinder.analysis.curve import CUT_SHORT
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.stop_reason import StopReason
+from keras_lrfinder.analysis.curve import StopReason
 
 Vector = NDArray[np.float64]
 
@@ -34,6 +35,14 @@ _LEAST_RISE = 1e-3
 # A fall counts when the median of so many bins (of two: the higher) lies so
 # many times the noise below the loss at the start.
 _FALLS = ((2, 4.0), (3, 4.0), (10, 2.0))
+# Fewer finite losses say nothing.
+FEWEST_POINTS = 8
+# A fall by less than this share of the loss is nothing to be sure of: random
+# labels take off a tenth, as what is random at the start is unlearnt.
+ENOUGH_FALL = 0.2
+# In this first part of the range, in decades, a rise without a fall says that
+# the test started too high or that something is wrong.
+_TOO_EARLY = 1.0 / 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +91,7 @@ def landmarks(curve: Curve) -> Landmarks | None:
     x, y = _finite_start(curve)
     if not len(y):
         return None
-    # Losses near the largest float have differences without one.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _landmarks(curve, x, y)
+    return _landmarks(curve, x, y)
 
 
 def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
@@ -147,8 +154,7 @@ def _binned(x: Vector, y: Vector) -> tuple[Vector, Vector]:
     cell = np.floor((x - x[0]) / _BIN + 0.5).astype(np.int64)
     begin = np.flatnonzero(np.diff(cell, prepend=cell[0] - 1))
     counts = np.diff(begin, append=len(x))
-    # Divided first: the sum of many huge losses has no float.
-    mean = np.add.reduceat(y / np.repeat(counts, counts), begin)
+    mean = np.add.reduceat(y, begin) / counts
     centre = np.add.reduceat(x, begin) / counts
     return centre, mean
 
@@ -157,16 +163,11 @@ def _noise(y: Vector) -> float:
     """Returns the standard deviation of neighbours, robust to a few."""
     if len(y) < 2:
         return 0.0
-    jumps = np.diff(y / 2.0)
+    jumps = np.diff(y)
     jumps = jumps - np.median(jumps)
     most = 4.0 * 1.4826 * float(np.median(np.abs(jumps)))
     jumps = np.clip(jumps, -most, most)
-    size = float(np.abs(jumps).max())
-    if not size > 0.0:
-        return 0.0
-    # Relative to the largest: the square of a huge loss has no float.
-    spread = float(np.sqrt(np.mean((jumps / size) ** 2)))
-    return spread * size * float(np.sqrt(2.0))
+    return float(np.sqrt(np.mean(jumps**2) / 2.0))
 
 
 def _medians(y: Vector, window: int) -> Vector:
@@ -261,3 +262,62 @@ def _edge(
     high = before + least
     rises = later[(middle[later] > high) & (y[later] > high) & enough]
     return float(x[rises[0]]) if len(rises) else beyond
+
+
+def refusal(curve: Curve, seen: Landmarks | None) -> str:
+    """Returns why no learning rate can be suggested, or an empty string."""
+    if seen is None:
+        if not len(curve):
+            return f"No loss was recorded: {curve.stop_reason.cause}."
+        return (
+            f"The loss was not finite at the very first step, at "
+            f"{curve.lrs[0]:.1e}. Check the inputs and the model for NaN, or "
+            "lower `start_lr`."
+        )
+    if seen.points < FEWEST_POINTS:
+        more = "Use more `steps`."
+        if seen.rose:
+            more = "Lower `start_lr`, and check the inputs for NaN."
+        only = "1 finite loss is" if seen.points == 1 else "finite losses are"
+        only = only if seen.points == 1 else f"{seen.points} {only}"
+        return (
+            f"{only} too few ({curve.ending}): at least {FEWEST_POINTS} are "
+            f"needed. {more}"
+        )
+    if cut_short(curve, seen):
+        return (
+            f"The ramp ended too early, at {curve.lrs[-1]:.1e} of "
+            f"{curve.end_lr:.1e}: {curve.ending}. {curve.stop_reason.remedy}"
+        )
+    return "" if seen.fell else _never_fell(curve, seen)
+
+
+def cut_short(curve: Curve, seen: Landmarks) -> bool:
+    """Returns whether a ramp ended before there was anything to judge by."""
+    fell = seen.fell and seen.first - seen.lowest >= ENOUGH_FALL * seen.scale
+    return curve.stop_reason in CUT_SHORT and not (seen.rose or fell)
+
+
+def _never_fell(curve: Curve, seen: Landmarks) -> str:
+    if not seen.stayed_high:
+        # What looks like a rise is noise too, where nothing fell.
+        return (
+            f"The loss never fell between {curve.lrs[0]:.1e} and "
+            f"{curve.lrs[-1]:.1e}. Raise `end_lr`, use more `steps` or larger "
+            "batches, or check that the model can learn."
+        )
+    if seen.sudden:
+        return (
+            "The loss was suddenly not finite, at "
+            f"{curve.lrs[seen.points]:.1e}, without having fallen or risen "
+            "before. Look for NaN in inputs and targets; if there is none, "
+            "lower `start_lr`."
+        )
+    start, end = np.log10(curve.lrs[0]), np.log10(curve.end_lr)
+    if seen.edge - start < max(1.0, _TOO_EARLY * (end - start)):
+        return (
+            f"The loss blew up near {10.0**seen.edge:.1e} without having "
+            "fallen before. Lower `start_lr` to a hundredth, and check the "
+            "scale of inputs and targets."
+        )
+    return ""

@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 
 from keras_lrfinder.analysis.curve import RAMPS
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.smoothing import RunningEMA
-from keras_lrfinder.analysis.smoothing import ema_span
-from keras_lrfinder.analysis.stop_reason import StopReason
+from keras_lrfinder.analysis.curve import RunningEMA
+from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.curve import ema
+from keras_lrfinder.analysis.curve import ema_span
 from keras_lrfinder.arguments import check_type
 from keras_lrfinder.arguments import integer
 from keras_lrfinder.arguments import number
 from keras_lrfinder.arguments import one_of
 from keras_lrfinder.arguments import positive
+
+__all__ = ["RangeTest", "ema", "ema_span", "ramp_lrs"]
 
 # How many times the typical jump between two losses the smoothed loss must
 # rise before the rise counts as more than noise.
