@@ -331,7 +331,7 @@ class Result(Outcome):
 
     def __repr__(self) -> str:
         lr = self.suggestion.lr
-        return f"Result(lr={lr if lr is None else f'{lr:.2e}'})"
+        return f"Result(lr={lr if lr is None else f'{lr:.1e}'})"
 
 
 def report(outcome: Outcome, plot_dir: str | None = None) -> None:
@@ -348,8 +348,8 @@ def report(outcome: Outcome, plot_dir: str | None = None) -> None:
             outcome.save_plots(plot_dir)
     except Exception as error:  # what was measured must not be lost for it
         warnings.warn(
-            f"the pictures could not be written: {error!r}; the test is "
-            "finished, `save_plots` tries it again",
+            f"no picture was written ({type(error).__name__}: {error}); "
+            "nothing else is lost, and `save_plots` tries it again",
             stacklevel=2,
         )
     if outcome._verbose:
