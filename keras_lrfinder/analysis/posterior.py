@@ -7,14 +7,16 @@ numbers of `constants.json` in capitals, `mean(x)` for `sum(p * x)` and all
 logarithms of steps and learning rates to the base of ten,
 
 ```
-moved(s, n) = HEIGHT[s] + SLOPE * log(n / 500)
+length(n)   = n, or 1000 * (n / 1000) ** max(0, 1 - few) where n < 1000
+moved(s, n) = HEIGHT[s] + SLOPE * log(length(n) / 500)
               - FEW_LENGTH * few * max(0, log(n / 1000))
 prior       = min(OFFSET + EDGE * edge - FEW * few - ROUGH * rough + large,
-                  edge - MARGIN) + moved(s, T)
+                  edge - MARGIN) + moved(s, T) - lower
+lower       = MEMORISED * memorised * max(0, log(length(T) / 60))
 p(x)        ~ normal(x; prior, SIGMA)
               * exp(-WEIGHT * lost(x; trainings))
               * blurred(exp(-WEIGHT * lost(x - by; probes) / sqrt(fall)), TAU)
-by          = moved(s, T) - moved(constant, 60)
+by          = moved(s, T) - moved(constant, 60; few = 0) - lower
 answer      = min(mean(x), safe)
 low, high   = answer -+ 2 * sqrt(LEAST_SPREAD ** 2 + (SPREAD * sd(x)) ** 2)
 ```
@@ -23,7 +25,10 @@ low, high   = answer -+ 2 * sqrt(LEAST_SPREAD ** 2 + (SPREAD * sd(x)) ** 2)
   (`landmarks.py`). `few`: decades by which an epoch is shorter than 100 steps.
   `rough`: log10 of noise against loss. `large`: an eighth of a decade for each
   decade of batch size beyond 32.
-- SLOPE is CONSTANT or SCHEDULED, below 500 steps SHORTER. What depends on the
+- `memorised`: what the best probe learnt that held-out batches do not show, as
+  a share; zero without probes. With few data a shorter training memorises, too,
+  so that its length counts for less.
+- SLOPE is CONSTANT or SCHEDULED, where `length(n)` is at most 500 SHORTER. What depends on the
   optimizer is looked up by its name, else by its next of kin; SGD's OFFSET and
   MARGIN lie between those without momentum and with 0.9, as it has.
 - `lost`: by how much a group of runs ended above the lowest of them, in natural
@@ -129,13 +134,13 @@ def moved(
         steps: Integer, its length.
         constants: The fitted numbers.
     """
-    length = math.log10(steps / BASE_STEPS)
+    length, c = _length(few, steps), constants
     slope = "constant" if schedule == "constant" else "scheduled"
-    slope = slope if length > 0.0 else "shorter"
+    slope = slope if length > BASE_STEPS else "shorter"
+    decades = float(c["height"].get(schedule, 0.0))
+    decades += _of(c[slope], kind) * math.log10(length / BASE_STEPS)
     more = max(math.log10(steps / MIDDLE_STEPS), 0.0)
-    height: float = constants["height"].get(schedule, 0.0)
-    decades = height + _of(constants[slope], kind) * length
-    return decades - float(constants["few_length"]) * few * more
+    return decades - float(c["few_length"]) * few * more
 
 
 def prior(
@@ -217,8 +222,11 @@ def posterior(
     log_p, safe, most = -0.5 * (GRID / sigma) ** 2, math.inf, math.inf
     by = moved(traits.kind, traits.few, schedule, steps, c)
     higher = max(by, 0.0)
-    by -= moved(traits.kind, traits.few, "constant", PROBE_STEPS, c)
+    by -= moved(traits.kind, 0.0, "constant", PROBE_STEPS, c)
     if probes is not None:
+        longer = math.log10(_length(traits.few, steps) / PROBE_STEPS)
+        lower = c["memorised"] * probes.memorised * max(longer, 0.0)
+        mean, by = mean - lower, by - lower
         weight = -c["weight"] * _share(probes, epoch)
         weight /= math.sqrt(max(_fall(probes), _LEAST_FALL))
         told = weight * lost(probes, mean + GRID - by)
@@ -280,6 +288,12 @@ def _momentum(hyperparameters: Mapping[str, Any]) -> float:
     except (TypeError, ValueError):
         return 0.0
     return min(max(momentum, 0.0), 0.999)
+
+
+def _length(few: float, steps: int) -> float:
+    """Returns the length of a training, nearer to a middle one for few data."""
+    shorter = min(steps / MIDDLE_STEPS, 1.0)
+    return steps / shorter * shorter ** max(1.0 - few, 0.0)
 
 
 def _of(table: float | Mapping[str, float], kind: str) -> float:

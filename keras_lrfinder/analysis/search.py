@@ -196,7 +196,7 @@ class _Search:
         while x is not None and len(self._trainings) < plan.trainings:
             made = self._made(10.0**x, plan.steps, plan.schedule)
             self._trainings.append(made)
-            x = next_training(self._reached(self._trainings))
+            x = next_training(*self._groups()[::-1])
 
     def _made(self, lr: float, steps: int, schedule: str) -> Run:
         plan = self._plan
@@ -353,11 +353,9 @@ def _doubts_of_trainings(found: Posterior, groups: list[Levels]) -> list[str]:
         doubts.append("a higher one may be better, and was not tried")
     if levels.best == 0 and found.above(levels.x[0]) < 1.0 - _BEYOND:
         doubts.append("a lower one may be better, and was not tried")
-    short = groups[0]
-    lower = short.held.min() < levels.held.min()
-    if short is not levels and short.steps <= levels.steps and lower:
+    if len(groups) == 2 and _in_vain(levels, groups[0]):
         doubts.append(
-            f"{in_steps(short.steps)} ended lower than any whole training: "
+            f"{in_steps(groups[0].steps)} ended lower than any whole training: "
             "stop early"
         )
     return doubts
@@ -382,13 +380,15 @@ def next_probe(levels: Levels, last: float) -> float | None:
     return float(x[best - 1] + x[best]) / 2.0
 
 
-def next_training(levels: Levels) -> float | None:
+def next_training(levels: Levels, short: Levels | None = None) -> float | None:
     """Returns log10 of the learning rate to train with next, if any.
 
-    As for probes, until they are near each other.
+    As for probes, until they are near each other; but not higher where short
+    runs ended lower, as all of it memorises.
     """
     x, best, last = levels.x, levels.best, len(levels.x) - 1
-    if best == 0 and (last or not levels.held[0] < levels.before):
+    learnt = levels.held[0] < levels.before
+    if best == 0 and (last or not learnt or _in_vain(levels, short)):
         return float(x[0]) - _TRAINING_STEP
     if best == last:
         return float(x[last]) + _TRAINING_STEP
@@ -399,3 +399,10 @@ def next_training(levels: Levels) -> float | None:
     if not math.isclose(below, above):
         upward = above > below
     return float(x[best] + above / 2.0 if upward else x[best] - below / 2.0)
+
+
+def _in_vain(levels: Levels, short: Levels | None) -> bool:
+    """Returns whether shorter runs ended lower than trainings."""
+    if short is None or short.steps > levels.steps:
+        return False
+    return bool(short.held.min() < levels.held.min())
