@@ -15,7 +15,6 @@ import math
 import os
 import re
 import reprlib
-from collections.abc import Collection
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -196,12 +195,6 @@ class Curve:
             None where it is not known.
         environment: Mapping of strings: date, versions, backend.
 
-    Raises:
-        TypeError: An array is not made of numbers, or a field not of the
-            type said above.
-        ValueError: Arrays of unequal length or of more than one dimension, a
-            learning rate that is not positive and finite, an unknown `ramp`.
-
     Example:
     >>> curve = Curve(lrs=[1e-3, 1e-2, 1e-1], losses=[2.3, 2.1, 1.7])
     >>> curve.best_loss
@@ -236,28 +229,27 @@ class Curve:
             )
         losses = vector("losses", self.losses)
         steps = integer("steps", _given(self.steps, len(lrs)))
-        smoothed = self.smoothed
-        if smoothed is None:
-            smoothed = ema(losses, ema_span(max(steps, 1)))
-        smoothed = vector("smoothed", smoothed)
+        average = ema(losses, ema_span(steps))
+        smoothed = vector("smoothed", _given(self.smoothed, average))
         if not len(lrs) == len(losses) == len(smoothed) <= steps:
             raise ValueError(
                 "`lrs`, `losses` and `smoothed` must have one entry per step, "
                 f"and at most `steps`. Received: {len(lrs)}, {len(losses)} "
                 f"and {len(smoothed)} entries, {steps=}"
             )
-        filled = {
-            "lrs": lrs,
-            "losses": losses,
-            "smoothed": smoothed,
-            "steps": steps,
-            "best_loss": _given(self.best_loss, _lowest(smoothed)),
-            "start_lr": _given(self.start_lr, _at(lrs, 0)),
-            "end_lr": _given(self.end_lr, _at(lrs, -1)),
-        }
-        for name, value in filled.items():
-            object.__setattr__(self, name, value)
-        for name, value in self._checked().items():
+        finite = smoothed[np.isfinite(smoothed)]
+        lowest = float(finite.min()) if len(finite) else math.nan
+        start, end = lrs[[0, -1]].tolist() if len(lrs) else (math.nan, math.nan)
+        self._set(lrs=lrs, losses=losses, smoothed=smoothed, steps=steps)
+        self._set(
+            best_loss=_given(self.best_loss, lowest),
+            start_lr=_given(self.start_lr, start),
+            end_lr=_given(self.end_lr, end),
+        )
+        self._set(**self._checked())
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
             object.__setattr__(self, name, value)
 
     def _checked(self) -> dict[str, Any]:
@@ -321,15 +313,10 @@ class Curve:
         return f"{self.stop_reason.cause} after {ran:,} of {planned:,} steps"
 
     def to_json(self, path: Path | None = None) -> str:
-        """Returns the whole curve as strict JSON, and writes it to `path`.
-
-        Every number survives exactly. What JSON has no number for is the
-        string `"NaN"`, `"Infinity"` or `"-Infinity"`.
-
-        Args:
-            path: Where to write the text as well; None writes nothing.
-        """
-        return _write_json(self._values(), path)
+        """Returns the whole curve as strict JSON, and writes it to `path`."""
+        record = {"format": _FORMAT, "version": _VERSION}
+        text = json.dumps(record | _encode(self._values()), allow_nan=False)
+        return _written(path, text)
 
     @classmethod
     def from_json(cls, source: Path) -> Curve:
@@ -344,10 +331,9 @@ class Curve:
             ValueError: The text is damaged, is no curve, or was written in a
                 format that this version does not know.
         """
-        record = _read_json(source)
-        names = [field.name for field in dataclasses.fields(cls)]
+        record = _record_in(_text_of(source))
         try:
-            return cls(**_fields_of(record, names))
+            return cls(**_fields_of(record))
         except (TypeError, ValueError) as error:
             raise ValueError(f"not a valid curve: {error}") from error
 
@@ -355,27 +341,15 @@ class Curve:
         """Returns `step,lr,loss,smoothed` lines, and writes them to `path`.
 
         Numbers are written with all their digits, NaN as `nan`.
-
-        Args:
-            path: Where to write the text as well; None writes nothing.
         """
-        return _write_csv(self._columns(), path)
+        columns = (self.lrs, self.losses, self.smoothed)
+        rows = zip(*(column.tolist() for column in columns))
+        lines = [",".join(map(repr, (i, *row))) for i, row in enumerate(rows)]
+        return _written(path, "\n".join(["step,lr,loss,smoothed", *lines, ""]))
 
-    def _columns(self) -> dict[str, NDArray[np.float64]]:
-        return {"lr": self.lrs, "loss": self.losses, "smoothed": self.smoothed}
 
-
-def _given(value: Any, default: float) -> Any:
+def _given(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-def _lowest(smoothed: NDArray[np.float64]) -> float:
-    finite = smoothed[np.isfinite(smoothed)]
-    return float(finite.min()) if len(finite) else math.nan
-
-
-def _at(lrs: NDArray[np.float64], position: int) -> float:
-    return float(lrs[position]) if len(lrs) else math.nan
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -441,38 +415,8 @@ def _decode(value: Any) -> Any:
     return value
 
 
-def _write_json(values: Mapping[str, Any], path: Path | None) -> str:
-    """Returns the fields of a curve as JSON, and writes them to `path`."""
-    record = {"format": _FORMAT, "version": _VERSION, **_encode(values)}
-    text = json.dumps(record, allow_nan=False)
-    _write(path, text)
-    return text
-
-
-def _write_csv(
-    columns: Mapping[str, NDArray[np.float64]], path: Path | None
-) -> str:
-    """Returns a line for each step, and writes them to `path`."""
-    rows = zip(*(column.tolist() for column in columns.values()))
-    lines = [",".join(("step", *columns))]
-    lines += [",".join(map(repr, (i, *row))) for i, row in enumerate(rows)]
-    text = "\n".join(lines) + "\n"
-    _write(path, text)
-    return text
-
-
-def _read_json(source: Path) -> dict[str, Any]:
-    """Returns the record of a curve in a text or a file, its mark removed.
-
-    Args:
-        source: The text, which starts with a brace, or the path of a file.
-
-    Raises:
-        OSError: The file cannot be read.
-        TypeError: `source` is neither text nor path.
-        ValueError: The text is damaged, is no curve, or of another version.
-    """
-    text = _text_of(source)
+def _record_in(text: str) -> dict[str, Any]:
+    """Returns the record of a curve, its mark removed."""
     try:
         # Python reads and writes a bare NaN; JSON has none.
         record = json.loads(text, parse_constant=_refuse_constant)
@@ -489,14 +433,13 @@ def _read_json(source: Path) -> dict[str, Any]:
     return record
 
 
-def _fields_of(
-    record: dict[str, Any], names: Collection[str]
-) -> dict[str, Any]:
+def _fields_of(record: dict[str, Any]) -> dict[str, Any]:
     """Returns the values of a curve's fields, all of which must be there."""
-    if set(record) != set(names):
+    names = {field.name for field in dataclasses.fields(Curve)}
+    if set(record) != names:
         raise ValueError(
-            f"missing {sorted(set(names) - set(record))}, "
-            f"unknown {sorted(set(record) - set(names))}"
+            f"missing {sorted(names - set(record))}, "
+            f"unknown {sorted(set(record) - names)}"
         )
     # The constructor would fill these in; a file has them.
     empty = {name for name in names if record[name] is None} - _MAY_BE_NULL
@@ -509,10 +452,12 @@ def _fields_of(
     return values | {"stop_reason": StopReason[reason]}
 
 
-def _write(path: Path | None, text: str) -> None:
+def _written(path: Path | None, text: str) -> str:
+    """Returns the text, which is in a file as well, if there is a path."""
     if path is not None:
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
+    return text
 
 
 def _text_of(source: Path) -> str:

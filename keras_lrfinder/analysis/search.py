@@ -33,12 +33,12 @@ from keras_lrfinder.analysis.runs import Run
 from keras_lrfinder.analysis.runs import reached
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import check_training
-from keras_lrfinder.analysis.suggestions import few
 from keras_lrfinder.analysis.suggestions import in_steps
 from keras_lrfinder.analysis.suggestions import ramp_doubts
 from keras_lrfinder.analysis.suggestions import ramp_in_words
 from keras_lrfinder.analysis.suggestions import suggest
 from keras_lrfinder.analysis.suggestions import told
+from keras_lrfinder.analysis.suggestions import too_few
 from keras_lrfinder.arguments import check_type
 from keras_lrfinder.arguments import integer
 from keras_lrfinder.arguments import text
@@ -150,7 +150,7 @@ def search(
     it.run()
     why = it.refusal()
     if why:
-        return it.runs, Suggestion.refused("default", why, *asked)
+        return it.runs, Suggestion.refused("default", why, asked)
     found = it.posterior()
     words = [ramp_in_words(curve, seen), *it.words()]
     return it.runs, told(found, it.traits, asked, words, it.doubts(found))
@@ -285,7 +285,7 @@ class _Search:
         if not levels.fall > 0.0:
             return [f"{steps} did not lower the {levels.loss}"]
         if levels.checked and samples is not None and samples < _ENOUGH_SAMPLES:
-            doubts.append(few(samples, "held-out sample"))
+            doubts.append(too_few(samples, "held-out sample"))
         if not levels.checked and levels.steps > self._epoch:
             why = self._plan.unchecked or "nothing was held out"
             doubts.append(
