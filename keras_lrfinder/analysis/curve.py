@@ -47,10 +47,6 @@ class StopReason(enum.Enum):
     Attributes:
         cause: String, what happened.
         remedy: String, what to do about it.
-
-    Example:
-    >>> StopReason.OUT_OF_DATA.cause
-    'the data ran out'
     """
 
     COMPLETED = (
@@ -90,12 +86,7 @@ CUT_SHORT = (StopReason.OUT_OF_DATA, StopReason.INTERRUPTED)
 def ema_span(steps: int) -> float:
     """Returns the span of the moving average for a test of `steps` steps.
 
-    A tenth of the test, and at least one step: by a share of the test, so that
-    the answer of a longer one stays where that of a shorter one was.
-
-    Example:
-    >>> ema_span(200)
-    20.0
+    A share of the test, so that a longer one has the same answer.
     """
     return max(1.0, steps / 10)
 
@@ -111,8 +102,7 @@ class RunningEMA:
     ```
 
     The correction (Kingma & Ba 2015, section 3) makes the weights of every
-    `s_i` sum to one, so that a constant stays that constant from the first
-    value on. It looks back only, so that it can decide while a test runs.
+    `s_i` sum to one: a constant stays that constant from the first value on.
 
     Args:
         span: Float >= 1, the number of values that an ordinary average of
@@ -132,32 +122,17 @@ class RunningEMA:
         self._weight = 0.0
 
     def update(self, value: float) -> float:
-        """Returns the average after `value`.
-
-        What is not finite leaves the average as it was, as it would stay for
-        ever, and comes back as NaN.
-        """
+        """Returns the average; what is not finite is left out, and NaN."""
         if not math.isfinite(value):
             return math.nan
-        # The weight obeys the recurrence of the values themselves (it is
-        # the average of ones), so that both round alike.
+        # The weight is the average of ones, so that both round alike.
         self._mean = self._beta * self._mean + (1.0 - self._beta) * value
         self._weight = self._beta * self._weight + (1.0 - self._beta)
         return self._mean / self._weight
 
 
 def ema(values: ArrayLike, span: float) -> NDArray[np.float64]:
-    """Returns the bias-corrected moving average of a whole sequence.
-
-    Args:
-        values: Array of shape `(n,)`. Entries that are not finite are left
-            out of the average and are NaN in the result.
-        span: Float >= 1.
-
-    Example:
-    >>> ema([1.0, 1.0, 4.0], span=3).tolist()
-    [1.0, 1.0, 2.7142857142857144]
-    """
+    """Returns `RunningEMA` of a whole sequence."""
     average = RunningEMA(span)
     sequence = np.asarray(values, dtype=np.float64).tolist()
     return np.array([average.update(x) for x in sequence], dtype=np.float64)
@@ -327,9 +302,7 @@ class Curve:
 
         Raises:
             OSError: The file cannot be read.
-            TypeError: `source` is neither text nor path.
-            ValueError: The text is damaged, is no curve, or was written in a
-                format that this version does not know.
+            ValueError: The text is damaged, no curve, or of another version.
         """
         record = _record_in(_text_of(source))
         try:
@@ -369,18 +342,12 @@ def _plain(value: Any) -> Any:
 
     Mappings become dicts with string keys, sequences and arrays tuples,
     numpy's scalars Python's; what is none of these becomes its `str`.
-
-    Example:
-    >>> _plain({"betas": [0.9, np.float32(0.5)]})
-    {'betas': (0.9, 0.5)}
     """
-    if isinstance(value, np.generic) or (
-        isinstance(value, np.ndarray) and value.ndim == 0
-    ):
-        value = value.item()
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
+    if isinstance(value, (list, tuple)):
         return tuple(_plain(item) for item in value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

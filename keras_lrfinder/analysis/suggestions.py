@@ -214,7 +214,9 @@ def in_steps(steps: int) -> str:
 
 def too_few(number: int, what: str) -> str:
     """Returns that there are few, in words."""
-    return f"1 {what} is few" if number == 1 else f"{number:,} {what}s are few"
+    return (
+        f"1 {what} is little" if number == 1 else f"{number:,} {what}s are few"
+    )
 
 
 def check_training(schedule: object, total_steps: object) -> None:
@@ -248,9 +250,8 @@ def ramp_doubts(curve: Curve, seen: Landmarks) -> list[str]:
         doubts.append(f"{why}, so this is a lower bound: {remedy}")
     if not seen.fell:
         doubts.append("only where training becomes unstable is known")
-    elif seen.first - seen.lowest < ENOUGH_FALL * seen.scale:
-        share = (seen.first - seen.lowest) / seen.scale
-        doubts.append(f"a fall by {share:.1%} is little to judge by")
+    elif seen.fall < ENOUGH_FALL:
+        doubts.append(f"a fall by {seen.fall:.1%} is little to judge by")
     if not name:
         doubts.append("the optimizer is not known: name it")
     elif name not in MEASURED:
