@@ -1,8 +1,7 @@
 """What can be read off a curve: its noise, its fall, the edge of stability.
 
-Pure functions of learning rates and raw losses. Multiplying the losses by a
-constant moves no landmark, and a test of twice the steps is first brought to
-the same resolution in log(LR), so that its landmarks stay where they were.
+Multiplying the losses by a constant moves no landmark, and a test of twice the
+steps is first brought to the same resolution in log(LR).
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ _LEAST_RISE = 1e-3
 # many times the noise below the loss at the start.
 _FALLS = ((2, 4.0), (3, 4.0), (10, 2.0))
 # Fewer finite losses say nothing.
-FEWEST_POINTS = 8
+_FEWEST_POINTS = 8
 # A fall by less than this share of the loss is nothing to be sure of: random
 # labels take off a tenth, as what is random at the start is unlearnt.
 ENOUGH_FALL = 0.2
@@ -79,6 +78,11 @@ class Landmarks:
     fell: bool
     sudden: bool
     points: int
+
+    @property
+    def fall(self) -> float:
+        """By which share of itself the loss fell."""
+        return (self.first - self.lowest) / self.scale
 
     @property
     def roughness(self) -> float:
@@ -180,32 +184,21 @@ def _medians(y: Vector, window: int) -> Vector:
 def _comparable(means: Vector) -> Vector:
     """Returns the logarithms of losses that are all positive, else these.
 
-    Noise is a share of such a loss rather than an amount: it shrinks as a
-    squared error falls, and against the noise at the start even a plain fall
-    would look small; and where there is only noise, its far ends would look
-    like falls.
+    Noise is a share of such a loss rather than an amount: against the noise at
+    the start even a plain fall of a squared error would look small.
     """
     return np.log(means) if (means > 0.0).all() else means
 
 
 def _blown_at_once(before: float, first: float, shown: Vector) -> bool:
-    """Returns whether the first step took the loss to another level.
-
-    Args:
-        before: Float, the very first loss, of no update.
-        first: Float > 0, the usual loss of the first fifth of the test.
-        shown: Logarithms of the binned losses, which say what is noise.
-    """
+    """Returns whether the first step took the loss to another level."""
     if not 0.0 < before < _BLOWN * first:
         return False
     return bool(np.log(first / before) > 4.0 * _early_noise(shown))
 
 
 def _fell(y: Vector, first: float, after: int, scale: float) -> bool:
-    """Returns whether losses below the first are more than noise.
-
-    Either a few far below it, or many a little.
-    """
+    """Returns whether losses below the first, few or many, are no noise."""
     noise = _early_noise(y)
     for window, factor in _FALLS:
         runs = np.lib.stride_tricks.sliding_window_view(
@@ -243,9 +236,8 @@ def _edge(
 ) -> float:
     """Returns log10(LR) of the first rise that is no noise.
 
-    A rise: the median of the next losses lies above the lowest median so
-    far by the given share of the fall until then, and by the given number
-    of times the noise.
+    There the median of the next losses lies above the lowest one so far by a
+    share of the fall until then, and by so many times the noise.
     """
     window = _WINDOWS[case]
     middle = _medians(y, window)
@@ -274,17 +266,16 @@ def refusal(curve: Curve, seen: Landmarks | None) -> str:
             f"{curve.lrs[0]:.1e}. Check the inputs and the model for NaN, or "
             "lower `start_lr`."
         )
-    if seen.points < FEWEST_POINTS:
+    if seen.points < _FEWEST_POINTS:
         more = "Use more `steps`."
         if seen.rose:
             more = "Lower `start_lr`, and check the inputs for NaN."
-        only = "1 finite loss is" if seen.points == 1 else "finite losses are"
-        only = only if seen.points == 1 else f"{seen.points} {only}"
         return (
-            f"{only} too few ({curve.ending}): at least {FEWEST_POINTS} are "
-            f"needed. {more}"
+            f"Of {_FEWEST_POINTS} finite losses that are needed there "
+            f"{'is' if seen.points == 1 else 'are'} {seen.points}: "
+            f"{curve.ending}. {more}"
         )
-    if cut_short(curve, seen):
+    if not is_enough(curve, seen):
         return (
             f"The ramp ended too early, at {curve.lrs[-1]:.1e} of "
             f"{curve.end_lr:.1e}: {curve.ending}. {curve.stop_reason.remedy}"
@@ -292,10 +283,15 @@ def refusal(curve: Curve, seen: Landmarks | None) -> str:
     return "" if seen.fell else _never_fell(curve, seen)
 
 
-def cut_short(curve: Curve, seen: Landmarks) -> bool:
-    """Returns whether a ramp ended before there was anything to judge by."""
-    fell = seen.fell and seen.first - seen.lowest >= ENOUGH_FALL * seen.scale
-    return curve.stop_reason in CUT_SHORT and not (seen.rose or fell)
+def is_enough(curve: Curve, seen: Landmarks | None) -> bool:
+    """Returns whether there is anything to judge by, or to begin with.
+
+    A ramp that was cut short must have seen its edge, or a clear fall.
+    """
+    if seen is None or seen.points < _FEWEST_POINTS:
+        return False
+    fell = seen.fell and seen.fall >= ENOUGH_FALL
+    return seen.rose or fell or curve.stop_reason not in CUT_SHORT
 
 
 def _never_fell(curve: Curve, seen: Landmarks) -> str:

@@ -82,16 +82,11 @@ class Run:
         return dataclasses.replace(self, losses=measured)
 
     @property
-    def trained(self) -> Vector:
-        """The losses of the steps that train."""
-        return np.empty(0) if self.losses is None else self.losses[: self.steps]
-
-    @property
     def tail(self) -> float | None:
         """The mean training loss of the last quarter of the steps."""
-        losses = self.trained
-        if not len(losses):
+        if self.losses is None or not len(self.losses[: self.steps]):
             return None
+        losses = self.losses[: self.steps]
         return float(losses[-max(len(losses) // 4, 1) :].mean())
 
     @property
@@ -276,12 +271,9 @@ def _memorised(run: Run, untrained: Run | None) -> float:
     """Returns the share of a run's fall that held-out batches lack."""
     if untrained is None or run.blew_up:
         return 0.0
-    before, after = untrained.again_loss, run.again_loss
-    fresh, held_out = untrained.held_out_loss, run.held_out_loss
-    if None in (before, after, fresh, held_out):
+    before, fresh = map(_given, (untrained.again_loss, untrained.held_out_loss))
+    fall = before - _given(run.again_loss)
+    followed = max(fresh - _given(run.held_out_loss), 0.0)
+    if not fall > 2.0 * _MOVED * abs(before) or math.isnan(followed):
         return 0.0
-    fall = _given(before) - min(_given(after), _given(before))
-    if not fall > 2.0 * _MOVED * abs(_given(before)):
-        return 0.0
-    followed = _given(fresh) - min(_given(held_out), _given(fresh))
     return float(np.clip(1.0 - followed / fall, 0.0, 1.0))

@@ -36,6 +36,7 @@ from keras_lrfinder.arguments import integer
 from keras_lrfinder.arguments import one_of
 
 Rule = Callable[[Curve], "float | None"]
+Training = tuple[str, "int | None"]
 
 # Rules agree within so many decades.
 _AGREE = 0.5
@@ -90,16 +91,10 @@ class Suggestion:
 
     @classmethod
     def refused(
-        cls,
-        rule: str,
-        reason: str,
-        schedule: str = "constant",
-        total_steps: int | None = None,
+        cls, rule: str, reason: str, training: Training = ("constant", None)
     ) -> Suggestion:
         """Returns the suggestion that has no learning rate, and says why."""
-        return cls(
-            None, None, None, "none", rule, reason, schedule, total_steps
-        )
+        return cls(None, None, None, "none", rule, reason, *training)
 
     def __float__(self) -> float:
         if self.lr is None:
@@ -133,13 +128,7 @@ class Suggestion:
                 None: the one that `lr` is for.
 
         Raises:
-            ValueError: There is no learning rate, with the reason; or there
-                is no such schedule.
-
-        Example:
-            ```python
-            OneCycle(suggestion.lr_for("one_cycle", 2000), 2000)
-            ```
+            ValueError: There is no learning rate, with the reason.
         """
         lr = float(self)
         check_training(schedule, total_steps)
@@ -158,42 +147,26 @@ class Suggestion:
             total_steps: As for `lr_for`; None: no length is known.
         """
         check_training(schedule, total_steps)
-        asked = {"schedule": schedule, "total_steps": total_steps}
-        if self.lr is None or self.low is None or self.high is None:
-            return dataclasses.replace(self, **asked)
-        lr = self.lr_for(schedule, total_steps or MIDDLE_STEPS)
-        by = lr / self.lr
+        lr, low, high, reason = self.lr, self.low, self.high, self.reason
+        if lr is not None and low is not None and high is not None:
+            by = self.lr_for(schedule, total_steps or MIDDLE_STEPS) / lr
+            lr, low, high = lr * by, low * by, high * by
+            reason += f" {_answer_in_words(lr, (schedule, total_steps))}"
         return dataclasses.replace(
             self,
             lr=lr,
-            low=self.low * by,
-            high=self.high * by,
-            reason=f"{self.reason} {answer_in_words(lr, **asked)}",
-            **asked,
+            low=low,
+            high=high,
+            reason=reason,
+            schedule=schedule,
+            total_steps=total_steps,
         )
-
-
-def check_training(schedule: object, total_steps: object) -> None:
-    """Raises where these do not say what training follows."""
-    one_of("schedule", schedule, SHARES)
-    if total_steps is not None:
-        integer("total_steps", total_steps, 1)
-
-
-def answer_in_words(lr: float, schedule: str, total_steps: int | None) -> str:
-    """Returns which learning rate that gives, and for which training."""
-    length = in_steps(total_steps or MIDDLE_STEPS)
-    if total_steps is None:
-        length += ", as no length was said"
-    if schedule == "constant":
-        return f"That gives {lr:.1e}, kept constant for {length}."
-    return f"That gives {lr:.1e}, the peak of {schedule} over {length}."
 
 
 def told(
     found: Posterior,
     traits: Traits,
-    training: tuple[str, int | None],
+    training: Training,
     seen: list[str],
     doubts: list[str],
 ) -> Suggestion:
@@ -206,31 +179,95 @@ def told(
         seen: Sentences, what was seen.
         doubts: What speaks against it: these make the confidence low.
     """
-    low, high = found.range
-    lr = 10.0**found.answer
+    lr, low, high = (10.0**x for x in (found.answer, *found.range))
+    level, reason = _in_words(lr, training, seen, doubts)
+    of_test = traits.kind, traits.few
     return Suggestion(
-        lr,
-        10.0**low,
-        10.0**high,
-        "low" if doubts else "high",
-        "default",
-        _reason(lr, training, seen, doubts),
-        *training,
-        traits.kind,
-        traits.few,
+        lr, low, high, level, "default", reason, *training, *of_test
     )
 
 
-def _reason(
-    lr: float,
-    training: tuple[str, int | None],
-    seen: list[str],
-    doubts: list[str],
-) -> str:
-    sentences = [*seen, answer_in_words(lr, *training)]
+def _in_words(
+    lr: float, training: Training, seen: list[str], doubts: list[str]
+) -> tuple[str, str]:
+    """Returns confidence and reason."""
+    sentences = [*seen, _answer_in_words(lr, training)]
     if doubts:
         sentences.append(f"Confidence is low: {'; '.join(doubts)}.")
-    return " ".join(sentences)
+    return "low" if doubts else "high", " ".join(sentences)
+
+
+def _answer_in_words(lr: float, training: Training) -> str:
+    schedule, total_steps = training
+    length = in_steps(total_steps or MIDDLE_STEPS)
+    if total_steps is None:
+        length += ", as no length was said"
+    if schedule == "constant":
+        return f"That gives {lr:.1e}, kept constant for {length}."
+    return f"That gives {lr:.1e}, the peak of {schedule} over {length}."
+
+
+def in_steps(steps: int) -> str:
+    """Returns a length in words."""
+    return "1 step" if steps == 1 else f"{steps:,} steps"
+
+
+def too_few(number: int, what: str) -> str:
+    """Returns that there are few, in words."""
+    return (
+        f"1 {what} is little" if number == 1 else f"{number:,} {what}s are few"
+    )
+
+
+def check_training(schedule: object, total_steps: object) -> None:
+    """Raises where these do not say what training follows."""
+    one_of("schedule", schedule, SHARES)
+    if total_steps is not None:
+        integer("total_steps", total_steps, 1)
+
+
+def ramp_in_words(curve: Curve, seen: Landmarks) -> str:
+    """Returns what was seen on a ramp, as a sentence."""
+    fall = f"The loss fell from {seen.first:.3g} to {seen.lowest:.3g}"
+    if not seen.fell:
+        fall = "The loss did not fall by more than its noise"
+    if seen.rose:
+        return (
+            f"{fall}, and training became unstable near {10.0**seen.edge:.1e}."
+        )
+    if seen.bottom > math.log10(curve.lrs[-1]) - _AT_END:
+        return f"{fall}, and was still falling at {curve.lrs[-1]:.1e}."
+    return f"{fall} near {10.0**seen.bottom:.1e}, and never rose again."
+
+
+def ramp_doubts(curve: Curve, seen: Landmarks) -> list[str]:
+    """Returns what keeps the answer of a ramp from being sure, in words."""
+    doubts, name = [], curve.optimizer.lower()
+    if not seen.rose:
+        why, remedy = "training never became unstable", "raise `end_lr`"
+        if curve.stop_reason in CUT_SHORT:
+            why, remedy = curve.ending, "use fewer `steps`"
+        doubts.append(f"{why}, so this is a lower bound: {remedy}")
+    if not seen.fell:
+        doubts.append("only where training becomes unstable is known")
+    elif seen.fall < ENOUGH_FALL:
+        doubts.append(f"a fall by {seen.fall:.1%} is little to judge by")
+    if not name:
+        doubts.append("the optimizer is not known: name it")
+    elif name not in MEASURED:
+        doubts.append(f"{name} was never measured, and is taken for Adam")
+    if seen.fell and seen.lowest < 0.0:
+        doubts.append("how far a negative loss can fall is not known")
+    if curve.batch_size and curve.steps_per_epoch:
+        samples = curve.steps_per_epoch * curve.batch_size
+        if samples < _ENOUGH_SAMPLES:
+            doubts.append(f"{too_few(samples, 'sample')} to judge by")
+    if seen.sudden:
+        doubts.append(
+            "a loss that was not finite came without a rise before it: look "
+            "for NaN in the data"
+        )
+    return doubts
 
 
 def default(curve: Curve) -> float:
@@ -259,10 +296,10 @@ def steepest(curve: Curve) -> float:
 def valley(curve: Curve) -> float:
     """Returns the middle of the longest descent of the smoothed loss.
 
-    In the spirit of the rule of ESRI and fastai, there the longest decreasing
+    In the spirit of ESRI's and fastai's rule, there the longest decreasing
     subsequence. Here a descent leads from a highest loss so far to the lowest
-    one before it is exceeded; the longest, in log(LR), is taken of those that
-    are at least a quarter as deep as the deepest: noise makes shallow ones.
+    one before it is exceeded, and is a quarter as deep as the deepest or more:
+    noise makes shallow ones.
     """
     lrs, smoothed = _finite(curve)
     # Where the loss is higher than ever before, a new descent begins.
@@ -287,8 +324,7 @@ def slide(curve: Curve) -> float:
 
     In the spirit of Novetta's rule: a window slides from the right end to
     the left while the slopes at its two ends differ; its left end is the
-    answer. The threshold is relative to the steepest slope, and the window
-    to the number of points, so that the answer has no scale of its own.
+    answer. Threshold and window are relative: the answer has no scale.
     """
     lrs, slope = _slopes(curve)
     window = max(1, len(slope) // 7)
@@ -338,34 +374,30 @@ def suggest(
     check_type("curve", curve, Curve, "a Curve")
     check_training(schedule, total_steps)
     name, function = _rule(rule)
-    seen = landmarks(curve)
+    training, seen = (schedule, total_steps), landmarks(curve)
     refused = refusal(curve, seen)
     if refused or seen is None:
-        return Suggestion.refused(name, refused, schedule, total_steps)
-    traits, training = traits_of(curve, seen), (schedule, total_steps)
+        return Suggestion.refused(name, refused, training)
+    traits = traits_of(curve, seen)
     found = posterior(traits, schedule, total_steps or MIDDLE_STEPS)
-    words, doubts = ramp_in_words(curve, seen), ramp_doubts(curve, seen)
-    own = told(found, traits, training, [words], doubts)
+    words, doubts = [ramp_in_words(curve, seen)], ramp_doubts(curve, seen)
+    own = told(found, traits, training, words, doubts)
     if function is default:
         return own
     lr = _answer(name, function, curve)
     if lr is None or not (math.isfinite(lr) and lr > 0):
         why = f"The rule {name} found {'none' if lr is None else lr}."
-        return Suggestion.refused(name, why, schedule, total_steps)
+        return Suggestion.refused(name, why, training)
     lr = min(max(lr, float(curve.lrs[0])), float(curve.lrs[-1]))
-    plain = Suggestion(lr, None, None, "", name, "", kind=own.kind, few=own.few)
-    lr = plain.lr_for(schedule, total_steps)
+    # Rules are for a learning rate that stays, as long as is usual.
+    plain = dataclasses.replace(own, lr=lr, schedule="constant")
+    lr = dataclasses.replace(plain, total_steps=None).lr_for(*training)
     if abs(math.log10(lr / float(own))) > _AGREE:
         doubts.append(f"the default rule says {float(own):.1e}")
-    return dataclasses.replace(
-        own,
-        lr=lr,
-        low=min(own.low or lr, lr),
-        high=max(own.high or lr, lr),
-        confidence="low" if doubts else "high",
-        rule=name,
-        reason=_reason(lr, training, [words], doubts),
-    )
+    low, high = min(own.low or lr, lr), max(own.high or lr, lr)
+    level, reason = _in_words(lr, training, words, doubts)
+    of_test = traits.kind, traits.few
+    return Suggestion(lr, low, high, level, name, reason, *training, *of_test)
 
 
 class RuleTable(dict[str, Suggestion]):
@@ -384,9 +416,6 @@ def compare_rules(
     Args:
         curve: What a range test measured.
         rules: Names in `RULES` or functions; None: all in `RULES`.
-
-    Raises:
-        TypeError, ValueError: As `suggest`.
     """
     found = [suggest(curve, r) for r in (RULES if rules is None else rules)]
     return RuleTable({each.rule: each for each in found})
@@ -395,75 +424,6 @@ def compare_rules(
 def check_rule(rule: object) -> None:
     """Raises where `suggest` would not take `rule`."""
     _rule(rule)
-
-
-def ramp_in_words(curve: Curve, seen: Landmarks) -> str:
-    """Returns what was seen on a ramp, as a sentence."""
-    fall = f"The loss fell from {seen.first:.3g} to {seen.lowest:.3g}"
-    if not seen.fell:
-        fall = "The loss did not fall by more than its noise"
-    if seen.rose:
-        return f"{fall}, and training became unstable near {_lr(seen.edge)}."
-    if still_falling(curve, seen):
-        return f"{fall}, and was still falling at {curve.lrs[-1]:.1e}."
-    return f"{fall} near {_lr(seen.bottom)}, and never rose again."
-
-
-def ramp_doubts(curve: Curve, seen: Landmarks) -> list[str]:
-    """Returns what keeps the answer of a ramp from being sure, in words."""
-    doubts = []
-    name = curve.optimizer.lower()
-    if not seen.rose and curve.stop_reason in CUT_SHORT:
-        doubts.append(
-            f"{curve.ending}, so this is a lower bound: use fewer `steps`"
-        )
-    elif not seen.rose:
-        doubts.append(
-            "training never became unstable, so this is a lower bound: raise "
-            "`end_lr`"
-        )
-    if not seen.fell:
-        doubts.append("only where training becomes unstable is known")
-    elif seen.first - seen.lowest < ENOUGH_FALL * seen.scale:
-        share = (seen.first - seen.lowest) / seen.scale
-        doubts.append(f"a fall by {share:.1%} is little to judge by")
-    if not name:
-        doubts.append("the optimizer is not known: name it")
-    elif name not in MEASURED:
-        doubts.append(f"{name} was never measured: it counts as Adam")
-    if seen.fell and seen.lowest < 0.0:
-        doubts.append("how far a negative loss can fall is not known")
-    samples = (curve.steps_per_epoch or math.inf) * (curve.batch_size or 1)
-    if curve.batch_size and samples < _ENOUGH_SAMPLES:
-        doubts.append(f"{few(samples, 'sample')} to judge by")
-    if seen.sudden:
-        doubts.append(
-            "a loss that was not finite came without a rise before it: look "
-            "for NaN in the data"
-        )
-    return doubts
-
-
-def still_falling(curve: Curve, seen: Landmarks) -> bool:
-    """Returns whether the loss fell until the ramp ended."""
-    last = math.log10(float(curve.lrs[-1]))
-    return not seen.rose and seen.bottom > last - _AT_END
-
-
-def few(number: float, what: str) -> str:
-    """Returns how few there are: "1 sample is little", "3 samples are few"."""
-    if number == 1:
-        return f"1 {what} is too little"
-    return f"{number:,.0f} {what}s are few"
-
-
-def in_steps(steps: int) -> str:
-    """Returns a length in words."""
-    return "1 step" if steps == 1 else f"{steps:,} steps"
-
-
-def _lr(decades: float) -> str:
-    return f"{10.0**decades:.1e}"
 
 
 def _answer(name: str, function: Rule, curve: Curve) -> float | None:
