@@ -8,6 +8,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import tiny
 
 from keras_lrfinder.analysis.runs import SHARES
 from keras_lrfinder.schedules import SCHEDULES
@@ -57,20 +58,6 @@ def lrs_of(schedule, steps):
     return lrs
 
 
-def unit_gradient_model(learning_rate, **compile_kwargs):
-    """One weight w with gradient 1: plain SGD moves it by minus the LR."""
-    dense = keras.layers.Dense(
-        1, use_bias=False, kernel_initializer="zeros", dtype="float32"
-    )
-    model = keras.Sequential([keras.Input((1,)), dense])
-    model.compile(
-        keras.optimizers.SGD(learning_rate),
-        lambda y_true, y_pred: keras.ops.mean(y_pred),
-        **compile_kwargs,
-    )
-    return model
-
-
 class WeightHistory(keras.callbacks.Callback):
     """The weight before the first and after every batch, in float64."""
 
@@ -87,8 +74,8 @@ class WeightHistory(keras.callbacks.Callback):
 def lrs_used(model, batches):
     """Trains one sample a batch; returns the LR that each step moved by."""
     history = WeightHistory()
-    ones = np.ones((batches, 1), "float32")
-    model.fit(ones, ones, batch_size=1, verbose=0, callbacks=[history])
+    data = tiny.ones(batches)
+    model.fit(*data, batch_size=1, verbose=0, callbacks=[history])
     return -np.diff(history.weights)
 
 
@@ -279,7 +266,7 @@ EXAMPLES = {
 def test_each_step_trains_with_its_lr(name, how):
     """Eager, traced or jitted, SGD moves by the LR, also past the end."""
     schedule = EXAMPLES[name]
-    model = unit_gradient_model(schedule, **how)
+    model = tiny.unit_gradient_model(schedule, **how)
 
     used = lrs_used(model, 10)
 
@@ -288,42 +275,15 @@ def test_each_step_trains_with_its_lr(name, how):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_config_is_json_and_makes_the_same_schedule(name):
-    """The configuration survives JSON and gives an equal configuration."""
-    schedule = EXAMPLES[name]
-    config = json.loads(json.dumps(schedule.get_config()))
-
-    again = type(schedule).from_config(config)
-
-    assert again.get_config() == schedule.get_config()
-
-
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_keras_serialises_under_the_package(name):
     """Keras finds the class by its registered name, without custom_objects."""
     schedule = EXAMPLES[name]
-    serialized = keras.optimizers.schedules.serialize(schedule)
+    saved = json.dumps(keras.optimizers.schedules.serialize(schedule))
 
-    again = keras.optimizers.schedules.deserialize(serialized)
+    again = keras.optimizers.schedules.deserialize(json.loads(saved))
 
-    assert serialized["registered_name"].startswith("keras_lrfinder>")
+    assert json.loads(saved)["registered_name"].startswith("keras_lrfinder>")
+    assert type(again) is type(schedule)
     assert again.get_config() == schedule.get_config()
-
-
-@pytest.mark.parametrize("name", ["one_cycle", "cosine"])
-def test_saved_model_goes_on_in_mid_schedule(name, tmp_path):
-    """A model saved after 3 steps trains its 4th with the schedule's LR."""
-    model = unit_gradient_model(EXAMPLES[name])
-    # By name, so that the file can be loaded; the gradient is still 1.
-    model.compile(model.optimizer, "mae")
-    lrs_used(model, 3)
-    model.save(tmp_path / "model.keras")
-
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    used = lrs_used(again, 3)
-
-    expected = lrs_of(EXAMPLES[name], [3, 4, 5])
-    # The prediction is below the target: the gradient is -1.
-    np.testing.assert_allclose(np.abs(used), expected, atol=3e-7)
 
 
 def test_arguments_may_be_numpy_numbers():
@@ -343,7 +303,6 @@ def test_arguments_may_be_numpy_numbers():
             "`max_lr` must be positive. Received: max_lr=-1",
         ),
         (lambda: OneCycle(math.inf, 10), "`max_lr` must be finite."),
-        (lambda: OneCycle(math.nan, 10), "`max_lr` must be finite."),
         (lambda: OneCycle(1, 1), "`total_steps` must be between 2 and"),
         (lambda: OneCycle(1, 2**40), "`total_steps` must be between 2 and"),
         (
@@ -390,14 +349,12 @@ def test_value_out_of_range(make, message):
             lambda: OneCycle("0.1", 10),
             "`max_lr` must be a number. Received: max_lr='0.1' (of type str)",
         ),
-        (lambda: OneCycle(None, 10), "`max_lr` must be a number."),
         (lambda: OneCycle(True, 10), "`max_lr` must be a number."),
         (
             lambda: OneCycle(0.1, 10.0),
             "`total_steps` must be an integer. Received: total_steps=10.0 "
             "(of type float)",
         ),
-        (lambda: OneCycle(0.1, None), "`total_steps` must be an integer."),
         (lambda: Triangular(0, 1, True), "`step_size` must be an integer."),
         (lambda: Triangular([0], 1, 5), "`base_lr` must be a number."),
     ],

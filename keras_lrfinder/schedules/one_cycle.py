@@ -43,16 +43,12 @@ class OneCycle(Path):
 
     ```
     tail = round(final_fraction * (N - 1))
-    LR(0)                             = initial_lr
+    LR(0)                              = initial_lr
     LR(round(warmup_fraction * (N-1))) = max_lr
-    LR(N - 1 - tail)                  = initial_lr    only if tail > 0
-    LR(N - 1)                         = final_lr      and ever after
-    ```
+    LR(N - 1 - tail)                   = initial_lr    only if tail > 0
+    LR(N - 1)                          = final_lr      and ever after
 
-    Between neighbouring knots, `a` at step `s` and `b` at step `t`, with
-    progress `p = (step - s) / (t - s)` in [0, 1]:
-
-    ```
+    between two knots, a at step s and b at step t, p = (step - s) / (t - s):
     linear:  LR = a * (1 - p) + b * p
     cosine:  LR = b + (a - b) * (1 + cos(pi * p)) / 2
     ```
@@ -90,10 +86,6 @@ class OneCycle(Path):
         begin: Integer, at least 0. Batches that the optimizer has seen before
             the first step.
 
-    Raises:
-        TypeError: An argument is not a number, or not an integer.
-        ValueError: An argument is out of its range.
-
     Example:
     >>> from keras_lrfinder.schedules import OneCycle
     >>> schedule = OneCycle(max_lr=0.1, total_steps=101)
@@ -128,8 +120,7 @@ class OneCycle(Path):
             raise ValueError(
                 "`warmup_fraction` and `final_fraction` must leave a part for "
                 "the way down: their sum must be below 1. Received: "
-                f"warmup_fraction={warmup_fraction}, "
-                f"final_fraction={final_fraction}"
+                f"{warmup_fraction=}, {final_fraction=}"
             )
         self.anneal = one_of("anneal", anneal, ("cosine", "linear"))
         self.begin = integer("begin", begin, 0, MOST_STEPS)

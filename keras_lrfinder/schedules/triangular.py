@@ -41,10 +41,6 @@ class Triangular(Path):
             one's LR stays. Defaults to None, never.
         begin: As for `OneCycle`.
 
-    Raises:
-        TypeError: An argument is not a number, or not an integer.
-        ValueError: An argument is out of its range.
-
     Example:
     >>> from keras_lrfinder.schedules import Triangular
     >>> schedule = Triangular(0.001, 0.004, 10)
@@ -90,7 +86,8 @@ class Triangular(Path):
         return (1.0 - height) * self.base_lr + height * self.max_lr
 
     # Heights that fall, as 0.1.0 had: files of models still load with them.
-    _policy, _gamma = "triangular", None
+    _policy = "triangular"
+    _gamma: Any = None
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make the same schedule again."""

@@ -84,8 +84,7 @@ def _written_over() -> Callable[[str], None] | None:
     """Returns what writes one line again and again; None: nothing can."""
     ask = getattr(sys.modules.get("IPython"), "get_ipython", None)
     if ask is not None and hasattr(ask(), "kernel"):
-        from IPython.display import display
-
+        display = sys.modules["IPython.display"].display
         shown = display({"text/plain": ""}, raw=True, display_id=True)
         return lambda text: shown.update({"text/plain": text}, raw=True)
     return _on_terminal if sys.stdout.isatty() else None

@@ -64,20 +64,20 @@ def is_probe(run: Run) -> bool:
 
 
 def _row(run: Run) -> list[str]:
-    name, end = "probe" if is_probe(run) else "training", ""
+    name, first, end = "probe" if is_probe(run) else "training", "", ""
     if run.schedule != "constant":
         name = f"{run.schedule}, peak"
-    if run.final_loss is not None:
+    if run.losses is not None and len(run.losses):
+        first = f"{run.losses[0]:.4g}"
         end = "blew up" if run.blew_up else f"{run.final_loss:.4g}"
-    first = f"{run.trained[0]:.4g}" if len(run.trained) else ""
     return [name, f"{run.lr:.1e}", f"{run.steps:,}", first, end]
 
 
 class Outcome:
     """What a finished test offers, of the attributes below."""
 
-    _curve: Curve | None  # what the ramp measured
-    _suggestion: Suggestion | None
+    _curve: Any  # what the ramp measured
+    _suggestion: Any
     _runs: Runs = Runs()  # what was run after the ramp
     _model: Any  # the one tested, or None
     _optimizer: Any  # which of the model's is meant, as for `LRFinder`
@@ -88,14 +88,12 @@ class Outcome:
     @property
     def curve(self) -> Curve:
         """What the ramp measured."""
-        assert self._curve is not None
-        return self._curve
+        return self._curve  # type: ignore[no-any-return]
 
     @property
     def suggestion(self) -> Suggestion:
         """Which learning rate to train with, how sure that is, and why."""
-        assert self._suggestion is not None
-        return self._suggestion
+        return self._suggestion  # type: ignore[no-any-return]
 
     @property
     def runs(self) -> Runs:
@@ -151,12 +149,6 @@ class Outcome:
         place of whatever the optimizer held; the model can be saved,
         checkpointed and exported as before, and `apply` called again.
 
-        ```python
-        finder = lr_find(model, x, y, epochs=10, schedule="one_cycle")
-        finder.apply()
-        model.fit(x, y, epochs=10)
-        ```
-
         Args:
             model: The model to set it on, or None for the one tested. Of
                 its optimizers it is the one that the test swept.
@@ -171,17 +163,16 @@ class Outcome:
             training is asked for.
 
         Raises:
-            TypeError: `model` is no Keras model.
-            ValueError: There is no learning rate; the message is the reason.
-                Or `model` has not the optimizer that was tested, or not one
-                of its kind; or the length of a schedule is not known.
+            ValueError: There is no learning rate, with the reason; or `model`
+                has another optimizer; or the length is not known.
         """
         float(self.suggestion)  # raises where there is none
         model = self._model if model is None else model
         leaves = self._leaves(model)
         per_update = leaves[0].gradient_accumulation_steps or 1
         steps, batches = self._length(epochs, total_steps, per_update)
-        schedule = schedule or self.suggestion.schedule
+        if schedule is None:
+            schedule = self.suggestion.schedule
         lr = self._lr_for(schedule, steps)
         was = [learning_rate_of(leaf) for leaf in leaves]
         for leaf in leaves:
@@ -225,27 +216,24 @@ class Outcome:
         self, epochs: Any, total_steps: Any, per_update: int
     ) -> tuple[int | None, int | None]:
         """Returns the updates and the batches of the training that follows."""
-        if epochs is not None and total_steps is not None:
+        if epochs is None:
+            steps = self.suggestion.total_steps
+            if total_steps is not None:
+                steps = integer("total_steps", total_steps, 1)
+            return steps, steps and steps * per_update
+        if total_steps is not None:
             raise ValueError(
                 "`epochs` must be left out where `total_steps` is given. "
                 f"Received: {epochs=}, {total_steps=}"
             )
-        if epochs is not None:
-            epochs = integer("epochs", epochs, 1)
-            if self._epoch_batches is None:
-                raise ValueError(
-                    "`total_steps` must be given, as nobody knows how many "
-                    "steps an epoch of the tested data has. "
-                    f"Received: {epochs=}"
-                )
-            batches = epochs * self._epoch_batches
-            return max(batches // per_update, 1), batches
-        if total_steps is None and self.suggestion.total_steps is None:
-            return None, None
-        if total_steps is None:
-            total_steps = self.suggestion.total_steps
-        steps = integer("total_steps", total_steps, 1)
-        return steps, steps * per_update
+        if self._epoch_batches is None:
+            raise ValueError(
+                "`total_steps` must be given in place of `epochs`: nobody "
+                "knows how many batches an epoch of the tested data has. "
+                f"Received: {epochs=}"
+            )
+        batches = integer("epochs", epochs, 1) * self._epoch_batches
+        return max(batches // per_update, 1), batches
 
     def _then(self, batches: int | None, per_update: int) -> str:
         """Returns what to call next."""
@@ -320,11 +308,8 @@ class Result(Outcome):
         restored: bool = True,
         verbose: int = 1,
     ) -> None:
-        self._curve, self._suggestion, self._runs = (
-            curve,
-            suggestion,
-            Runs(runs),
-        )
+        self._curve, self._suggestion = curve, suggestion
+        self._runs = Runs(runs)
         self._model, self._optimizer = model, optimizer
         self._epoch_batches = steps_per_epoch
         self._restores, self._verbose = restored, verbose
@@ -335,12 +320,7 @@ class Result(Outcome):
 
 
 def report(outcome: Outcome, plot_dir: str | None = None) -> None:
-    """Writes the pictures and says the verdict, where asked to.
-
-    Args:
-        outcome: A test that has ended.
-        plot_dir: Where to write the pictures, or None.
-    """
+    """Writes the pictures of a test and says its verdict, if asked to."""
     if not is_chief():
         return
     try:
