@@ -336,7 +336,7 @@ def is_fitting(model: Any, thread: int) -> bool:
     """Returns whether a `fit` of a model runs in a thread, however deep."""
     return any(
         frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model
-        for frame in frames(sys._currentframes().get(thread))
+        for frame in frames(sys._current_frames().get(thread))
     )
 
 
