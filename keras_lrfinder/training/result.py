@@ -141,7 +141,8 @@ class Outcome:
         Keras schedule with its peak and length, which begins at the step
         where the optimizer stands and stays at its last value. It takes the
         place of whatever the optimizer held; the model can be saved,
-        checkpointed and exported as before, and `apply` called again.
+        checkpointed and exported as before, and `apply` called again. Another
+        process that loads the file needs `import keras_lrfinder.schedules`.
 
         Args:
             model: The model to set it on, or None for the one tested. Of
