@@ -60,7 +60,7 @@ from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.landmarks import Landmarks
 from keras_lrfinder.analysis.runs import Levels
 
-Vector = NDArray[Any]
+Vector = NDArray[np.float64]
 Constants = Mapping[str, Any]
 
 CONSTANTS: Constants = json.loads(
@@ -73,8 +73,8 @@ PROBE_STEPS, BASE_STEPS, MIDDLE_STEPS, _LONGEST = 60, 500, 1000, 8000
 GRID = np.arange(-50, 51) * 0.06
 # Decades: so far below what blew up is safe.
 _SAFE = 0.375
-# Beyond e times the lowest loss it does not matter by how much; nor does what
-# all that fell was, below this.
+# Beyond e times the lowest loss it does not matter by how much. A smaller fall
+# counts as this one.
 _ALL_LOST, _LEAST_FALL = 1.0, 0.02
 # What is learnt of batches met more than once may all be memorised.
 _UNCHECKED = 0.25
@@ -87,11 +87,10 @@ class Traits:
     """What is known before any run.
 
     Attributes:
-        kind: String, the optimizer: its name, for SGD with a momentum of a
-            half and more `"momentum"`.
-        momentum: Float, of SGD: log10 of how much its momentum lengthens a
-            step, 1 for 0.9; no more than 1.5.
-        edge, rough, few, large: Floats, as in the formula.
+        kind: The optimizer's name; `"momentum"` for SGD with a half or more.
+        momentum: Of SGD, log10 of how much its momentum lengthens a step: 1
+            for 0.9; no more than 1.5.
+        edge, rough, few, large: As in the formula.
     """
 
     kind: str
@@ -131,15 +130,7 @@ def moved(
     steps: int,
     constants: Constants = CONSTANTS,
 ) -> float:
-    """Returns the decades from 500 constant steps to a training.
-
-    Args:
-        kind: String, as in `Traits`.
-        few: Float, likewise.
-        schedule: String, the schedule of the training.
-        steps: Integer, its length.
-        constants: The fitted numbers.
-    """
+    """Returns the decades from 500 constant steps to a training."""
     length, c = _length(few, steps), constants
     slope = "constant" if schedule == "constant" else "scheduled"
     slope = slope if length > BASE_STEPS else "shorter"
@@ -173,13 +164,13 @@ class Posterior:
     Attributes:
         x: log10 of learning rates.
         p: Their probabilities.
-        safe: Float, the highest of them that is safe.
-        most: Float, the highest that can be the best.
-        spread: Tuple of floats, `LEAST_SPREAD` and `SPREAD`.
+        safe: The highest that is safe.
+        most: The highest that can be the best.
+        spread: `LEAST_SPREAD` and `SPREAD`.
     """
 
-    x: Vector
-    p: Vector
+    x: NDArray[Any]
+    p: NDArray[Any]
     safe: float
     most: float
     spread: tuple[float, float]
@@ -219,8 +210,7 @@ def posterior(
         steps: Integer, its length.
         probes: What runs of 60 steps at one learning rate reached.
         trainings: What such trainings reached.
-        epoch: Integer, after how many steps a run meets batches again; None:
-            it never does.
+        epoch: After how many steps a run meets batches again; None: never.
         constants: The fitted numbers.
     """
     c = constants
@@ -249,7 +239,7 @@ def posterior(
     return Posterior(mean + GRID, p / p.sum(), safe, most, spread)
 
 
-def lost(runs: Levels, x: Vector) -> Vector:
+def lost(runs: Levels, x: NDArray[Any]) -> Vector:
     """Returns by how much runs at `x` end above the lowest.
 
     In logarithms of the loss; of losses that may be negative, of one plus the
@@ -311,8 +301,8 @@ def _share(runs: Levels, epoch: int | None) -> float:
     return _UNCHECKED if repeats and not runs.checked else 1.0
 
 
-def _blurred(log_p: Vector, tau: float) -> Vector:
+def _blurred(log_p: NDArray[Any], tau: float) -> Vector:
     """Returns a log likelihood, where it lies known to `tau` decades only."""
     share = np.exp(-0.5 * ((GRID[:, None] - GRID) / tau) ** 2)
-    like = np.exp(log_p - log_p.max()) @ (share / share.sum(0))
+    like: Vector = np.exp(log_p - log_p.max()) @ (share / share.sum(0))
     return np.log(like + 1e-30)

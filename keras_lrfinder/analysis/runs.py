@@ -1,10 +1,9 @@
 """A run: a path of learning rates, and the losses that it gave.
 
-Whatever follows the ramp is a run, from the restored state and on the same
-batches each time: a probe (short, one learning rate) or a whole training (with
-its schedule, to its end). After its last step come batches at a learning rate
-of zero, so that their losses judge what was learnt, as the training step sees
-it: first some that the run has not trained on, then some that it has.
+What follows the ramp are runs, each from the restored state and on the same
+batches: probes (short, one learning rate) and whole trainings. After the last
+step come batches at a learning rate of zero, whose losses judge what was
+learnt: first some that the run has not trained on, then some that it has.
 """
 
 from __future__ import annotations
@@ -34,14 +33,12 @@ class Run:
     """A path of learning rates, from the restored state; then its losses.
 
     Attributes:
-        lr: Float, its learning rate; of a schedule the peak. Zero where
-            `steps` is.
+        lr: Float, its learning rate; of a schedule the peak.
         steps: Integer >= 0, how many steps it trains: updates.
         schedule: String, a name in `SHARES`.
         held_out: Integer, how many steps at zero follow, on batches that it
             has not trained on.
-        again: Integer, how many follow these, on the first batches that it
-            has trained on.
+        again: Integer, how many follow, on the first that it has trained on.
         losses: Array, the loss of each step of `lrs`, as far as it came. None:
             the run is still to be made.
 
@@ -175,17 +172,15 @@ class Levels:
 
     Attributes:
         x: log10 of the learning rates.
-        held: Held-out loss (training loss where there is none), at most
-            that before.
-        before: Held-out loss before the first step.
+        held: Held-out loss, else training loss, at most that before.
+        before: The same before the first step.
         moved: Whether the training loss fell by more than noise explains.
         learnt: Whether it fell at all.
         blown: Whether it rose by more than noise, or was not finite.
         checked: Whether there is a held-out loss.
         memorised: The share, 0 to 1, of the best run's fall on batches that
             it trained on which the held-out loss did not follow.
-        steps: How many each trains.
-        schedule: Their schedule.
+        steps, schedule: Of each.
     """
 
     x: Vector
@@ -223,11 +218,11 @@ class Levels:
 def reached(
     seen: Landmarks, runs: Sequence[Run], untrained: Run | None = None
 ) -> Levels:
-    """Returns what runs reached, at least one of them.
+    """Returns what runs of one length reached, at least one of them.
 
     Args:
         seen: The landmarks of the ramp, which say what is noise.
-        runs: Of one length, in any order.
+        runs: In any order.
         untrained: The losses of the batches that judge, before any training.
     """
     runs = sorted(runs, key=lambda run: run.lr)

@@ -1,9 +1,8 @@
 """What follows a ramp: short runs, then whole trainings, then one answer.
 
 `search` says which learning rate to run next and what all runs mean. It is
-pure: `train` makes a run, from the restored state and on the same batches
-each time, and returns its losses. Keras, a loop of one's own or a recording
-may stand behind it.
+pure: behind `train`, which makes a run, may stand Keras, a loop of one's own or
+a recording.
 """
 
 from __future__ import annotations
@@ -72,14 +71,12 @@ class Plan:
     """The training that follows, and what may be run before it.
 
     Attributes:
-        schedule: String, the schedule of that training, as for
-            `Suggestion.lr_for`.
+        schedule: String, that of the training, as for `Suggestion.lr_for`.
         total_steps: Integer, its length; None: not known, 1,000 is taken.
         probes: Integer, the most short runs.
         trainings: Integer, the most whole trainings: 0, or 2 to 5.
-        held_out: Integer, how many batches there are that no run trains on.
-        again: Integer, on how many of those that it has trained on a run is
-            judged, too.
+        held_out: Integer, on how many batches that no run trains on to judge.
+        again: Integer, on how many that a run has trained on.
         epoch: Integer, after how many steps a run meets batches again; None:
             `curve.steps_per_epoch`.
         unchecked: String, why nothing is held out.

@@ -33,6 +33,7 @@ from keras_lrfinder.analysis.range_test import ema_span
 from keras_lrfinder.analysis.runs import SHARES
 from keras_lrfinder.arguments import check_type
 from keras_lrfinder.arguments import integer
+from keras_lrfinder.arguments import number
 from keras_lrfinder.arguments import one_of
 
 Rule = Callable[[Curve], "float | None"]
@@ -53,22 +54,17 @@ class Suggestion:
 
     Attributes:
         lr: Float > 0, or None where there is no honest answer.
-        low: Float, lower end of the range that holds the best learning rate
-            in 95 of 100 such tests (not all within it are good), or None.
-        high: Float, upper end of that range, or None.
+        low, high: Floats, both ends of the range that holds the best learning
+            rate in 95 of 100 such tests (not all in it are good), or None.
         confidence: `"high"` where nothing speaks against it, `"low"` where
-            something does, which `reason` names, or `"none"`: there is no
-            learning rate.
+            something does, which `reason` names, `"none"` without an answer.
         rule: String, the rule that was used.
         reason: String, what was seen, what that gives, each doubt, and what
             to do.
-        schedule: String, the schedule of the training that `lr` is for, whose
-            peak it is.
-        total_steps: Integer, the length of that training in steps, or None: a
-            middle one, 1,000.
-        kind: String, the optimizer, by which `lr_for` goes.
-        few: Float, by how many decades an epoch of the data is shorter than
-            100 steps, by which `lr_for` goes, too.
+        schedule: String, that of the training that `lr` is for, its peak.
+        total_steps: Integer, the length of that training; None: a middle one,
+            1,000 steps.
+        kind, few: As in `posterior.Traits`, for `lr_for`.
 
     Example:
     >>> s = Suggestion(0.003, 0.0006, 0.03, "high", "default", "Seen.")
@@ -117,9 +113,8 @@ class Suggestion:
     ) -> float:
         """Returns the learning rate for another training than `lr` is for.
 
-        By how much schedule and length move the best learning rate was
-        measured over 500, 2,000 and 8,000 steps; the scatter between tasks is
-        as large.
+        How schedule and length move the best one was measured over 500 to
+        8,000 steps; the scatter between tasks is as large.
 
         Args:
             schedule: `"constant"`, `"cosine"` (after a short warm-up),
@@ -140,12 +135,7 @@ class Suggestion:
     def for_training(
         self, schedule: str, total_steps: int | None
     ) -> Suggestion:
-        """Returns the suggestion whose `lr` is for such a training.
-
-        Args:
-            schedule: As for `lr_for`.
-            total_steps: As for `lr_for`; None: no length is known.
-        """
+        """Returns the suggestion whose `lr` is for such a training."""
         check_training(schedule, total_steps)
         lr, low, high, reason = self.lr, self.low, self.high, self.reason
         if lr is not None and low is not None and high is not None:
@@ -170,14 +160,14 @@ def told(
     seen: list[str],
     doubts: list[str],
 ) -> Suggestion:
-    """Returns the suggestion of the default rule, in words.
+    """Returns what was found, in words.
 
     Args:
         found: Where the best learning rate is.
         traits: What is known of the test.
         training: Schedule and length of what follows, as they were said.
         seen: Sentences, what was seen.
-        doubts: What speaks against it: these make the confidence low.
+        doubts: What speaks against it.
     """
     lr, low, high = (10.0**x for x in (found.answer, *found.range))
     level, reason = _in_words(lr, training, seen, doubts)
@@ -366,10 +356,6 @@ def suggest(
     Returns:
         `Suggestion`, whose `lr` is None where the curve has too few points,
         never fell, or diverged at once.
-
-    Raises:
-        TypeError: `curve` is no `Curve`, `rule` neither name nor function.
-        ValueError: No rule, or no schedule, has that name.
     """
     check_type("curve", curve, Curve, "a Curve")
     check_training(schedule, total_steps)
@@ -384,7 +370,8 @@ def suggest(
     own = told(found, traits, training, words, doubts)
     if function is default:
         return own
-    lr = _answer(name, function, curve)
+    lr = function(curve)
+    lr = None if lr is None else number("answer of the rule", lr, finite=False)
     if lr is None or not (math.isfinite(lr) and lr > 0):
         why = f"The rule {name} found {'none' if lr is None else lr}."
         return Suggestion.refused(name, why, training)
@@ -426,31 +413,11 @@ def check_rule(rule: object) -> None:
     _rule(rule)
 
 
-def _answer(name: str, function: Rule, curve: Curve) -> float | None:
-    answer = function(curve)
-    try:
-        return None if answer is None else float(answer)
-    except (TypeError, ValueError):
-        raise TypeError(
-            "`rule` must return a learning rate, one number. Received: "
-            f"{answer!r} from rule={name}"
-        ) from None
-
-
 def _rule(rule: object) -> tuple[str, Rule]:
     if callable(rule):
         return getattr(rule, "__name__", "custom"), rule
-    if not isinstance(rule, str):
-        raise TypeError(
-            "`rule` must be a name or a function Curve -> lr. "
-            f"Received: {rule=}"
-        )
-    if rule not in RULES:
-        raise ValueError(
-            f"`rule` must be one of {', '.join(sorted(RULES))}, or a "
-            f"function Curve -> lr. Received: {rule=}"
-        )
-    return rule, RULES[rule]
+    name = one_of("rule", rule, RULES)
+    return name, RULES[name]
 
 
 def _finite(
