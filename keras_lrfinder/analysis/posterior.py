@@ -188,10 +188,6 @@ class Posterior:
         high = min(self.answer + wide, max(self.most, self.answer))
         return self.answer - wide, high
 
-    def above(self, x: float) -> float:
-        """Returns how probable it is that the best one lies above `x`."""
-        return float(self.p[self.x > x].sum())
-
 
 def posterior(
     traits: Traits,

@@ -55,15 +55,12 @@ _STEP, _TRAINING_STEP, _LEAST = 0.75, 0.5, 0.3
 # The held-out loss, of at least so many samples, must fall by at least this
 # share of itself for an answer to be sure, ...
 _ENOUGH_SAMPLES, _ENOUGH_FALL = 50, 0.02
-# ... and by this one, with runs that differ by a share of that fall, to outvote
-# a ramp: random labels take off a tenth, as what is random is unlearnt, and
-# some first steps do at any learning rate.
+# ... and by this one to outvote a ramp: random labels take off a tenth, as what
+# is random is unlearnt. By less than this share of the fall runs do not differ.
 _VISIBLE_FALL, _LEAST_SPREAD = 0.12, 0.05
 # Memorising below this share is not worth a word; from this one on, what runs
 # tell is not sure.
 _NOTABLE, _MOSTLY = 0.1, 0.5
-# Where so much of what is probable lies beyond all trainings, it is not sure.
-_BEYOND = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,7 +272,10 @@ class _Search:
             return [*doubts, "the ramp alone gives no answer"]
         alone = self._alone(self.plan.schedule, self.plan.steps)
         low, high = alone.range
-        if not low <= found.answer <= high:
+        liked = found.answer
+        if self.trainings:
+            liked = float(self.groups[-1].x[self.groups[-1].best])
+        if not low <= liked <= high:
             doubts.append(f"the ramp alone gives {10.0**alone.answer:.1e}")
         return doubts
 
@@ -307,11 +307,12 @@ def _in_words(levels: Levels) -> str:
     said = f"{in_steps(levels.steps)} {path} {at}"
     if levels.blown.all():
         return f"{said} blew up."
-    if not levels.fall > 0.0:
-        return f"{said} did not lower the {levels.loss} of {levels.before:.3g}."
-    least = f"{levels.before:.3g} to {levels.held.min():.3g}"
-    said += f" took the {levels.loss} from {least}"
-    said += f", at {rates[levels.best]}." if len(rates) > 1 else "."
+    before, least = f"{levels.before:.3g}", f"{levels.held.min():.3g}"
+    if levels.fall > 0.0:
+        said += f" took the {levels.loss} from {before} to {least}"
+        said += f", at {rates[levels.best]}." if len(rates) > 1 else "."
+    else:
+        said += f" did not lower the {levels.loss} of {before}."
     if levels.blown.any():
         said += f" Training blew up at {10.0**levels.top:.1e}."
     if levels.memorised >= _NOTABLE:
@@ -321,10 +322,10 @@ def _in_words(levels: Levels) -> str:
 
 def _doubts_of_trainings(found: Posterior, groups: list[Levels]) -> list[str]:
     doubts, levels = [], groups[-1]
-    if levels.best == len(levels.x) - 1 and found.above(levels.x[-1]) > _BEYOND:
-        doubts.append("a higher one may be better, and was not tried")
-    if levels.best == 0 and found.above(levels.x[0]) < 1.0 - _BEYOND:
-        doubts.append("a lower one may be better, and was not tried")
+    if found.answer > levels.x[-1] + _TRAINING_STEP / 2.0:
+        doubts.append("nothing as high was tried")
+    if found.answer < levels.x[0] - _TRAINING_STEP / 2.0:
+        doubts.append("nothing as low was tried")
     if _in_vain(*groups[::-1]):
         steps = in_steps(groups[0].steps)
         doubts.append(f"{steps} ended lower than any training: stop early")
@@ -372,7 +373,7 @@ def next_training(levels: Levels, short: Levels | None = None) -> float | None:
 
 
 def _in_vain(levels: Levels, short: Levels | None = None) -> bool:
-    """Returns whether shorter runs ended lower than trainings."""
+    """Returns whether shorter runs ended clearly lower than trainings."""
     if short is None or short.steps > levels.steps:
         return False
-    return bool(short.held.min() < levels.held.min())
+    return short.fall > (1.0 + _LEAST_SPREAD) * levels.fall
