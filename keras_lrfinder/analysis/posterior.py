@@ -300,5 +300,5 @@ def _share(runs: Levels, epoch: int | None) -> float:
 def _blurred(log_p: NDArray[Any], tau: float) -> Vector:
     """Returns a log likelihood, where it lies known to `tau` decades only."""
     share = np.exp(-0.5 * ((GRID[:, None] - GRID) / tau) ** 2)
-    like: Vector = np.exp(log_p - log_p.max()) @ (share / share.sum(0))
-    return np.log(like + 1e-30)
+    like = np.exp(log_p - log_p.max()) @ (share / share.sum(0))
+    return np.asarray(np.log(np.maximum(like, 1e-300)))
