@@ -235,7 +235,6 @@ def half(curve):
 
 def test_rule_of_ones_own():
     """A function is a rule; its name is given."""
-
     found = suggest(run(), half)
     assert (found.lr, found.rule) == (half(run()), "half")
 
