@@ -23,8 +23,8 @@ from keras_lrfinder.analysis.posterior import BASE_STEPS
 from keras_lrfinder.analysis.posterior import CONSTANTS
 from keras_lrfinder.analysis.posterior import MIDDLE_STEPS
 from keras_lrfinder.analysis.posterior import PROBE_STEPS
+from keras_lrfinder.analysis.posterior import Answer
 from keras_lrfinder.analysis.posterior import Constants
-from keras_lrfinder.analysis.posterior import Posterior
 from keras_lrfinder.analysis.posterior import Traits
 from keras_lrfinder.analysis.posterior import posterior
 from keras_lrfinder.analysis.posterior import traits_of
@@ -167,13 +167,13 @@ class _Search:
         if plan.held_out and (plan.probes or plan.trainings):
             self._make(self.untrained, 0.0, 0)
         last = math.log10(self.curve.end_lr)
-        x: float | None = self._alone("constant", BASE_STEPS).answer
+        x: float | None = self._alone("constant", BASE_STEPS).x
         while x is not None and len(probes) < plan.probes:
             self._make(probes, 10.0**x, PROBE_STEPS)
             x = next_probe(self._reached(probes), last)
         if probes and self._reached(probes).blown.all():
             return
-        x = self.posterior().answer
+        x = self.posterior().x
         while x is not None and len(self.trainings) < plan.trainings:
             self._make(self.trainings, 10.0**x, plan.steps, plan.schedule)
             x = next_training(*self.groups[::-1])
@@ -192,11 +192,11 @@ class _Search:
         """What probes, and trainings, reached."""
         return [self._reached(g) for g in (self.probes, self.trainings) if g]
 
-    def _alone(self, schedule: str, steps: int) -> Posterior:
+    def _alone(self, schedule: str, steps: int) -> Answer:
         """Returns what the ramp says of a training."""
         return posterior(self.traits, schedule, steps, constants=self.constants)
 
-    def posterior(self) -> Posterior:
+    def posterior(self) -> Answer:
         """Returns what ramp and runs say of the training that follows."""
         return posterior(
             self.traits,
@@ -255,7 +255,7 @@ class _Search:
             and self._samples >= _ENOUGH_SAMPLES
         )
 
-    def doubts(self, found: Posterior) -> list[str]:
+    def doubts(self, found: Answer) -> list[str]:
         """Returns what keeps the answer from being sure, in words."""
         doubts, groups = [], self.groups
         if not (self.trainings and self._outvote(groups[-1])):
@@ -266,17 +266,16 @@ class _Search:
             doubts += _doubts_of_trainings(found, groups)
         return doubts
 
-    def _doubts_of_ramp(self, found: Posterior) -> list[str]:
+    def _doubts_of_ramp(self, found: Answer) -> list[str]:
         doubts = ramp_doubts(self.curve, self.seen)
         if refusal(self.curve, self.seen):
             return [*doubts, "the ramp alone gives no answer"]
         alone = self._alone(self.plan.schedule, self.plan.steps)
-        low, high = alone.range
-        liked = found.answer
+        liked = found.x
         if self.trainings:
             liked = float(self.groups[-1].x[self.groups[-1].best])
-        if not low <= liked <= high:
-            doubts.append(f"the ramp alone gives {10.0**alone.answer:.1e}")
+        if not alone.low <= liked <= alone.high:
+            doubts.append(f"the ramp alone gives {10.0**alone.x:.1e}")
         return doubts
 
     def _doubts_of(self, levels: Levels) -> list[str]:
@@ -320,11 +319,11 @@ def _in_words(levels: Levels) -> str:
     return said
 
 
-def _doubts_of_trainings(found: Posterior, groups: list[Levels]) -> list[str]:
+def _doubts_of_trainings(found: Answer, groups: list[Levels]) -> list[str]:
     doubts, levels = [], groups[-1]
-    if found.answer > levels.x[-1] + _TRAINING_STEP / 2.0:
+    if found.x > levels.x[-1] + _TRAINING_STEP / 2.0:
         doubts.append("nothing as high was tried")
-    if found.answer < levels.x[0] - _TRAINING_STEP / 2.0:
+    if found.x < levels.x[0] - _TRAINING_STEP / 2.0:
         doubts.append("nothing as low was tried")
     if _in_vain(*groups[::-1]):
         steps = in_steps(groups[0].steps)
