@@ -412,16 +412,11 @@ LENGTHS = (100, 500, 1000, 4000)
 def test_another_training_is_what_it_would_have_been(
     optimizer, schedule, steps
 ):
-    """`lr_for` and `for_training` say what `suggest` says of a training."""
+    """`lr_for` says what `suggest` says of that training."""
     curve = run(optimizer=optimizer, steps_per_epoch=50)
     first = suggest(curve, schedule="cosine", total_steps=300)
     asked = suggest(curve, schedule=schedule, total_steps=steps)
     assert first.lr_for(schedule, steps) == pytest.approx(asked.lr)
-    moved = first.for_training(schedule, steps)
-    assert moved.lr == pytest.approx(asked.lr)
-    assert moved.high == pytest.approx(asked.high)
-    assert (moved.schedule, moved.total_steps) == (schedule, steps)
-    assert asked.reason.endswith(moved.reason.split("That gives ")[-1])
 
 
 def test_lr_for_takes_the_length_that_it_is_for():
@@ -444,7 +439,6 @@ def test_no_learning_rate_raises_the_reason():
     for use in (float, Suggestion.lr_for, "{:.2e}".format):
         with pytest.raises(ValueError, match="It never fell"):
             use(NONE)
-    assert NONE.for_training("cosine", 10).lr is None
 
 
 @pytest.mark.parametrize(

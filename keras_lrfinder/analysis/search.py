@@ -211,7 +211,7 @@ class _Search:
     @property
     def _epoch(self) -> int:
         known = self.plan.epoch or self.curve.steps_per_epoch
-        return known or len(self.curve)
+        return known or self.curve.steps
 
     @property
     def _samples(self) -> int:
@@ -228,10 +228,8 @@ class _Search:
             little = "What the runs learnt is too little to judge by."
             return " ".join([why, *words, *[little][: int(learnt)]])
         if groups and groups[-1].blown.all():
-            return (
-                f"{words[-1]} Lower `start_lr`, and check the scale of inputs "
-                "and targets."
-            )
+            why = "Check the scale of inputs and targets, or clip gradients."
+            return f"{words[-1]} {why}"
         if seen.fall < 0.01 and groups and not learnt:
             return (
                 "The loss fell by less than 1 % in the ramp, and runs at one "

@@ -132,26 +132,6 @@ class Suggestion:
         decades -= moved(self.kind, self.few, self.schedule, now)
         return float(lr * 10.0**decades)
 
-    def for_training(
-        self, schedule: str, total_steps: int | None
-    ) -> Suggestion:
-        """Returns the suggestion whose `lr` is for such a training."""
-        check_training(schedule, total_steps)
-        lr, low, high, reason = self.lr, self.low, self.high, self.reason
-        if lr is not None and low is not None and high is not None:
-            by = self.lr_for(schedule, total_steps or MIDDLE_STEPS) / lr
-            lr, low, high = lr * by, low * by, high * by
-            reason += f" {_answer_in_words(lr, (schedule, total_steps))}"
-        return dataclasses.replace(
-            self,
-            lr=lr,
-            low=low,
-            high=high,
-            reason=reason,
-            schedule=schedule,
-            total_steps=total_steps,
-        )
-
 
 def told(
     found: Answer,
@@ -228,7 +208,7 @@ def ramp_doubts(curve: Curve, seen: Landmarks) -> list[str]:
     if not seen.rose:
         why, remedy = "training never became unstable", "raise `end_lr`"
         if curve.stop_reason in CUT_SHORT:
-            why, remedy = curve.ending, "use fewer `steps`"
+            why, remedy = curve.ending, "let it end, with fewer `steps`"
         doubts.append(f"{why}, so this is a lower bound: {remedy}")
     if not seen.fell:
         doubts.append("only where training becomes unstable is known")
