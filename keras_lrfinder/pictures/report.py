@@ -32,10 +32,10 @@ def text_report(
     curve: Curve, suggestion: Suggestion, runs: Sequence[Run] = ()
 ) -> str:
     """Returns a short, aligned summary for a terminal."""
-    rows = [("learning rate", _answer(suggestion)), *_facts(curve, suggestion)]
+    rows = [("learning rate", _rate(suggestion)), *_facts(curve, suggestion)]
     lines = [f"{name:<13}  {value}" for name, value in rows]
     if runs:
-        table = text_table(run_rows(runs, suggestion)).replace("\n", "\n  ")
+        table = text_table(run_rows(runs)).replace("\n", "\n  ")
         lines.append(f"runs\n  {table}")
     return "\n".join(lines)
 
@@ -44,36 +44,29 @@ def html_report(
     curve: Curve, suggestion: Suggestion, runs: Sequence[Run] = ()
 ) -> str:
     """Returns the answer, the picture, and the rest folded, for a notebook."""
-    name = "Peak learning rate" if _is_peak(suggestion) else "Learning rate"
-    answer = html.escape(f"{name}: {_answer(suggestion)}")
-    (_, second), *facts = _facts(curve, suggestion)
-    cells = "".join(
-        f'<tr style="background:none"><td style="text-align:left;opacity:.7;'
-        f'vertical-align:top">{name}</td><td style="text-align:left">'
-        f"{html.escape(value)}</td></tr>"
+    (_, sure), *facts = _facts(curve, suggestion)
+    sure = f"Confidence: {html.escape(sure)}"
+    if suggestion.lr is None:
+        sure = html.escape(suggestion.reason)
+    rest = "".join(
+        f"<div><i>{name}</i>: {html.escape(value)}</div>"
         for name, value in facts
     )
-    table = html_table(run_rows(runs, suggestion)) if runs else ""
+    table = html_table(run_rows(runs)) if runs else ""
     return (
-        f'<div style="max-width:720px"><div style="font-size:1.25em">'
-        f"<strong>{answer}</strong></div><div>{html.escape(second)}</div>"
+        f'<div style="max-width:720px"><strong style="font-size:1.25em">'
+        f"Learning rate: {_rate(suggestion)}</strong><div>{sure}</div>"
         f"{_svg(curve, suggestion, runs)}<details><summary>What was seen and "
-        f'done</summary><table style="border:none">{cells}</table>{table}'
-        "</details></div>"
+        f"done</summary>{rest}{table}</details></div>"
     )
 
 
-def run_rows(
-    runs: Sequence[Run], suggestion: Suggestion | None = None
-) -> list[list[str]]:
+def run_rows(runs: Sequence[Run]) -> list[list[str]]:
     """Returns the runs as the rows of a table, the first its head."""
     rows = [["run", "LR", "steps", "loss at the end"]]
     for run in runs:
-        what = "training" if is_training(run, suggestion) else "probe"
-        lr = f"{run.lr:.1e}"
-        if run.schedule != "constant":
-            lr = f"{lr}, peak of {run.schedule}"
-        rows.append([what, lr, f"{run.steps:,}", _loss(run)])
+        what = "training" if is_training(run) else "probe"
+        rows.append([what, _rate(run), f"{run.steps:,}", _loss(run)])
     return rows
 
 
@@ -102,34 +95,25 @@ def html_table(rows: Rows) -> str:
     return f"<table>{''.join(lines)}</table>"
 
 
-def _is_peak(suggestion: Suggestion) -> bool:
-    return suggestion.lr is not None and suggestion.schedule != "constant"
-
-
-def _answer(suggestion: Suggestion) -> str:
-    if suggestion.lr is None:
+def _rate(chosen: Run | Suggestion) -> str:
+    if chosen.lr is None:
         return "none"
-    if not _is_peak(suggestion):
-        return f"{suggestion.lr:.1e}"
-    return f"{suggestion.lr:.1e}, the peak of {suggestion.schedule}"
+    peak = chosen.schedule != "constant"
+    return f"{chosen.lr:.1e}{f', peak of {chosen.schedule}' if peak else ''}"
 
 
 def _facts(curve: Curve, suggestion: Suggestion) -> list[tuple[str, str]]:
-    rows = [("confidence", suggestion.confidence)]
+    sure, now = suggestion.confidence, "see to the reason, then test again"
     if suggestion.lr is not None:
-        rows[0] = (
-            "confidence",
-            f"{suggestion.confidence}: in 95 of 100 such tests the best one "
-            f"lies between {suggestion.low:.1e} and {suggestion.high:.1e}",
-        )
-    now = "nothing was changed: see to the reason, then test again"
-    if suggestion.lr is not None:
+        ends = f"{suggestion.low:.1e} and {suggestion.high:.1e}"
+        sure += f": in 95 of 100 such tests the best one lies between {ends}"
         now = "finder.apply(model), then train"
-    optimizer = f"{curve.optimizer}, " if curve.optimizer else ""
-    test = f"{optimizer}{_ended(curve)}"
+    test = f"{curve.optimizer}, " if curve.optimizer else ""
+    test += _ended(curve)
     if math.isfinite(curve.best_loss):
         test += f"; lowest smoothed loss {curve.best_loss:.4g}"
-    return [*rows, ("why", suggestion.reason), ("test", test), ("next", now)]
+    why = ("why", suggestion.reason)
+    return [("confidence", sure), why, ("test", test), ("next", now)]
 
 
 def _ended(curve: Curve) -> str:
@@ -145,10 +129,8 @@ def _ended(curve: Curve) -> str:
 
 def _loss(run: Run) -> str:
     loss = run.final_loss
-    if loss is None:
-        return "none"
-    if not math.isfinite(loss):
-        return "blew up"
+    if loss is None or math.isnan(loss):
+        return "none" if loss is None else "blew up"
     kind = "training" if run.held_out_loss is None else "held-out"
     return f"{loss:.4g} ({kind})"
 
@@ -158,7 +140,7 @@ def _svg(curve: Curve, suggestion: Suggestion, runs: Sequence[Run]) -> str:
     if not len(curve):
         return ""
     ax = plot_curve(curve, suggestion, runs=runs, ax=new_axes(_INK, "none"))
-    # Both stand above the picture.
+    # What these say stands above the picture.
     ax.set_title("", loc="left")
     for text in ax.texts:
         text.set_text("")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
@@ -59,24 +58,21 @@ class View:
         return float(np.interp(np.log(lr), np.log(self.lrs), self.smooth))
 
 
-def view(lrs: ArrayLike, losses: ArrayLike) -> View:
+def view(lrs: Vector, losses: Vector) -> View:
     """Returns what of a curve to show.
 
-    The window is that of the descent, from shortly before it to the lowest
-    point, with room above it: a blow-up leaves through the top instead of
-    flattening all the rest. The axis is logarithmic where every loss is
-    positive and the descent spans a factor of more than 50.
+    The window is that of the descent: a blow-up leaves through its top. The
+    axis is logarithmic where every loss is positive and the descent spans a
+    factor of more than 50.
 
     Args:
         lrs: Array of shape `(n,)`, positive and rising.
         losses: Array of shape `(n,)`; what is not finite is not shown.
     """
-    x = np.asarray(lrs, dtype=np.float64)
-    y = np.asarray(losses, dtype=np.float64)
-    keep = np.isfinite(y)
-    x, y = x[keep], np.clip(y[keep], -_HUGE, _HUGE)
+    keep = np.isfinite(losses)
+    x, y = lrs[keep], np.clip(losses[keep], -_HUGE, _HUGE)
     if not len(x):
-        return View(x, y)
+        return View(x, y, left=float(np.min(lrs, initial=1.0)))
     grid, smooth = smooth_line(x, y)
     low, high = _descent(y, smooth)
     log = bool(y.min() > 0.0 and high > _DEEP_FALL * np.quantile(y, 0.05))
@@ -86,7 +82,6 @@ def view(lrs: ArrayLike, losses: ArrayLike) -> View:
         y = np.log(y)
         grid, smooth = smooth_line(x, y)
         low, high = _descent(y, smooth)
-    low, high = _margins(low, high)
     falls = bool(np.argmin(smooth) >= 0.2 * len(grid))
     left, right = grid[0], grid[-1]
     if falls:
@@ -97,20 +92,10 @@ def view(lrs: ArrayLike, losses: ArrayLike) -> View:
     return View(grid, smooth, falls, left, right, low, high, log)
 
 
-def thin_out(
-    lrs: ArrayLike, losses: ArrayLike, most: int
-) -> tuple[Vector, Vector]:
-    """Returns fewer points that look the same, without those not finite.
-
-    Args:
-        lrs: Array of shape `(n,)`, positive and rising.
-        losses: Array of shape `(n,)`.
-        most: Integer, of how many about to leave out the rest: evenly in
-            log(LR), as far as there are points.
-    """
-    loss = np.asarray(losses, dtype=np.float64)
-    keep = np.isfinite(loss)
-    lr, loss = np.asarray(lrs, dtype=np.float64)[keep], loss[keep]
+def thin_out(lrs: Vector, losses: Vector, most: int) -> tuple[Vector, Vector]:
+    """Returns about `most` finite points, evenly in log(LR) if there are."""
+    keep = np.isfinite(losses)
+    lr, loss = lrs[keep], losses[keep]
     if len(lr) <= most:
         return lr, loss
     cell = np.floor(_position(lr) * (most // 4)).astype(np.int64)
@@ -128,17 +113,9 @@ def smooth_line(lrs: Vector, losses: Vector) -> tuple[Vector, Vector]:
     A cubic smoothing spline (`scipy.interpolate.make_smoothing_spline`) in
     log10(LR), drawn out where it is steep, so that a sharp trough stays one
     while a plateau becomes a line. Its width is found by cross-validation.
-
-    It is fitted not to the loss `l` but to
-
-    ```
-    y = sign(z) * log(1 + asinh(|z|))        z = (l - c) / s
-    ```
-
-    with `c` the median loss and `s` the spread of the losses below it. On
-    the descent that is nearly a straight line; a blow-up of many orders of
-    magnitude becomes a step of a few units, which does not bend the curve
-    before it.
+    A blow-up, which no window shows, is kept from bending the rest: a spike
+    counts only up to a ceiling, and once all losses are above it, straight
+    lines join them.
 
     Args:
         lrs: Array of shape `(n,)`, positive and rising.
@@ -152,32 +129,17 @@ def smooth_line(lrs: Vector, losses: Vector) -> tuple[Vector, Vector]:
     if len(lrs) < 2:
         return lrs, losses
     grid = np.linspace(0.0, 1.0, _POINTS)
-    grid_lrs = np.geomspace(lrs[0], lrs[-1], _POINTS)
-    centre, scale = _centre_and_scale(losses)
-    y = _squash((losses - centre) / scale)
     x = _position(lrs)
-    end = _end_of_window(losses)
-    knots, means, weights = _knots(x[:end], y[:end])
-    if len(knots) < _FEWEST_KNOTS:
-        return grid_lrs, np.interp(grid, x, losses)
-    within = slice(int(np.searchsorted(grid, x[end - 1])) + 1)
-    smooth = np.interp(grid, x, y)
-    smooth[within] = _adaptive_spline(knots, means, weights, grid[within])
-    # No higher than any loss, and not far below all of them.
-    least = y.min() - 0.1 * (np.median(y) - y.min())
-    smooth = _expand(np.clip(smooth, least, y.max()))
-    return grid_lrs, np.clip(centre + scale * smooth, -_HUGE, _HUGE)
-
-
-def _end_of_window(losses: Vector) -> int:
-    """Returns how many losses there are until they only are far too high.
-
-    What follows is joined by straight lines: a spline would dip before it.
-    """
+    smooth = np.interp(grid, x, losses)
     first = float(np.median(losses[: max(len(losses) // 5, 3)]))
-    low, high = np.quantile(losses, [0.05, 0.8])
-    ceiling = max(first + max(first - low, 0.0), float(high))
-    return int(np.flatnonzero(losses <= ceiling)[-1]) + 1
+    low, usual = np.quantile(losses, [0.05, 0.8])
+    ceiling = 2.0 * max(first, usual) - low
+    end = int(np.flatnonzero(losses <= ceiling)[-1]) + 1
+    knots, means, w = _knots(x[:end], np.minimum(losses[:end], ceiling))
+    if len(knots) >= _FEWEST_KNOTS:
+        within = slice(int(np.searchsorted(grid, x[end - 1])) + 1)
+        smooth[within] = _adaptive_spline(knots, means, w, grid[within])
+    return np.geomspace(lrs[0], lrs[-1], _POINTS), smooth
 
 
 def _position(lrs: Vector) -> Vector:
@@ -187,26 +149,7 @@ def _position(lrs: Vector) -> Vector:
     return share
 
 
-def _centre_and_scale(loss: Vector) -> tuple[float, float]:
-    low, centre = np.quantile(loss, [0.05, 0.5])
-    scale = centre - low
-    if not scale > 1e-12 * abs(centre):
-        scale = np.max(np.abs(loss - centre))
-    return float(centre), float(scale) or 1.0
-
-
-def _squash(z: Vector) -> Vector:
-    squashed: Vector = np.sign(z) * np.log1p(np.arcsinh(np.abs(z)))
-    return squashed
-
-
-def _expand(y: Vector) -> Vector:
-    expanded: Vector = np.sign(y) * np.sinh(np.expm1(np.abs(y)))
-    return expanded
-
-
 def _knots(position: Vector, y: Vector) -> tuple[Vector, Vector, Vector]:
-    """Returns knots, mean values and weights."""
     counts = np.ones(len(y))
     if len(y) > _MOST_KNOTS or np.diff(position).min() < 0.1 / _MOST_KNOTS:
         cell = np.rint(position * _MOST_KNOTS).astype(np.int64)
@@ -224,7 +167,7 @@ def _adaptive_spline(x: Vector, y: Vector, w: Vector, grid: Vector) -> Vector:
     pilot = _spline(x, y, w, width, grid)
     slope = np.abs(np.diff(pilot)) * len(grid)
     fall = float(np.ptp(pilot[: np.argmin(pilot) + 1]))
-    steep = np.minimum(_STEEP * slope / max(fall, 1e-9), _STEEPEST)
+    steep = np.minimum(_STEEP * slope / (fall or 1.0), _STEEPEST)
     drawn_out = np.append(0.0, np.cumsum(1.0 + steep))
     drawn_out *= grid[-1] / drawn_out[-1]
     x = np.interp(x, grid, drawn_out)
@@ -244,7 +187,7 @@ def _best_width(x: Vector, y: Vector, w: Vector) -> float:
 
 
 def _misses(x: Vector, y: Vector, w: Vector, width: float) -> Vector:
-    """Returns how far off either half of the points foretells the other."""
+    # How far off either half of the points foretells the other.
     step = np.arange(len(x))
     misses = []
     for half in (0, 1):
@@ -271,10 +214,7 @@ def _spline(
 
 
 def _top(smooth: Vector) -> int:
-    """Returns how many points there are until half of the descent is done.
-
-    What rises later is no part of it.
-    """
+    # How many points there are until half of the descent is done.
     start = smooth[: max(len(smooth) // 5, 1)].max()
     below = smooth <= (start + smooth.min()) / 2.0
     return int(np.argmax(below)) + 1
@@ -282,7 +222,8 @@ def _top(smooth: Vector) -> int:
 
 def _descent(losses: Vector, smooth: Vector) -> tuple[float, float]:
     """Returns the lowest and the highest loss worth seeing."""
-    low, high = float(smooth.min()), float(smooth[: _top(smooth)].max())
+    low, top = float(smooth.min()), float(smooth[: _top(smooth)].max())
+    high = min(top, 2.0 * float(smooth[: max(len(smooth) // 5, 1)].max()) - low)
     # With nearly all points, as far as they do not flatten all the rest.
     jumps = np.abs(np.diff(losses, append=losses[-1]))
     span = max(high - low, 3.0 * float(np.median(jumps)))
@@ -292,14 +233,9 @@ def _descent(losses: Vector, smooth: Vector) -> tuple[float, float]:
     if np.argmin(smooth) < 0.2 * len(smooth):
         # Hardly any descent: what there is to see is the rise.
         high = max(high, float(np.quantile(losses, 0.8)))
-    return low, high
-
-
-def _margins(low: float, high: float) -> tuple[float, float]:
-    span = high - low
-    if not span > 1e-6 * max(abs(low), abs(high)):
-        span = 0.1 * max(abs(low), abs(high)) or 1.0
-        return low - span, high + span
+    span, size = high - low, max(abs(low), abs(high))
+    if not span > 1e-6 * size:
+        return low - 0.1 * (size or 1.0), high + 0.1 * (size or 1.0)
     return low - 0.08 * span, high + 0.15 * span
 
 
