@@ -15,7 +15,6 @@ import math
 import os
 import re
 import reprlib
-from collections.abc import Collection
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -48,10 +47,6 @@ class StopReason(enum.Enum):
     Attributes:
         cause: String, what happened.
         remedy: String, what to do about it.
-
-    Example:
-    >>> StopReason.OUT_OF_DATA.cause
-    'the data ran out'
     """
 
     COMPLETED = (
@@ -91,12 +86,7 @@ CUT_SHORT = (StopReason.OUT_OF_DATA, StopReason.INTERRUPTED)
 def ema_span(steps: int) -> float:
     """Returns the span of the moving average for a test of `steps` steps.
 
-    A tenth of the test, and at least one step: by a share of the test, so that
-    the answer of a longer one stays where that of a shorter one was.
-
-    Example:
-    >>> ema_span(200)
-    20.0
+    A share of the test, so that a longer one has the same answer.
     """
     return max(1.0, steps / 10)
 
@@ -112,8 +102,7 @@ class RunningEMA:
     ```
 
     The correction (Kingma & Ba 2015, section 3) makes the weights of every
-    `s_i` sum to one, so that a constant stays that constant from the first
-    value on. It looks back only, so that it can decide while a test runs.
+    `s_i` sum to one: a constant stays that constant from the first value on.
 
     Args:
         span: Float >= 1, the number of values that an ordinary average of
@@ -133,32 +122,17 @@ class RunningEMA:
         self._weight = 0.0
 
     def update(self, value: float) -> float:
-        """Returns the average after `value`.
-
-        What is not finite leaves the average as it was, as it would stay for
-        ever, and comes back as NaN.
-        """
+        """Returns the average; what is not finite is left out, and NaN."""
         if not math.isfinite(value):
             return math.nan
-        # The weight obeys the recurrence of the values themselves (it is
-        # the average of ones), so that both round alike.
+        # The weight is the average of ones, so that both round alike.
         self._mean = self._beta * self._mean + (1.0 - self._beta) * value
         self._weight = self._beta * self._weight + (1.0 - self._beta)
         return self._mean / self._weight
 
 
 def ema(values: ArrayLike, span: float) -> NDArray[np.float64]:
-    """Returns the bias-corrected moving average of a whole sequence.
-
-    Args:
-        values: Array of shape `(n,)`. Entries that are not finite are left
-            out of the average and are NaN in the result.
-        span: Float >= 1.
-
-    Example:
-    >>> ema([1.0, 1.0, 4.0], span=3).tolist()
-    [1.0, 1.0, 2.7142857142857144]
-    """
+    """Returns `RunningEMA` of a whole sequence."""
     average = RunningEMA(span)
     sequence = np.asarray(values, dtype=np.float64).tolist()
     return np.array([average.update(x) for x in sequence], dtype=np.float64)
@@ -173,34 +147,25 @@ class Curve:
     The arrays are read-only, `==` compares the contents.
 
     Args:
-        lrs: Array of shape `(n,)`, positive, the learning rate of each step.
-        losses: Array of shape `(n,)`, the raw loss of each step, NaN and
-            infinities kept.
-        smoothed: Array of shape `(n,)`, the bias-corrected moving average of
-            the finite losses (NaN where the loss is not finite). Defaults to
-            `ema` with a span of a tenth of `steps`.
+        lrs: Array, the rising learning rates of the steps.
+        losses: Array, the raw losses, NaN and infinities kept.
+        smoothed: Array, the bias-corrected moving average of the finite
+            losses, NaN at others; as a default over a tenth of `steps`.
         best_loss: Float, the lowest smoothed loss; NaN if there is none.
         stop_reason: `StopReason`, why the test ended.
-        start_lr: Float, learning rate planned for the first step.
-        end_lr: Float, learning rate planned for the last step.
-        steps: Integer, the *planned* number of steps; `len(lrs)` ran.
+        start_lr: Float, the learning rate *planned* for the first step.
+        end_lr: Float, the one planned for the last step.
+        steps: Integer, the planned number of steps; `len(lrs)` ran.
         ramp: `"exponential"` or `"linear"`.
-        optimizer: String, the optimizer's name in lower case, or `""`.
-        hyperparameters: Mapping, the optimizer's own settings that a rule or
-            a reader may need, such as `{"momentum": 0.9}`. Kept as plain
-            values: lists become tuples, unknown objects their `str`.
+        optimizer: String, the optimizer's name, such as `"adam"`, or `""`.
+        hyperparameters: Mapping, the optimizer's own settings, such as
+            `{"momentum": 0.9}`: kept as plain values, objects as their `str`.
         stop_factor: Float or None, as given to the test.
         monitor: String, the name of the loss.
-        batch_size: Integer, or None where it is not known.
-        steps_per_epoch: Integer, after how many steps the data repeats, or
-            None where it is not known.
+        batch_size: Integer, samples of a step; None: not known.
+        steps_per_epoch: Integer, after how many steps the data repeats;
+            None: not known.
         environment: Mapping of strings: date, versions, backend.
-
-    Raises:
-        TypeError: An array is not made of numbers, or a field not of the
-            type said above.
-        ValueError: Arrays of unequal length or of more than one dimension, a
-            learning rate that is not positive and finite, an unknown `ramp`.
 
     Example:
     >>> curve = Curve(lrs=[1e-3, 1e-2, 1e-1], losses=[2.3, 2.1, 1.7])
@@ -236,28 +201,27 @@ class Curve:
             )
         losses = vector("losses", self.losses)
         steps = integer("steps", _given(self.steps, len(lrs)))
-        smoothed = self.smoothed
-        if smoothed is None:
-            smoothed = ema(losses, ema_span(max(steps, 1)))
-        smoothed = vector("smoothed", smoothed)
+        average = ema(losses, ema_span(steps))
+        smoothed = vector("smoothed", _given(self.smoothed, average))
         if not len(lrs) == len(losses) == len(smoothed) <= steps:
             raise ValueError(
                 "`lrs`, `losses` and `smoothed` must have one entry per step, "
                 f"and at most `steps`. Received: {len(lrs)}, {len(losses)} "
                 f"and {len(smoothed)} entries, {steps=}"
             )
-        filled = {
-            "lrs": lrs,
-            "losses": losses,
-            "smoothed": smoothed,
-            "steps": steps,
-            "best_loss": _given(self.best_loss, _lowest(smoothed)),
-            "start_lr": _given(self.start_lr, _at(lrs, 0)),
-            "end_lr": _given(self.end_lr, _at(lrs, -1)),
-        }
-        for name, value in filled.items():
-            object.__setattr__(self, name, value)
-        for name, value in self._checked().items():
+        finite = smoothed[np.isfinite(smoothed)]
+        lowest = float(finite.min()) if len(finite) else math.nan
+        start, end = lrs[[0, -1]].tolist() if len(lrs) else (math.nan, math.nan)
+        self._set(lrs=lrs, losses=losses, smoothed=smoothed, steps=steps)
+        self._set(
+            best_loss=_given(self.best_loss, lowest),
+            start_lr=_given(self.start_lr, start),
+            end_lr=_given(self.end_lr, end),
+        )
+        self._set(**self._checked())
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
             object.__setattr__(self, name, value)
 
     def _checked(self) -> dict[str, Any]:
@@ -290,12 +254,10 @@ class Curve:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Curve):
             return NotImplemented
-        return _same(self._values(), other._values())
+        return bool(_encode(self._values()) == _encode(other._values()))
 
     def __hash__(self) -> int:
-        # What is equal must hash alike: 0.0 and -0.0, and NaNs of any bits.
-        losses = np.where(np.isnan(self.losses), np.nan, self.losses) + 0.0
-        return hash((losses.tobytes(), self.lrs.tobytes()))
+        return hash((len(self), self.steps, self.lrs.tobytes()))
 
     def __repr__(self) -> str:
         span = f"{self.lrs[0]:.1e}..{self.lrs[-1]:.1e}" if len(self) else "-"
@@ -305,8 +267,7 @@ class Curve:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Mapping proxies cannot be pickled or deep-copied: go through the
-        # constructor, which makes them anew.
+        # Mapping proxies cannot be pickled: the constructor makes them anew.
         values = self._values()
         for name in ("hyperparameters", "environment"):
             values[name] = dict(values[name])
@@ -321,15 +282,10 @@ class Curve:
         return f"{self.stop_reason.cause} after {ran:,} of {planned:,} steps"
 
     def to_json(self, path: Path | None = None) -> str:
-        """Returns the whole curve as strict JSON, and writes it to `path`.
-
-        Every number survives exactly. What JSON has no number for is the
-        string `"NaN"`, `"Infinity"` or `"-Infinity"`.
-
-        Args:
-            path: Where to write the text as well; None writes nothing.
-        """
-        return _write_json(self._values(), path)
+        """Returns the whole curve as strict JSON, and writes it to `path`."""
+        record = {"format": _FORMAT, "version": _VERSION}
+        text = json.dumps(record | _encode(self._values()), allow_nan=False)
+        return _written(path, text)
 
     @classmethod
     def from_json(cls, source: Path) -> Curve:
@@ -340,73 +296,33 @@ class Curve:
 
         Raises:
             OSError: The file cannot be read.
-            TypeError: `source` is neither text nor path.
-            ValueError: The text is damaged, is no curve, or was written in a
-                format that this version does not know.
+            ValueError: The text is damaged, no curve, or of another version.
         """
-        record = _read_json(source)
-        names = [field.name for field in dataclasses.fields(cls)]
+        record = _record_in(_text_of(source))
         try:
-            return cls(**_fields_of(record, names))
+            return cls(**_fields_of(record))
         except (TypeError, ValueError) as error:
             raise ValueError(f"not a valid curve: {error}") from error
 
     def to_csv(self, path: Path | None = None) -> str:
-        """Returns `step,lr,loss,smoothed` lines, and writes them to `path`.
-
-        Numbers are written with all their digits, NaN as `nan`.
-
-        Args:
-            path: Where to write the text as well; None writes nothing.
-        """
-        return _write_csv(self._columns(), path)
-
-    def _columns(self) -> dict[str, NDArray[np.float64]]:
-        return {"lr": self.lrs, "loss": self.losses, "smoothed": self.smoothed}
+        """Returns `step,lr,loss,smoothed` lines, and writes them to `path`."""
+        columns = (self.lrs, self.losses, self.smoothed)
+        rows = zip(*(column.tolist() for column in columns))
+        lines = [",".join(map(repr, (i, *row))) for i, row in enumerate(rows)]
+        return _written(path, "\n".join(["step,lr,loss,smoothed", *lines, ""]))
 
 
-def _given(value: Any, default: float) -> Any:
+def _given(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def _lowest(smoothed: NDArray[np.float64]) -> float:
-    finite = smoothed[np.isfinite(smoothed)]
-    return float(finite.min()) if len(finite) else math.nan
-
-
-def _at(lrs: NDArray[np.float64], position: int) -> float:
-    return float(lrs[position]) if len(lrs) else math.nan
-
-
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return np.array_equal(a, b, equal_nan=True)
-    if isinstance(a, float) and isinstance(b, float):
-        return a == b or (math.isnan(a) and math.isnan(b))
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return set(a) == set(b) and all(_same(a[key], b[key]) for key in a)
-    if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(map(_same, a, b))
-    return bool(a == b)
-
-
 def _plain(value: Any) -> Any:
-    """Returns `value` made of what JSON can hold, and of nothing mutable.
-
-    Mappings become dicts with string keys, sequences and arrays tuples,
-    numpy's scalars Python's; what is none of these becomes its `str`.
-
-    Example:
-    >>> _plain({"betas": [0.9, np.float32(0.5)]})
-    {'betas': (0.9, 0.5)}
-    """
-    if isinstance(value, np.generic) or (
-        isinstance(value, np.ndarray) and value.ndim == 0
-    ):
-        value = value.item()
+    """Returns `value` made of what JSON can hold, sequences as tuples."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
+    if isinstance(value, (list, tuple)):
         return tuple(_plain(item) for item in value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -441,38 +357,8 @@ def _decode(value: Any) -> Any:
     return value
 
 
-def _write_json(values: Mapping[str, Any], path: Path | None) -> str:
-    """Returns the fields of a curve as JSON, and writes them to `path`."""
-    record = {"format": _FORMAT, "version": _VERSION, **_encode(values)}
-    text = json.dumps(record, allow_nan=False)
-    _write(path, text)
-    return text
-
-
-def _write_csv(
-    columns: Mapping[str, NDArray[np.float64]], path: Path | None
-) -> str:
-    """Returns a line for each step, and writes them to `path`."""
-    rows = zip(*(column.tolist() for column in columns.values()))
-    lines = [",".join(("step", *columns))]
-    lines += [",".join(map(repr, (i, *row))) for i, row in enumerate(rows)]
-    text = "\n".join(lines) + "\n"
-    _write(path, text)
-    return text
-
-
-def _read_json(source: Path) -> dict[str, Any]:
-    """Returns the record of a curve in a text or a file, its mark removed.
-
-    Args:
-        source: The text, which starts with a brace, or the path of a file.
-
-    Raises:
-        OSError: The file cannot be read.
-        TypeError: `source` is neither text nor path.
-        ValueError: The text is damaged, is no curve, or of another version.
-    """
-    text = _text_of(source)
+def _record_in(text: str) -> dict[str, Any]:
+    """Returns the record of a curve, its mark removed."""
     try:
         # Python reads and writes a bare NaN; JSON has none.
         record = json.loads(text, parse_constant=_refuse_constant)
@@ -489,14 +375,13 @@ def _read_json(source: Path) -> dict[str, Any]:
     return record
 
 
-def _fields_of(
-    record: dict[str, Any], names: Collection[str]
-) -> dict[str, Any]:
+def _fields_of(record: dict[str, Any]) -> dict[str, Any]:
     """Returns the values of a curve's fields, all of which must be there."""
-    if set(record) != set(names):
+    names = {field.name for field in dataclasses.fields(Curve)}
+    if set(record) != names:
         raise ValueError(
-            f"missing {sorted(set(names) - set(record))}, "
-            f"unknown {sorted(set(record) - set(names))}"
+            f"missing {sorted(names - set(record))}, "
+            f"unknown {sorted(set(record) - names)}"
         )
     # The constructor would fill these in; a file has them.
     empty = {name for name in names if record[name] is None} - _MAY_BE_NULL
@@ -509,10 +394,12 @@ def _fields_of(
     return values | {"stop_reason": StopReason[reason]}
 
 
-def _write(path: Path | None, text: str) -> None:
+def _written(path: Path | None, text: str) -> str:
+    """Returns the text, which is in a file as well, if there is a path."""
     if path is not None:
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
+    return text
 
 
 def _text_of(source: Path) -> str:
@@ -521,18 +408,12 @@ def _text_of(source: Path) -> str:
         raise TypeError(
             f"expected JSON text or a path. Received: {type(source).__name__}"
         )
-    if isinstance(source, str) and _looks_like_text(source):
-        return source.lstrip("\ufeff")
+    if isinstance(source, str):
+        start = source.lstrip("\ufeff \t\r\n")[:1]
+        if start in ("{", "") or "\n" in source or "\0" in source:
+            return source.lstrip("\ufeff")
     with open(source, encoding="utf-8-sig") as file:
-        try:
-            return file.read()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"damaged, not UTF-8: {error}") from error
-
-
-def _looks_like_text(source: str) -> bool:
-    start = source.lstrip("\ufeff \t\r\n")[:1]
-    return start in ("{", "") or "\n" in source or "\0" in source
+        return file.read()
 
 
 def _refuse_constant(name: str) -> float:

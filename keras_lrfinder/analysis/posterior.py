@@ -7,14 +7,16 @@ numbers of `constants.json` in capitals, `mean(x)` for `sum(p * x)` and all
 logarithms of steps and learning rates to the base of ten,
 
 ```
-moved(s, n) = HEIGHT[s] + SLOPE * log(n / 500)
-              - FEW_LENGTH * few * max(0, log(n / 1000))
+length(n)   = n, or 1000 * (n / 1000) ** max(0, 1 - few) where n < 1000
+moved(s, n) = HEIGHT[s] + SLOPE * log(length(n) / 500)
+              - FEW_LENGTH * few * max(0, log(length(n) / 1000))
 prior       = min(OFFSET + EDGE * edge - FEW * few - ROUGH * rough + large,
-                  edge - MARGIN) + moved(s, T)
+                  edge - MARGIN) + moved(s, T) - lower
+lower       = MEMORISED * memorised * max(0, log(length(T) / 60))
 p(x)        ~ normal(x; prior, SIGMA)
               * exp(-WEIGHT * lost(x; trainings))
               * blurred(exp(-WEIGHT * lost(x - by; probes) / sqrt(fall)), TAU)
-by          = moved(s, T) - moved(constant, 60)
+by          = moved(s, T) - moved(constant, 60; few = 0) - lower
 answer      = min(mean(x), safe)
 low, high   = answer -+ 2 * sqrt(LEAST_SPREAD ** 2 + (SPREAD * sd(x)) ** 2)
 ```
@@ -23,9 +25,12 @@ low, high   = answer -+ 2 * sqrt(LEAST_SPREAD ** 2 + (SPREAD * sd(x)) ** 2)
   (`landmarks.py`). `few`: decades by which an epoch is shorter than 100 steps.
   `rough`: log10 of noise against loss. `large`: an eighth of a decade for each
   decade of batch size beyond 32.
-- SLOPE is CONSTANT or SCHEDULED, below 500 steps SHORTER. What depends on the
-  optimizer is looked up by its name, else by its next of kin; SGD's OFFSET and
-  MARGIN lie between those without momentum and with 0.9, as it has.
+- `memorised`: what the best probe learnt that held-out batches do not show, as
+  a share; zero without probes. With few data a shorter training memorises, too,
+  so that its length counts for less. `n` is held within 60 and 8,000.
+- SLOPE is CONSTANT or SCHEDULED, where `length(n)` is at most 500 SHORTER. What
+  depends on the optimizer is looked up by its name, else by its next of kin;
+  SGD's OFFSET and MARGIN go by its momentum, from none to 0.9 and beyond.
 - `lost`: by how much a group of runs ended above the lowest of them, in natural
   logarithms of the held-out loss and no more than one; linear between the runs,
   flat beyond. `fall`: the same from before the first step to the lowest.
@@ -47,6 +52,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,16 +70,17 @@ CONSTANTS: Constants = json.loads(
 # The optimizers of the benchmark; whatever else there is takes Adam's numbers.
 MEASURED = ("sgd", "adam", "adamw", "rmsprop", "lion", "muon", "adafactor")
 # What is said of a training of no known length is for a middle one.
-PROBE_STEPS, BASE_STEPS, MIDDLE_STEPS = 60, 500, 1000
+PROBE_STEPS, BASE_STEPS, MIDDLE_STEPS, _LONGEST = 60, 500, 1000, 8000
 GRID = np.arange(-50, 51) * 0.06
 # Decades: so far below what blew up is safe.
 _SAFE = 0.375
-# Beyond e times the lowest loss it does not matter by how much; nor does what
-# all that fell was, below this.
+# Beyond e times the lowest loss it does not matter by how much. A smaller fall
+# counts as this one.
 _ALL_LOST, _LEAST_FALL = 1.0, 0.02
 # What is learnt of batches met more than once may all be memorised.
 _UNCHECKED = 0.25
-_SMALL_EPOCH, _BATCH, _LARGEST, _LARGER = 2.0, 32, 512, 0.125
+# An epoch of 100 steps, a usual batch, a large one (logarithms).
+_SMALL_EPOCH, _BATCH, _LARGEST, _LARGER = 2.0, 32, math.log10(16.0), 0.125
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,11 +88,10 @@ class Traits:
     """What is known before any run.
 
     Attributes:
-        kind: String, the optimizer: its name, for SGD with a momentum of a
-            half and more `"momentum"`.
-        momentum: Float, of SGD: log10 of how much its momentum lengthens a
-            step, 1 for 0.9; no more than 1.5.
-        edge, rough, few, large: Floats, as in the formula.
+        kind: The optimizer's name; `"momentum"` for SGD with a half or more.
+        momentum: Of SGD, log10 of how much its momentum lengthens a step: 1
+            for 0.9; no more than 1.5.
+        edge, rough, few, large: As in the formula.
     """
 
     kind: str
@@ -98,18 +104,23 @@ class Traits:
 
 def traits_of(curve: Curve, seen: Landmarks) -> Traits:
     """Returns what a ramp, whose landmarks are `seen`, says."""
-    momentum = 0.0
-    kind = curve.optimizer.lower()
+    kind, momentum = curve.optimizer.lower(), 0.0
     if kind == "sgd":
         momentum = _momentum(curve.hyperparameters)
         kind = "momentum" if momentum >= 0.5 else "sgd"
+    # A step of a large batch counts for more, by its square root: a short
+    # epoch of such is not few data. And it has less of the noise that a whole
+    # training suffers from; up to 512 that was measured.
+    size = max(curve.batch_size or _BATCH, _BATCH)
+    larger = math.log10(size / _BATCH)
+    epoch = math.log10(max(curve.steps_per_epoch or math.inf, 1))
     return Traits(
-        kind=kind,
-        momentum=min(-math.log10(1.0 - momentum), 1.5),
-        edge=seen.edge,
-        rough=seen.roughness,
-        few=few_batches(curve),
-        large=_large_batches(curve),
+        kind,
+        min(-math.log10(1.0 - momentum), 1.5),
+        seen.edge,
+        seen.roughness,
+        max(_SMALL_EPOCH - epoch - larger / 2.0, 0.0),
+        _LARGER * min(larger, _LARGEST),
     )
 
 
@@ -120,22 +131,14 @@ def moved(
     steps: int,
     constants: Constants = CONSTANTS,
 ) -> float:
-    """Returns the decades from 500 constant steps to a training.
-
-    Args:
-        kind: String, as in `Traits`.
-        few: Float, likewise.
-        schedule: String, the schedule of the training.
-        steps: Integer, its length.
-        constants: The fitted numbers.
-    """
-    length = math.log10(steps / BASE_STEPS)
+    """Returns the decades from 500 constant steps to a training."""
+    length, c = _length(few, steps), constants
     slope = "constant" if schedule == "constant" else "scheduled"
-    slope = slope if length > 0.0 else "shorter"
-    more = max(math.log10(steps / MIDDLE_STEPS), 0.0)
-    height: float = constants["height"].get(schedule, 0.0)
-    decades = height + _of(constants[slope], kind) * length
-    return decades - float(constants["few_length"]) * few * more
+    slope = slope if length > BASE_STEPS else "shorter"
+    decades = float(c["height"].get(schedule, 0.0))
+    decades += _of(c[slope], kind) * math.log10(length / BASE_STEPS)
+    more = max(math.log10(length / MIDDLE_STEPS), 0.0)
+    return decades - float(c["few_length"]) * few * more
 
 
 def prior(
@@ -155,40 +158,17 @@ def prior(
     return decades, _of(c["sigma"], kind)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Posterior:
-    """What is known of the best learning rate.
+class Answer(NamedTuple):
+    """What a posterior says: log10 of learning rates.
 
     Attributes:
-        x: log10 of learning rates.
-        p: Their probabilities.
-        safe: Float, the highest of them that is safe.
-        most: Float, the highest that can be the best.
-        spread: Tuple of floats, `LEAST_SPREAD` and `SPREAD`.
+        x: To train with.
+        low, high: Both ends of what holds the best one in 95 of 100 tests.
     """
 
-    x: Vector
-    p: Vector
-    safe: float
-    most: float
-    spread: tuple[float, float]
-
-    @property
-    def answer(self) -> float:
-        """log10 of the learning rate to train with."""
-        return min(float(self.p @ self.x), self.safe)
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """Both ends of what holds the best one in 95 of 100 tests."""
-        sd = math.sqrt(float(self.p @ (self.x - float(self.p @ self.x)) ** 2))
-        wide = 2.0 * math.hypot(self.spread[0], self.spread[1] * sd)
-        high = min(self.answer + wide, max(self.most, self.answer))
-        return self.answer - wide, high
-
-    def above(self, x: float) -> float:
-        """Returns how probable it is that the best one lies above `x`."""
-        return float(self.p[self.x > x].sum())
+    x: float
+    low: float
+    high: float
 
 
 def posterior(
@@ -199,7 +179,7 @@ def posterior(
     trainings: Levels | None = None,
     epoch: int | None = None,
     constants: Constants = CONSTANTS,
-) -> Posterior:
+) -> Answer:
     """Returns what ramp and runs say of a training.
 
     Args:
@@ -208,8 +188,7 @@ def posterior(
         steps: Integer, its length.
         probes: What runs of 60 steps at one learning rate reached.
         trainings: What such trainings reached.
-        epoch: Integer, after how many steps a run meets batches again; None:
-            it never does.
+        epoch: After how many steps a run meets batches again; None: never.
         constants: The fitted numbers.
     """
     c = constants
@@ -217,8 +196,11 @@ def posterior(
     log_p, safe, most = -0.5 * (GRID / sigma) ** 2, math.inf, math.inf
     by = moved(traits.kind, traits.few, schedule, steps, c)
     higher = max(by, 0.0)
-    by -= moved(traits.kind, traits.few, "constant", PROBE_STEPS, c)
+    by -= moved(traits.kind, 0.0, "constant", PROBE_STEPS, c)
     if probes is not None:
+        longer = math.log10(_length(traits.few, steps) / PROBE_STEPS)
+        lower = c["memorised"] * probes.memorised * max(longer, 0.0)
+        mean, by = mean - lower, by - lower
         weight = -c["weight"] * _share(probes, epoch)
         weight /= math.sqrt(max(_fall(probes), _LEAST_FALL))
         told = weight * lost(probes, mean + GRID - by)
@@ -231,11 +213,15 @@ def posterior(
         safe = min(safe, trainings.top - _SAFE)
         most = min(most, trainings.top)
     p = np.exp(log_p - log_p.max())
-    spread = (c["least_spread"], c["spread"])
-    return Posterior(mean + GRID, p / p.sum(), safe, most, spread)
+    p, x = p / p.sum(), mean + GRID
+    mean = float(p @ x)
+    sd = math.sqrt(float(p @ (x - mean) ** 2))
+    wide = 2.0 * math.hypot(c["least_spread"], c["spread"] * sd)
+    found = min(mean, safe)
+    return Answer(found, found - wide, max(min(found + wide, most), found))
 
 
-def lost(runs: Levels, x: Vector) -> Vector:
+def lost(runs: Levels, x: NDArray[Any]) -> Vector:
     """Returns by how much runs at `x` end above the lowest.
 
     In logarithms of the loss; of losses that may be negative, of one plus the
@@ -247,39 +233,24 @@ def lost(runs: Levels, x: Vector) -> Vector:
         above = np.log(held / least)
     else:
         above = np.log1p((held - least) / max(runs.before - least, 1e-12))
-    return np.interp(x, at, np.minimum(above, _ALL_LOST))
-
-
-def few_batches(curve: Curve) -> float:
-    """Returns by how many decades an epoch is shorter than 100 steps.
-
-    With little data the same hundreds of steps are many epochs, and what would
-    be good for more data memorises instead. A step of a large batch counts for
-    more, by its square root: such an epoch is short, and the data are not few.
-    """
-    steps = curve.steps_per_epoch
-    if not steps or steps < 1:
-        return 0.0
-    larger = max((curve.batch_size or _BATCH) / _BATCH, 1.0)
-    return max(0.0, _SMALL_EPOCH - math.log10(steps * math.sqrt(larger)))
-
-
-def _large_batches(curve: Curve) -> float:
-    """Returns by how many decades large batches raise the best LR.
-
-    A whole training suffers from noise that a ramp, or a probe, is too short
-    to show: less of it where batches are large. Up to 512 that was measured.
-    """
-    size = min(max(curve.batch_size or _BATCH, _BATCH), _LARGEST)
-    return _LARGER * math.log10(size / _BATCH)
+    return np.asarray(np.interp(x, at, np.minimum(above, _ALL_LOST)))
 
 
 def _momentum(hyperparameters: Mapping[str, Any]) -> float:
-    try:
-        momentum = float(hyperparameters.get("momentum", 0.0))
-    except (TypeError, ValueError):
+    momentum = hyperparameters.get("momentum")
+    if not isinstance(momentum, (int, float)):
         return 0.0
-    return min(max(momentum, 0.0), 0.999)
+    return min(max(float(momentum), 0.0), 0.999)
+
+
+def _length(few: float, steps: int) -> float:
+    """Returns the length of a training, as far as lengths were measured.
+
+    Nearer to a middle one for few data: a short training memorises, too.
+    """
+    measured = min(max(steps, PROBE_STEPS), _LONGEST)
+    shorter = min(measured / MIDDLE_STEPS, 1.0)
+    return float(measured / shorter * shorter ** max(1.0 - few, 0.0))
 
 
 def _of(table: float | Mapping[str, float], kind: str) -> float:
@@ -312,8 +283,8 @@ def _share(runs: Levels, epoch: int | None) -> float:
     return _UNCHECKED if repeats and not runs.checked else 1.0
 
 
-def _blurred(log_p: Vector, tau: float) -> Vector:
+def _blurred(log_p: NDArray[Any], tau: float) -> Vector:
     """Returns a log likelihood, where it lies known to `tau` decades only."""
     share = np.exp(-0.5 * ((GRID[:, None] - GRID) / tau) ** 2)
     like = np.exp(log_p - log_p.max()) @ (share / share.sum(0))
-    return np.log(like + 1e-30)
+    return np.asarray(np.log(np.maximum(like, 1e-300)))

@@ -23,7 +23,7 @@ from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.landmarks import refusal
 from keras_lrfinder.analysis.posterior import MEASURED
 from keras_lrfinder.analysis.posterior import MIDDLE_STEPS
-from keras_lrfinder.analysis.posterior import Posterior
+from keras_lrfinder.analysis.posterior import Answer
 from keras_lrfinder.analysis.posterior import Traits
 from keras_lrfinder.analysis.posterior import moved
 from keras_lrfinder.analysis.posterior import posterior
@@ -33,9 +33,11 @@ from keras_lrfinder.analysis.range_test import ema_span
 from keras_lrfinder.analysis.runs import SHARES
 from keras_lrfinder.arguments import check_type
 from keras_lrfinder.arguments import integer
+from keras_lrfinder.arguments import number
 from keras_lrfinder.arguments import one_of
 
 Rule = Callable[[Curve], "float | None"]
+Training = tuple[str, "int | None"]
 
 # Rules agree within so many decades.
 _AGREE = 0.5
@@ -52,22 +54,17 @@ class Suggestion:
 
     Attributes:
         lr: Float > 0, or None where there is no honest answer.
-        low: Float, lower end of the range that holds the best learning rate
-            in 95 of 100 such tests (not all within it are good), or None.
-        high: Float, upper end of that range, or None.
+        low, high: Floats, both ends of the range that holds the best learning
+            rate in 95 of 100 such tests (not all in it are good), or None.
         confidence: `"high"` where nothing speaks against it, `"low"` where
-            something does, which `reason` names, or `"none"`: there is no
-            learning rate.
+            something does, which `reason` names, `"none"` without an answer.
         rule: String, the rule that was used.
         reason: String, what was seen, what that gives, each doubt, and what
             to do.
-        schedule: String, the schedule of the training that `lr` is for, whose
-            peak it is.
-        total_steps: Integer, the length of that training in steps, or None: a
-            middle one, 1,000.
-        kind: String, the optimizer, by which `lr_for` goes.
-        few: Float, by how many decades an epoch of the data is shorter than
-            100 steps, by which `lr_for` goes, too.
+        schedule: String, that of the training that `lr` is for, its peak.
+        total_steps: Integer, the length of that training; None: a middle one,
+            1,000 steps.
+        kind, few: As in `posterior.Traits`, for `lr_for`.
 
     Example:
     >>> s = Suggestion(0.003, 0.0006, 0.03, "high", "default", "Seen.")
@@ -90,16 +87,10 @@ class Suggestion:
 
     @classmethod
     def refused(
-        cls,
-        rule: str,
-        reason: str,
-        schedule: str = "constant",
-        total_steps: int | None = None,
+        cls, rule: str, reason: str, training: Training = ("constant", None)
     ) -> Suggestion:
         """Returns the suggestion that has no learning rate, and says why."""
-        return cls(
-            None, None, None, "none", rule, reason, schedule, total_steps
-        )
+        return cls(None, None, None, "none", rule, reason, *training)
 
     def __float__(self) -> float:
         if self.lr is None:
@@ -122,9 +113,8 @@ class Suggestion:
     ) -> float:
         """Returns the learning rate for another training than `lr` is for.
 
-        By how much schedule and length move the best learning rate was
-        measured over 500, 2,000 and 8,000 steps; the scatter between tasks is
-        as large.
+        How schedule and length move the best one was measured over 500 to
+        8,000 steps; the scatter between tasks is as large.
 
         Args:
             schedule: `"constant"`, `"cosine"` (after a short warm-up),
@@ -133,13 +123,7 @@ class Suggestion:
                 None: the one that `lr` is for.
 
         Raises:
-            ValueError: There is no learning rate, with the reason; or there
-                is no such schedule.
-
-        Example:
-            ```python
-            OneCycle(suggestion.lr_for("one_cycle", 2000), 2000)
-            ```
+            ValueError: There is no learning rate, with the reason.
         """
         lr = float(self)
         check_training(schedule, total_steps)
@@ -148,29 +132,53 @@ class Suggestion:
         decades -= moved(self.kind, self.few, self.schedule, now)
         return float(lr * 10.0**decades)
 
-    def for_training(
-        self, schedule: str, total_steps: int | None
-    ) -> Suggestion:
-        """Returns the suggestion whose `lr` is for such a training.
 
-        Args:
-            schedule: As for `lr_for`.
-            total_steps: As for `lr_for`; None: no length is known.
-        """
-        check_training(schedule, total_steps)
-        asked = {"schedule": schedule, "total_steps": total_steps}
-        if self.lr is None or self.low is None or self.high is None:
-            return dataclasses.replace(self, **asked)
-        lr = self.lr_for(schedule, total_steps or MIDDLE_STEPS)
-        by = lr / self.lr
-        return dataclasses.replace(
-            self,
-            lr=lr,
-            low=self.low * by,
-            high=self.high * by,
-            reason=f"{self.reason} {answer_in_words(lr, **asked)}",
-            **asked,
-        )
+def told(
+    found: Answer,
+    traits: Traits,
+    training: Training,
+    seen: list[str],
+    doubts: list[str],
+    rule: str = "default",
+) -> Suggestion:
+    """Returns what was found, in words.
+
+    Args:
+        found: Where the best learning rate is.
+        traits: What is known of the test.
+        training: Schedule and length of what follows, as they were said.
+        seen: Sentences, what was seen.
+        doubts: What speaks against it.
+        rule: String, its name.
+    """
+    lr, low, high = (float(10.0**x) for x in found)
+    words, level = [*seen, _answer_in_words(lr, training)], "high"
+    if doubts:
+        words.append(f"Confidence is low: {'; '.join(doubts)}.")
+        level = "low"
+    said = lr, low, high, level, rule, " ".join(words), *training
+    return Suggestion(*said, traits.kind, traits.few)
+
+
+def _answer_in_words(lr: float, training: Training) -> str:
+    schedule, total_steps = training
+    length = in_steps(total_steps or MIDDLE_STEPS)
+    if total_steps is None:
+        length += ", as no length was said"
+    if schedule == "constant":
+        return f"That gives {lr:.1e}, kept constant for {length}."
+    return f"That gives {lr:.1e}, the peak of {schedule} over {length}."
+
+
+def in_steps(steps: int) -> str:
+    """Returns a length in words."""
+    return "1 step" if steps == 1 else f"{steps:,} steps"
+
+
+def too_few(number: int, what: str) -> str:
+    """Returns that there are few, in words."""
+    many = f"{number:,} {what}s are few"
+    return f"1 {what} is little" if number == 1 else many
 
 
 def check_training(schedule: object, total_steps: object) -> None:
@@ -180,57 +188,48 @@ def check_training(schedule: object, total_steps: object) -> None:
         integer("total_steps", total_steps, 1)
 
 
-def answer_in_words(lr: float, schedule: str, total_steps: int | None) -> str:
-    """Returns which learning rate that gives, and for which training."""
-    length = in_steps(total_steps or MIDDLE_STEPS)
-    if total_steps is None:
-        length += ", as no length was said"
-    if schedule == "constant":
-        return f"That gives {lr:.1e}, kept constant for {length}."
-    return f"That gives {lr:.1e}, the peak of {schedule} over {length}."
+def ramp_in_words(curve: Curve, seen: Landmarks) -> str:
+    """Returns what was seen on a ramp, as a sentence."""
+    fall = f"The loss fell from {seen.first:.3g} to {seen.lowest:.3g}"
+    if not seen.fell:
+        fall = "The loss did not fall by more than its noise"
+    if seen.rose:
+        return (
+            f"{fall}, and training became unstable near {10.0**seen.edge:.1e}."
+        )
+    if seen.bottom > math.log10(curve.lrs[-1]) - _AT_END:
+        return f"{fall}, and was still falling at {curve.lrs[-1]:.1e}."
+    return f"{fall} near {10.0**seen.bottom:.1e}, and never rose again."
 
 
-def told(
-    found: Posterior,
-    traits: Traits,
-    training: tuple[str, int | None],
-    seen: list[str],
-    doubts: list[str],
-) -> Suggestion:
-    """Returns the suggestion of the default rule, in words.
-
-    Args:
-        found: Where the best learning rate is.
-        traits: What is known of the test.
-        training: Schedule and length of what follows, as they were said.
-        seen: Sentences, what was seen.
-        doubts: What speaks against it: these make the confidence low.
-    """
-    low, high = found.range
-    lr = 10.0**found.answer
-    return Suggestion(
-        lr,
-        10.0**low,
-        10.0**high,
-        "low" if doubts else "high",
-        "default",
-        _reason(lr, training, seen, doubts),
-        *training,
-        traits.kind,
-        traits.few,
-    )
-
-
-def _reason(
-    lr: float,
-    training: tuple[str, int | None],
-    seen: list[str],
-    doubts: list[str],
-) -> str:
-    sentences = [*seen, answer_in_words(lr, *training)]
-    if doubts:
-        sentences.append(f"Confidence is low: {'; '.join(doubts)}.")
-    return " ".join(sentences)
+def ramp_doubts(curve: Curve, seen: Landmarks) -> list[str]:
+    """Returns what keeps the answer of a ramp from being sure, in words."""
+    doubts, name = [], curve.optimizer.lower()
+    if not seen.rose:
+        why, remedy = "training never became unstable", "raise `end_lr`"
+        if curve.stop_reason in CUT_SHORT:
+            why, remedy = curve.ending, "let it end, with fewer `steps`"
+        doubts.append(f"{why}, so this is a lower bound: {remedy}")
+    if not seen.fell:
+        doubts.append("only where training becomes unstable is known")
+    elif seen.fall < ENOUGH_FALL:
+        doubts.append(f"a fall by {seen.fall:.1%} is little to judge by")
+    if not name:
+        doubts.append("the optimizer is not known: name it")
+    elif name not in MEASURED:
+        doubts.append(f"{name} was never measured, and is taken for Adam")
+    if seen.fell and seen.lowest < 0.0:
+        doubts.append("how far a negative loss can fall is not known")
+    if curve.batch_size and curve.steps_per_epoch:
+        samples = curve.steps_per_epoch * curve.batch_size
+        if samples < _ENOUGH_SAMPLES:
+            doubts.append(f"{too_few(samples, 'sample')} to judge by")
+    if seen.sudden:
+        doubts.append(
+            "a loss that was not finite came without a rise before it: look "
+            "for NaN in the data"
+        )
+    return doubts
 
 
 def default(curve: Curve) -> float:
@@ -259,10 +258,10 @@ def steepest(curve: Curve) -> float:
 def valley(curve: Curve) -> float:
     """Returns the middle of the longest descent of the smoothed loss.
 
-    In the spirit of the rule of ESRI and fastai, there the longest decreasing
+    In the spirit of ESRI's and fastai's rule, there the longest decreasing
     subsequence. Here a descent leads from a highest loss so far to the lowest
-    one before it is exceeded; the longest, in log(LR), is taken of those that
-    are at least a quarter as deep as the deepest: noise makes shallow ones.
+    one before it is exceeded, and is a quarter as deep as the deepest or more:
+    noise makes shallow ones.
     """
     lrs, smoothed = _finite(curve)
     # Where the loss is higher than ever before, a new descent begins.
@@ -287,8 +286,7 @@ def slide(curve: Curve) -> float:
 
     In the spirit of Novetta's rule: a window slides from the right end to
     the left while the slopes at its two ends differ; its left end is the
-    answer. The threshold is relative to the steepest slope, and the window
-    to the number of points, so that the answer has no scale of its own.
+    answer. Threshold and window are relative: the answer has no scale.
     """
     lrs, slope = _slopes(curve)
     window = max(1, len(slope) // 7)
@@ -330,42 +328,34 @@ def suggest(
     Returns:
         `Suggestion`, whose `lr` is None where the curve has too few points,
         never fell, or diverged at once.
-
-    Raises:
-        TypeError: `curve` is no `Curve`, `rule` neither name nor function.
-        ValueError: No rule, or no schedule, has that name.
     """
     check_type("curve", curve, Curve, "a Curve")
     check_training(schedule, total_steps)
     name, function = _rule(rule)
-    seen = landmarks(curve)
+    training, seen = (schedule, total_steps), landmarks(curve)
     refused = refusal(curve, seen)
     if refused or seen is None:
-        return Suggestion.refused(name, refused, schedule, total_steps)
-    traits, training = traits_of(curve, seen), (schedule, total_steps)
+        return Suggestion.refused(name, refused, training)
+    traits = traits_of(curve, seen)
     found = posterior(traits, schedule, total_steps or MIDDLE_STEPS)
-    words, doubts = ramp_in_words(curve, seen), ramp_doubts(curve, seen)
-    own = told(found, traits, training, [words], doubts)
+    words, doubts = [ramp_in_words(curve, seen)], ramp_doubts(curve, seen)
+    own = told(found, traits, training, words, doubts)
     if function is default:
         return own
-    lr = _answer(name, function, curve)
+    lr = function(curve)
+    lr = None if lr is None else number("answer of the rule", lr, finite=False)
     if lr is None or not (math.isfinite(lr) and lr > 0):
         why = f"The rule {name} found {'none' if lr is None else lr}."
-        return Suggestion.refused(name, why, schedule, total_steps)
+        return Suggestion.refused(name, why, training)
     lr = min(max(lr, float(curve.lrs[0])), float(curve.lrs[-1]))
-    plain = Suggestion(lr, None, None, "", name, "", kind=own.kind, few=own.few)
-    lr = plain.lr_for(schedule, total_steps)
-    if abs(math.log10(lr / float(own))) > _AGREE:
-        doubts.append(f"the default rule says {float(own):.1e}")
-    return dataclasses.replace(
-        own,
-        lr=lr,
-        low=min(own.low or lr, lr),
-        high=max(own.high or lr, lr),
-        confidence="low" if doubts else "high",
-        rule=name,
-        reason=_reason(lr, training, [words], doubts),
-    )
+    # Rules are for a learning rate that stays, as long as is usual.
+    of_test = traits.kind, traits.few
+    x = math.log10(lr) + moved(*of_test, schedule, total_steps or MIDDLE_STEPS)
+    x -= moved(*of_test, "constant", MIDDLE_STEPS)
+    if abs(x - found.x) > _AGREE:
+        doubts.append(f"the default rule says {own.lr:.1e}")
+    found = Answer(x, min(found.low, x), max(found.high, x))
+    return told(found, traits, training, words, doubts, name)
 
 
 class RuleTable(dict[str, Suggestion]):
@@ -384,9 +374,6 @@ def compare_rules(
     Args:
         curve: What a range test measured.
         rules: Names in `RULES` or functions; None: all in `RULES`.
-
-    Raises:
-        TypeError, ValueError: As `suggest`.
     """
     found = [suggest(curve, r) for r in (RULES if rules is None else rules)]
     return RuleTable({each.rule: each for each in found})
@@ -397,100 +384,11 @@ def check_rule(rule: object) -> None:
     _rule(rule)
 
 
-def ramp_in_words(curve: Curve, seen: Landmarks) -> str:
-    """Returns what was seen on a ramp, as a sentence."""
-    fall = f"The loss fell from {seen.first:.3g} to {seen.lowest:.3g}"
-    if not seen.fell:
-        fall = "The loss did not fall by more than its noise"
-    if seen.rose:
-        return f"{fall}, and training became unstable near {_lr(seen.edge)}."
-    if still_falling(curve, seen):
-        return f"{fall}, and was still falling at {curve.lrs[-1]:.1e}."
-    return f"{fall} near {_lr(seen.bottom)}, and never rose again."
-
-
-def ramp_doubts(curve: Curve, seen: Landmarks) -> list[str]:
-    """Returns what keeps the answer of a ramp from being sure, in words."""
-    doubts = []
-    name = curve.optimizer.lower()
-    if not seen.rose and curve.stop_reason in CUT_SHORT:
-        doubts.append(
-            f"{curve.ending}, so this is a lower bound: use fewer `steps`"
-        )
-    elif not seen.rose:
-        doubts.append(
-            "training never became unstable, so this is a lower bound: raise "
-            "`end_lr`"
-        )
-    if not seen.fell:
-        doubts.append("only where training becomes unstable is known")
-    elif seen.first - seen.lowest < ENOUGH_FALL * seen.scale:
-        share = (seen.first - seen.lowest) / seen.scale
-        doubts.append(f"a fall by {share:.1%} is little to judge by")
-    if not name:
-        doubts.append("the optimizer is not known: name it")
-    elif name not in MEASURED:
-        doubts.append(f"{name} was never measured: it counts as Adam")
-    if seen.fell and seen.lowest < 0.0:
-        doubts.append("how far a negative loss can fall is not known")
-    samples = (curve.steps_per_epoch or math.inf) * (curve.batch_size or 1)
-    if curve.batch_size and samples < _ENOUGH_SAMPLES:
-        doubts.append(f"{few(samples, 'sample')} to judge by")
-    if seen.sudden:
-        doubts.append(
-            "a loss that was not finite came without a rise before it: look "
-            "for NaN in the data"
-        )
-    return doubts
-
-
-def still_falling(curve: Curve, seen: Landmarks) -> bool:
-    """Returns whether the loss fell until the ramp ended."""
-    last = math.log10(float(curve.lrs[-1]))
-    return not seen.rose and seen.bottom > last - _AT_END
-
-
-def few(number: float, what: str) -> str:
-    """Returns how few there are: "1 sample is little", "3 samples are few"."""
-    if number == 1:
-        return f"1 {what} is too little"
-    return f"{number:,.0f} {what}s are few"
-
-
-def in_steps(steps: int) -> str:
-    """Returns a length in words."""
-    return "1 step" if steps == 1 else f"{steps:,} steps"
-
-
-def _lr(decades: float) -> str:
-    return f"{10.0**decades:.1e}"
-
-
-def _answer(name: str, function: Rule, curve: Curve) -> float | None:
-    answer = function(curve)
-    try:
-        return None if answer is None else float(answer)
-    except (TypeError, ValueError):
-        raise TypeError(
-            "`rule` must return a learning rate, one number. Received: "
-            f"{answer!r} from rule={name}"
-        ) from None
-
-
 def _rule(rule: object) -> tuple[str, Rule]:
     if callable(rule):
         return getattr(rule, "__name__", "custom"), rule
-    if not isinstance(rule, str):
-        raise TypeError(
-            "`rule` must be a name or a function Curve -> lr. "
-            f"Received: {rule=}"
-        )
-    if rule not in RULES:
-        raise ValueError(
-            f"`rule` must be one of {', '.join(sorted(RULES))}, or a "
-            f"function Curve -> lr. Received: {rule=}"
-        )
-    return rule, RULES[rule]
+    name = one_of("rule", rule, RULES)
+    return name, RULES[name]
 
 
 def _finite(
