@@ -47,6 +47,19 @@ def set_learning_rate(optimizer: Any, held: Any) -> None:
         optimizer.learning_rate = held
 
 
+def mend_lists_of(optimizer: Any) -> None:
+    """Lets an optimizer be saved whose learning rate is a variable no more.
+
+    Keras takes the variable out of its lists, and TensorFlow refuses to
+    save a list from which anything was taken. Keras 3.3 to 3.15.
+    """
+    for name in ("_variables", "_trainable_variables"):
+        tracked = vars(optimizer).get(name)
+        if hasattr(tracked, "_non_append_mutation"):
+            tracked._non_append_mutation = False
+            tracked._last_wrapped_list_snapshot = list(tracked)
+
+
 def batches_seen(optimizer: Any) -> Any:
     """Returns the variable that schedules are called with.
 
