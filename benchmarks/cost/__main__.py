@@ -60,12 +60,13 @@ def main() -> None:
     wanted = chosen.parts or (_ON_GPU if chosen.gpu else default)
     results = chosen.results or _HERE / "results"
     file = results / f"{name}{'-gpu' if chosen.gpu else ''}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
     # In this order: what is set for one thread stays set.
     for part in PARTS if not chosen.table else ():
         if part in wanted:
             found = json.loads(file.read_text()) if file.exists() else {}
             found[part] = _measure(part, chosen)
-            file.write_text(json.dumps(found, indent=1, default=float) + "\n")
+            file.write_text(json.dumps(found, indent=1) + "\n")
             print(f"{part}: {found[part]['seconds']} s", flush=True)
     write_table(results, results.parent / "RESULTS.md")
 

@@ -60,7 +60,9 @@ def judge(found: dict[str, Any]) -> list[dict[str, Any]]:
             row = _row(found, backend, target)
             if limit == limit and target.column in row:
                 what = _judged(target, row, _exact(limit))
-                rows.append({"backend": title, **what})
+                stale = found[backend][target.part].get("stale")
+                mark = " †" if stale else ""
+                rows.append({"backend": title + mark, **what})
     (ours,) = (each for each in _TARGETS if "tensorflow" in str(each.limit))
     row = _row(found, "tensorflow", ours)
     for peer in found.get("peers", {}).get("peers", {}).get("rows", ()):
