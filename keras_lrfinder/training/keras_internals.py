@@ -50,14 +50,16 @@ def set_learning_rate(optimizer: Any, held: Any) -> None:
 def mend_lists_of(optimizer: Any) -> None:
     """Lets an optimizer be saved whose learning rate is a variable no more.
 
-    Keras takes the variable out of its lists, and TensorFlow refuses to
-    save a list from which anything was taken. Keras 3.3 to 3.15.
+    Keras takes the variable out of its list, and TensorFlow refuses to save a
+    list from which anything was taken. In a new one each has its own place.
     """
-    for name in ("_variables", "_trainable_variables"):
-        tracked = vars(optimizer).get(name)
-        if hasattr(tracked, "_non_append_mutation"):
-            tracked._non_append_mutation = False
-            tracked._last_wrapped_list_snapshot = list(tracked)
+    variables = vars(optimizer).get("_variables")
+    if getattr(variables, "_non_append_mutation", False):
+        kind, _ = optimizer._tracker.config["variables"]
+        new = type(variables)(list(variables))
+        vars(optimizer)["_variables"] = new
+        optimizer._track_trackable(new, "_variables", overwrite=True)
+        optimizer._tracker.config["variables"] = kind, new
 
 
 def batches_seen(optimizer: Any) -> Any:
@@ -375,17 +377,31 @@ def close_epoch(epoch: Any) -> None:
 
 
 def inputs_of(iterator: Any) -> Any:
-    """Returns what a model is called with on TensorFlow, as `KerasTensor`s.
+    """Returns (x, y, weights) of a batch on TensorFlow, as `KerasTensor`s.
 
     Args:
         iterator: What Keras calls the train function with.
     """
     import tensorflow as tf
 
-    x = keras.utils.unpack_x_y_sample_weight(iterator.element_spec)[0]
-    return tf.nest.map_structure(
-        lambda spec: keras.KerasTensor(spec.shape, spec.dtype.name), x
-    )
+    def symbol(spec: Any) -> Any:
+        return keras.KerasTensor(spec.shape, spec.dtype.name)
+
+    batch = keras.utils.unpack_x_y_sample_weight(iterator.element_spec)
+    return tf.nest.map_structure(symbol, batch)
+
+
+def lacks_metrics(model: Any) -> bool:
+    """Returns whether metrics of `compile` are still to be made by the step."""
+    metrics = getattr(model, "_compile_metrics", None)
+    own = is_overridden(model, ("train_step", "compute_metrics"))
+    return metrics is not None and not metrics.built and not own
+
+
+def build_metrics(model: Any, iterator: Any) -> None:
+    """Makes the metrics: a step that does so TensorFlow traces twice over."""
+    with contextlib.suppress(Exception):  # what cannot be is left to the step
+        model._compile_metrics.build(inputs_of(iterator)[1], model.output)
 
 
 def jax_state_places(model: Any) -> dict[int, tuple[int, int]]:
