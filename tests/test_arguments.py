@@ -8,7 +8,6 @@ import pytest
 
 from keras_lrfinder import Curve
 from keras_lrfinder import OneCycle
-from keras_lrfinder import OneCycleMomentum
 from keras_lrfinder import RangeTest
 from keras_lrfinder import Suggestion
 from keras_lrfinder import Triangular
@@ -56,9 +55,6 @@ DOORS = {
     "OneCycle.max_lr": lambda x: OneCycle(x, 5).max_lr,
     "OneCycle.final_lr": lambda x: OneCycle(1.0, 5, final_lr=x).final_lr,
     "Triangular.base_lr": lambda x: Triangular(x, 1.0, 5).base_lr,
-    "OneCycleMomentum.min_momentum": lambda x: (
-        OneCycleMomentum(OneCycle(1.0, 5), min_momentum=x).min_momentum
-    ),
 }
 # None stands for a default there.
 OPTIONAL = ("Curve.end_lr", "Curve.best_loss", "OneCycle.final_lr")

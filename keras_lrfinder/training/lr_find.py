@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
@@ -164,8 +165,10 @@ def lr_find(
         as_given=is_overridden(model, ("fit",)),
     )
     alone = _why_alone(rule, restore)
-    progress = Progress(verbose)
-    with Loan(model, optimizer, restore=restore) as loan:
+    with (
+        contextlib.closing(Progress(verbose)) as progress,
+        Loan(model, optimizer, restore=restore) as loan,
+    ):
         job = _Job(loan, data, monitor, progress)
         total_steps = job.length(epochs, total_steps)
         plan = Plan(schedule, total_steps, trainings=trainings)
@@ -179,7 +182,6 @@ def lr_find(
             runs, found = (), _by_ramp(curve, plan, rule)
             found = _noted(found, alone if probe else "")
         found = _blamed(found, data.not_finite())
-    progress.close()
     result = Result(
         curve,
         found,
