@@ -1,8 +1,7 @@
 """What can be read off a curve: its noise, its fall, the edge of stability.
 
-Pure functions of learning rates and raw losses. Multiplying the losses by a
-constant moves no landmark, and a test of twice the steps is first brought to
-the same resolution in log(LR), so that its landmarks stay where they were.
+Multiplying the losses by a constant moves no landmark, and a test of twice the
+steps is first brought to the same resolution in log(LR).
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lrfinder.analysis.curve import CUT_SHORT
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.stop_reason import StopReason
+from keras_lrfinder.analysis.curve import StopReason
 
 Vector = NDArray[np.float64]
 
@@ -22,18 +22,22 @@ _BIN = 8.0 / 99.0
 # Where the very first loss is below this share of those of the first fifth,
 # the first step may have blown the loss up.
 _BLOWN = 0.5
-# A rise is looked for in medians of this many bins: a quarter, and half, of
-# a decade.
+# A rise is looked for in medians of so many bins: a quarter, half a decade.
 _WINDOWS = (3, 6)
-# A rise counts from this many times the noise, ...
-_NOISE_FACTORS = (5.0, 4.0)
-# ... from this share of the fall before it, ...
-_SHARES = (1.0, 0.5)
-# ... and from this share of the loss, for losses without any noise.
-_LEAST_RISE = 1e-3
+# A rise counts from so many times the noise, from such a share of the fall
+# before it, and from this share of the loss, for losses without any noise.
+_NOISE_FACTORS, _SHARES, _LEAST_RISE = (5.0, 4.0), (1.0, 0.5), 1e-3
 # A fall counts when the median of so many bins (of two: the higher) lies so
 # many times the noise below the loss at the start.
 _FALLS = ((2, 4.0), (3, 4.0), (10, 2.0))
+# Fewer finite losses say nothing.
+_FEWEST_POINTS = 8
+# A fall by less than this share of the loss is nothing to be sure of: random
+# labels take off a tenth, as what is random at the start is unlearnt.
+ENOUGH_FALL = 0.2
+# A rise without a fall in this first part of the range says that the test
+# started too high or that something is wrong.
+_TOO_EARLY = 1.0 / 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,22 +45,21 @@ class Landmarks:
     """Where on a curve things happen.
 
     Attributes:
-        first: Float, the loss before anything was learnt.
-        lowest: Float, the lowest loss (average of a quarter of a decade).
-        noise: Float, standard deviation from one loss to the next where
-            nothing is learnt yet.
-        scale: Float > 0, size of the losses: what noise is measured against.
-        bottom: Float, log10(LR) of `lowest`.
-        edge: Float, log10(LR) from which on training is unstable; beyond
-            the last learning rate where the loss never rose.
-        rose: Boolean, whether it did.
-        stayed_high: Boolean, whether it ended the test, began with its first
-            step, or left the last losses above the first ones by more than
-            noise explains.
-        fell: Boolean, whether the loss fell by more than noise explains.
-        sudden: Boolean, whether a loss that is not finite came without a
-            rise before it: that is seldom the learning rate's doing.
-        points: Integer, how many finite losses there are.
+        first: The loss before anything was learnt.
+        lowest: The lowest loss (average of a quarter of a decade).
+        noise: Standard deviation from one loss to the next where nothing is
+            learnt yet.
+        scale: Size of the losses: what noise is measured against.
+        bottom: log10(LR) of `lowest`.
+        edge: log10(LR) from which on training is unstable; beyond the last
+            learning rate where the loss never rose.
+        rose: Whether it did.
+        stayed_high: Whether that ended the test, began with its first step,
+            or left the last losses above the first ones by more than noise.
+        fell: Whether the loss fell by more than noise explains.
+        sudden: Whether a loss that is not finite came without a rise before
+            it: that is seldom the learning rate's doing.
+        points: How many finite losses there are.
     """
 
     first: float
@@ -72,6 +75,11 @@ class Landmarks:
     points: int
 
     @property
+    def fall(self) -> float:
+        """By which share of itself the loss fell."""
+        return (self.first - self.lowest) / self.scale
+
+    @property
     def roughness(self) -> float:
         """log10 of noise against loss, at least -2."""
         return float(np.log10(self.noise / self.scale + 0.01))
@@ -79,12 +87,10 @@ class Landmarks:
 
 def landmarks(curve: Curve) -> Landmarks | None:
     """Returns the landmarks of a curve; None: it has no finite loss."""
-    x, y = _finite_start(curve)
-    if not len(y):
-        return None
-    # Losses near the largest float have differences without one.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _landmarks(curve, x, y)
+    bad = np.flatnonzero(~np.isfinite(curve.losses))
+    end = int(bad[0]) if len(bad) else len(curve.losses)
+    x, y = np.log10(curve.lrs[:end]), curve.losses[:end]
+    return _landmarks(curve, x, y) if end else None
 
 
 def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
@@ -104,7 +110,8 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
     scale = max(abs(first), first - lowest) or 1.0
     level = float(np.log(first) if blown else np.median(shown[:start]))
     bin_noise = _early_noise(means)
-    blew_up = _blew_up(curve, y)
+    ends = (StopReason.DIVERGED, StopReason.NOT_FINITE)
+    blew_up = curve.stop_reason in ends or len(y) < len(curve.losses)
     beyond = x[-1] + (0.0 if blew_up else 0.2)
     edges = [
         _edge(bins, means, first, bin_noise, case, beyond) for case in (0, 1)
@@ -129,27 +136,12 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
     )
 
 
-def _blew_up(curve: Curve, y: Vector) -> bool:
-    """Returns whether that ended the test."""
-    ends = (StopReason.DIVERGED, StopReason.NOT_FINITE)
-    return curve.stop_reason in ends or len(y) < len(curve.losses)
-
-
-def _finite_start(curve: Curve) -> tuple[Vector, Vector]:
-    """Returns log10(LR) and losses before the first that is not finite."""
-    bad = np.flatnonzero(~np.isfinite(curve.losses))
-    end = int(bad[0]) if len(bad) else len(curve.losses)
-    return np.log10(curve.lrs[:end]), curve.losses[:end]
-
-
 def _binned(x: Vector, y: Vector) -> tuple[Vector, Vector]:
     """Returns centres and mean losses of the bins that hold a point."""
     cell = np.floor((x - x[0]) / _BIN + 0.5).astype(np.int64)
     begin = np.flatnonzero(np.diff(cell, prepend=cell[0] - 1))
     counts = np.diff(begin, append=len(x))
-    # Divided first: the sum of many huge losses has no float.
-    mean = np.add.reduceat(y / np.repeat(counts, counts), begin)
-    centre = np.add.reduceat(x, begin) / counts
+    centre, mean = (np.add.reduceat(v, begin) / counts for v in (x, y))
     return centre, mean
 
 
@@ -157,16 +149,11 @@ def _noise(y: Vector) -> float:
     """Returns the standard deviation of neighbours, robust to a few."""
     if len(y) < 2:
         return 0.0
-    jumps = np.diff(y / 2.0)
+    jumps = np.diff(y)
     jumps = jumps - np.median(jumps)
     most = 4.0 * 1.4826 * float(np.median(np.abs(jumps)))
     jumps = np.clip(jumps, -most, most)
-    size = float(np.abs(jumps).max())
-    if not size > 0.0:
-        return 0.0
-    # Relative to the largest: the square of a huge loss has no float.
-    spread = float(np.sqrt(np.mean((jumps / size) ** 2)))
-    return spread * size * float(np.sqrt(2.0))
+    return float(np.sqrt(np.mean(jumps**2) / 2.0))
 
 
 def _medians(y: Vector, window: int) -> Vector:
@@ -179,32 +166,20 @@ def _medians(y: Vector, window: int) -> Vector:
 def _comparable(means: Vector) -> Vector:
     """Returns the logarithms of losses that are all positive, else these.
 
-    Noise is a share of such a loss rather than an amount: it shrinks as a
-    squared error falls, and against the noise at the start even a plain fall
-    would look small; and where there is only noise, its far ends would look
-    like falls.
+    Noise is a share of such a loss rather than an amount: against the noise at
+    the start even a plain fall of a squared error would look small.
     """
     return np.log(means) if (means > 0.0).all() else means
 
 
 def _blown_at_once(before: float, first: float, shown: Vector) -> bool:
-    """Returns whether the first step took the loss to another level.
-
-    Args:
-        before: Float, the very first loss, of no update.
-        first: Float > 0, the usual loss of the first fifth of the test.
-        shown: Logarithms of the binned losses, which say what is noise.
-    """
-    if not 0.0 < before < _BLOWN * first:
-        return False
-    return bool(np.log(first / before) > 4.0 * _early_noise(shown))
+    """Returns whether the first step took the loss to another level."""
+    far = 0.0 < before < _BLOWN * first
+    return far and bool(np.log(first / before) > 4.0 * _early_noise(shown))
 
 
 def _fell(y: Vector, first: float, after: int, scale: float) -> bool:
-    """Returns whether losses below the first are more than noise.
-
-    Either a few far below it, or many a little.
-    """
+    """Returns whether losses below the first, few or many, are no noise."""
     noise = _early_noise(y)
     for window, factor in _FALLS:
         runs = np.lib.stride_tricks.sliding_window_view(
@@ -233,18 +208,12 @@ def _early_noise(y: Vector) -> float:
 
 
 def _edge(
-    x: Vector,
-    y: Vector,
-    first: float,
-    noise: float,
-    case: int,
-    beyond: float,
+    x: Vector, y: Vector, first: float, noise: float, case: int, beyond: float
 ) -> float:
     """Returns log10(LR) of the first rise that is no noise.
 
-    A rise: the median of the next losses lies above the lowest median so
-    far by the given share of the fall until then, and by the given number
-    of times the noise.
+    There the median of the next losses lies above the lowest one so far by a
+    share of the fall until then, and by so many times the noise.
     """
     window = _WINDOWS[case]
     middle = _medians(y, window)
@@ -261,3 +230,66 @@ def _edge(
     high = before + least
     rises = later[(middle[later] > high) & (y[later] > high) & enough]
     return float(x[rises[0]]) if len(rises) else beyond
+
+
+def refusal(curve: Curve, seen: Landmarks | None) -> str:
+    """Returns why no learning rate can be suggested, or an empty string."""
+    if seen is None:
+        if not len(curve):
+            return f"No loss was recorded: {curve.stop_reason.cause}."
+        return (
+            f"The loss was not finite at the very first step, at "
+            f"{curve.lrs[0]:.1e}. Check the inputs and the model for NaN, or "
+            "lower `start_lr`."
+        )
+    if seen.points < _FEWEST_POINTS:
+        more = "Use more `steps`."
+        if seen.rose:
+            more = "Lower `start_lr`, and check the inputs for NaN."
+        return (
+            f"Of {_FEWEST_POINTS} finite losses that are needed there "
+            f"{'is' if seen.points == 1 else 'are'} {seen.points}: "
+            f"{curve.ending}. {more}"
+        )
+    if not is_enough(curve, seen):
+        return (
+            f"The ramp ended too early, at {curve.lrs[-1]:.1e} of "
+            f"{curve.end_lr:.1e}: {curve.ending}. {curve.stop_reason.remedy}"
+        )
+    return "" if seen.fell else _never_fell(curve, seen)
+
+
+def is_enough(curve: Curve, seen: Landmarks | None) -> bool:
+    """Returns whether there is anything to judge by, or to begin with.
+
+    A ramp that was cut short must have seen its edge, or a clear fall.
+    """
+    if seen is None or seen.points < _FEWEST_POINTS:
+        return False
+    fell = seen.fell and seen.fall >= ENOUGH_FALL
+    return seen.rose or fell or curve.stop_reason not in CUT_SHORT
+
+
+def _never_fell(curve: Curve, seen: Landmarks) -> str:
+    if not seen.stayed_high:
+        # What looks like a rise is noise too, where nothing fell.
+        return (
+            f"The loss never fell between {curve.lrs[0]:.1e} and "
+            f"{curve.lrs[-1]:.1e}. Raise `end_lr`, use more `steps` or larger "
+            "batches, or check that the model can learn."
+        )
+    if seen.sudden:
+        return (
+            "The loss was suddenly not finite, at "
+            f"{curve.lrs[seen.points]:.1e}, without having fallen or risen "
+            "before. Look for NaN in inputs and targets; if there is none, "
+            "lower `start_lr`."
+        )
+    start, end = np.log10(curve.lrs[0]), np.log10(curve.end_lr)
+    if seen.edge - start < max(1.0, _TOO_EARLY * (end - start)):
+        return (
+            f"The loss blew up near {10.0**seen.edge:.1e} without having "
+            "fallen before. Lower `start_lr` to a hundredth, and check the "
+            "scale of inputs and targets."
+        )
+    return ""

@@ -16,20 +16,21 @@ from numpy.typing import NDArray
 
 from keras_lrfinder.analysis.curve import RAMPS
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.smoothing import RunningEMA
-from keras_lrfinder.analysis.smoothing import ema_span
-from keras_lrfinder.analysis.stop_reason import StopReason
+from keras_lrfinder.analysis.curve import RunningEMA
+from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.curve import ema
+from keras_lrfinder.analysis.curve import ema_span
 from keras_lrfinder.arguments import check_type
 from keras_lrfinder.arguments import integer
 from keras_lrfinder.arguments import number
 from keras_lrfinder.arguments import one_of
 from keras_lrfinder.arguments import positive
 
-# How many times the typical jump between two losses the smoothed loss must
-# rise before the rise counts as more than noise.
-_NOISE_FACTOR = 5.0
-# So many losses, where the test is long enough, before any rise counts.
-_SETTLED = 10
+__all__ = ["RangeTest", "ema", "ema_span", "ramp_lrs"]
+
+# A rise counts from so many times the typical jump between two losses, and
+# after so many of them, where the test is long enough.
+_NOISE_FACTOR, _SETTLED = 5.0, 10
 
 
 def ramp_lrs(
@@ -52,12 +53,6 @@ def ramp_lrs(
         end_lr: Float > `start_lr`, learning rate of the last step.
         steps: Integer >= 2.
         ramp: `"exponential"` or `"linear"`.
-
-    Returns:
-        Float64 array of shape `(steps,)`, increasing.
-
-    Raises:
-        TypeError, ValueError: An argument is not as said above.
 
     Example:
     >>> [f"{lr:.6g}" for lr in ramp_lrs(1e-4, 1.0, 5)]
@@ -96,18 +91,9 @@ class RangeTest:
             explains. Where losses can be zero or negative a factor means
             nothing; there the rise is compared with the fall before it.
             None never stops on a rise. NaN and infinities always stop.
-        optimizer: String, the optimizer's name (`"adam"`). `suggest` gives
-            better answers when it knows.
-        hyperparameters: Mapping, the optimizer's own settings, such as
-            `{"momentum": 0.9}`.
-        monitor: String, name of the loss, for pictures and files.
-        batch_size: Integer or None, samples of a step.
-        steps_per_epoch: Integer or None, after how many steps the data
-            repeats. `suggest` gives better answers when it knows both.
-        environment: Mapping of strings, for files.
-
-    Raises:
-        TypeError, ValueError: An argument is not as said above.
+        optimizer, hyperparameters, batch_size, steps_per_epoch: As for
+            `Curve`. `suggest` gives better answers when it knows them.
+        monitor, environment: As for `Curve`, for pictures and files.
 
     Example:
     >>> test = RangeTest(start_lr=1e-4, end_lr=1.0, steps=5)
@@ -150,8 +136,11 @@ class RangeTest:
             "steps_per_epoch": steps_per_epoch,
             "environment": dict(environment or {}),
         }
-        self._average = RunningEMA(ema_span(len(self._lrs)))
-        self._settled = _steps_to_settle(len(self._lrs))
+        span = ema_span(len(self._lrs))
+        self._average = RunningEMA(span)
+        # Before that the average, and what is known of the noise, rest on too
+        # few losses; in a very short test on as many as it can spare.
+        self._settled = max(math.ceil(span), min(_SETTLED, len(self._lrs) // 3))
         self._losses: list[float] = []
         self._smoothed: list[float] = []
         self._best = math.inf
@@ -192,15 +181,10 @@ class RangeTest:
 
         Args:
             loss: Float, or anything that `float()` takes (a zero-dimensional
-                tensor, say). NaN and infinities end the test; they are kept
-                in the curve.
+                tensor, say). NaN and infinities end the test.
 
         Returns:
             True to go on, False when the test is over.
-
-        Raises:
-            RuntimeError: The test is over.
-            TypeError: `loss` is not one number.
         """
         if self._reason is not None:
             raise RuntimeError(
@@ -222,15 +206,10 @@ class RangeTest:
         return self._reason is None
 
     def end(self, reason: StopReason) -> None:
-        """Ends the test before its last step, for a reason of your own.
-
-        Does nothing when the test is over already.
+        """Ends the test before its last step, unless it is over already.
 
         Args:
             reason: `StopReason.OUT_OF_DATA` or `StopReason.INTERRUPTED`.
-
-        Raises:
-            TypeError: `reason` is no `StopReason`.
         """
         check_type("reason", reason, StopReason, "a StopReason")
         if self._reason is None:
@@ -274,17 +253,11 @@ def _factor(stop_factor: float | None) -> float | None:
     if stop_factor is None:
         return None
     factor = number("stop_factor", stop_factor, finite=False)
-    if not factor > 1:
-        raise ValueError(
-            f"`stop_factor` must be above 1, or None. Received: {stop_factor=}"
-        )
-    return factor
-
-
-def _steps_to_settle(steps: int) -> int:
-    # Before that the average, and what is known of the noise, rest on too
-    # few losses; in a very short test on as many as it can spare.
-    return max(math.ceil(ema_span(steps)), min(_SETTLED, steps // 3))
+    if factor > 1:
+        return factor
+    raise ValueError(
+        f"`stop_factor` must be above 1, or None. Received: {stop_factor=}"
+    )
 
 
 def _as_float(loss: Any) -> float:
