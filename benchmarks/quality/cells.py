@@ -5,7 +5,8 @@ batches have another size than usual). Its arrays, with `x` for the grid's
 learning rates (18, a quarter of a decade apart), NaN for what was not recorded
 and infinity for what was lost:
 
-- `facts`: batch, batches and samples of an epoch, log10 of the lowest LR
+- `facts`: batch (0: not known), batches and samples of an epoch, log10 of the
+  lowest LR
 - `ramp`: batch losses of a range test, (seed, step)
 - `before`: of the searching seeds, held-out loss before training, (seed,)
 - `held`, `tail`: of their runs (`RUNS`) the held-out loss at the end, judged as
@@ -189,7 +190,7 @@ class Cell:
         return dataclasses.replace(
             test.curve,
             steps_per_epoch=int(self.arrays["facts"][1]),
-            batch_size=self.batch,
+            batch_size=self.batch or None,
         )
 
     @functools.cache  # noqa: B019  (recordings live as long as the process)

@@ -30,6 +30,8 @@ from benchmarks.quality.cells import Target
 from benchmarks.quality.cells import Vector
 from benchmarks.quality.loop import Trainer
 from benchmarks.quality.optimizers import OPTIMIZERS
+from benchmarks.quality.tasks import KERAS
+from benchmarks.quality.tasks import LATER
 from benchmarks.quality.tasks import TASKS
 from keras_lrfinder.analysis.range_test import ramp_lrs
 from keras_lrfinder.analysis.runs import SHARES
@@ -154,7 +156,8 @@ def write(target: Path, arrays: dict[str, Vector]) -> None:
 def main() -> None:
     """Record every cell that has no file yet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", nargs="*", default=list(TASKS))
+    names = [t.name for t in TASKS.values() if t.group not in (KERAS, LATER)]
+    parser.add_argument("--tasks", nargs="*", default=names)
     parser.add_argument("--optimizers", nargs="*", default=list(OPTIMIZERS))
     parser.add_argument("--batch", type=int)
     parser.add_argument(

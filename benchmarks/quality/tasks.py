@@ -1,15 +1,17 @@
 """The one registry: which tasks there are, in which family, seen or not.
 
 Needs no JAX; `problems.py` makes them ready. A family's name is that of its
-kin, if any: all of it is left out together. Unseen families take no part in
-any fit. `NEW` ones were recorded once everything was fixed.
+kin, if any: all of it is left out together. `UNSEEN` and `LATER` families take
+no part in any fit; `NEW` ones were recorded once everything was fixed. `KERAS`
+and `LATER` are models in Keras, recorded by the benchmark before this one (as
+of commit 1c9bc91, where their code is): 500 constant steps, of some 2,000.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-SEEN, UNSEEN, NEW = "seen", "unseen", "new"
+SEEN, UNSEEN, NEW, KERAS, LATER = "seen", "unseen", "new", "keras", "later"
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Task:
     Attributes:
         name, family: Strings.
         batch: Integer, samples of a batch.
-        group: String, `SEEN`, `UNSEEN` or `NEW`.
+        group: String, as above.
         signed: Whether its loss may be negative: compared by difference.
     """
 
@@ -66,3 +68,27 @@ TASKS = {
         Task("vision", "image", 8, UNSEEN),
     )
 }
+# Task names by family.
+_IN_KERAS = {
+    "digits": "digits_mlp digits_raw digits_deep",
+    "noise": "digits_noisy clusters",
+    "small": "digits_small diabetes_small",
+    "tabular": "breast_cancer wine wine_raw",
+    "regression": "diabetes friedman friedman_absolute friedman_gaussian",
+    "image": "mnist_mlp mnist_residual mnist_cnn_norm mnist_cnn",
+    "reconstruction": "mnist_autoencoder",
+    "imbalance": "mnist_rare",
+    "text": "text_pool text_convolution text_larger text_bag",
+    "finetuning": "finetune_head finetune_whole finetune_shifted",
+    "sequence": "wave_lstm",
+    "bytes": "byte_gru byte_transformer",
+    "later": "iris moons linear_targets digits_cnn digits_autoencoder "
+    "digits_normed mnist_softmax mnist_rows text_gru",
+}
+for _family, _names in _IN_KERAS.items():
+    for _name in _names.split():
+        TASKS[f"keras_{_name}"] = Task(
+            f"keras_{_name}",
+            _family,
+            group=LATER if _family == "later" else KERAS,
+        )
