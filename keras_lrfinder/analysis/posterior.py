@@ -52,6 +52,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,40 +158,17 @@ def prior(
     return decades, _of(c["sigma"], kind)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Posterior:
-    """What is known of the best learning rate.
+class Answer(NamedTuple):
+    """What a posterior says: log10 of learning rates.
 
     Attributes:
-        x: log10 of learning rates.
-        p: Their probabilities.
-        safe: The highest that is safe.
-        most: The highest that can be the best.
-        spread: `LEAST_SPREAD` and `SPREAD`.
+        x: To train with.
+        low, high: Both ends of what holds the best one in 95 of 100 tests.
     """
 
-    x: NDArray[Any]
-    p: NDArray[Any]
-    safe: float
-    most: float
-    spread: tuple[float, float]
-
-    @property
-    def answer(self) -> float:
-        """log10 of the learning rate to train with."""
-        return min(float(self.p @ self.x), self.safe)
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """Both ends of what holds the best one in 95 of 100 tests."""
-        sd = math.sqrt(float(self.p @ (self.x - float(self.p @ self.x)) ** 2))
-        wide = 2.0 * math.hypot(self.spread[0], self.spread[1] * sd)
-        high = min(self.answer + wide, max(self.most, self.answer))
-        return self.answer - wide, high
-
-    def above(self, x: float) -> float:
-        """Returns how probable it is that the best one lies above `x`."""
-        return float(self.p[self.x > x].sum())
+    x: float
+    low: float
+    high: float
 
 
 def posterior(
@@ -201,7 +179,7 @@ def posterior(
     trainings: Levels | None = None,
     epoch: int | None = None,
     constants: Constants = CONSTANTS,
-) -> Posterior:
+) -> Answer:
     """Returns what ramp and runs say of a training.
 
     Args:
@@ -235,8 +213,12 @@ def posterior(
         safe = min(safe, trainings.top - _SAFE)
         most = min(most, trainings.top)
     p = np.exp(log_p - log_p.max())
-    spread = (c["least_spread"], c["spread"])
-    return Posterior(mean + GRID, p / p.sum(), safe, most, spread)
+    p, x = p / p.sum(), mean + GRID
+    mean = float(p @ x)
+    sd = math.sqrt(float(p @ (x - mean) ** 2))
+    wide = 2.0 * math.hypot(c["least_spread"], c["spread"] * sd)
+    found = min(mean, safe)
+    return Answer(found, found - wide, max(min(found + wide, most), found))
 
 
 def lost(runs: Levels, x: NDArray[Any]) -> Vector:
@@ -251,7 +233,7 @@ def lost(runs: Levels, x: NDArray[Any]) -> Vector:
         above = np.log(held / least)
     else:
         above = np.log1p((held - least) / max(runs.before - least, 1e-12))
-    return np.interp(x, at, np.minimum(above, _ALL_LOST))
+    return np.asarray(np.interp(x, at, np.minimum(above, _ALL_LOST)))
 
 
 def _momentum(hyperparameters: Mapping[str, Any]) -> float:
@@ -304,5 +286,5 @@ def _share(runs: Levels, epoch: int | None) -> float:
 def _blurred(log_p: NDArray[Any], tau: float) -> Vector:
     """Returns a log likelihood, where it lies known to `tau` decades only."""
     share = np.exp(-0.5 * ((GRID[:, None] - GRID) / tau) ** 2)
-    like: Vector = np.exp(log_p - log_p.max()) @ (share / share.sum(0))
-    return np.log(like + 1e-30)
+    like = np.exp(log_p - log_p.max()) @ (share / share.sum(0))
+    return np.asarray(np.log(np.maximum(like, 1e-300)))

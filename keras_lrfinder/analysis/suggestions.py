@@ -23,7 +23,7 @@ from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.landmarks import refusal
 from keras_lrfinder.analysis.posterior import MEASURED
 from keras_lrfinder.analysis.posterior import MIDDLE_STEPS
-from keras_lrfinder.analysis.posterior import Posterior
+from keras_lrfinder.analysis.posterior import Answer
 from keras_lrfinder.analysis.posterior import Traits
 from keras_lrfinder.analysis.posterior import moved
 from keras_lrfinder.analysis.posterior import posterior
@@ -132,33 +132,14 @@ class Suggestion:
         decades -= moved(self.kind, self.few, self.schedule, now)
         return float(lr * 10.0**decades)
 
-    def for_training(
-        self, schedule: str, total_steps: int | None
-    ) -> Suggestion:
-        """Returns the suggestion whose `lr` is for such a training."""
-        check_training(schedule, total_steps)
-        lr, low, high, reason = self.lr, self.low, self.high, self.reason
-        if lr is not None and low is not None and high is not None:
-            by = self.lr_for(schedule, total_steps or MIDDLE_STEPS) / lr
-            lr, low, high = lr * by, low * by, high * by
-            reason += f" {_answer_in_words(lr, (schedule, total_steps))}"
-        return dataclasses.replace(
-            self,
-            lr=lr,
-            low=low,
-            high=high,
-            reason=reason,
-            schedule=schedule,
-            total_steps=total_steps,
-        )
-
 
 def told(
-    found: Posterior,
+    found: Answer,
     traits: Traits,
     training: Training,
     seen: list[str],
     doubts: list[str],
+    rule: str = "default",
 ) -> Suggestion:
     """Returns what was found, in words.
 
@@ -168,23 +149,15 @@ def told(
         training: Schedule and length of what follows, as they were said.
         seen: Sentences, what was seen.
         doubts: What speaks against it.
+        rule: String, its name.
     """
-    lr, low, high = (10.0**x for x in (found.answer, *found.range))
-    level, reason = _in_words(lr, training, seen, doubts)
-    of_test = traits.kind, traits.few
-    return Suggestion(
-        lr, low, high, level, "default", reason, *training, *of_test
-    )
-
-
-def _in_words(
-    lr: float, training: Training, seen: list[str], doubts: list[str]
-) -> tuple[str, str]:
-    """Returns confidence and reason."""
-    sentences = [*seen, _answer_in_words(lr, training)]
+    lr, low, high = (float(10.0**x) for x in found)
+    words, level = [*seen, _answer_in_words(lr, training)], "high"
     if doubts:
-        sentences.append(f"Confidence is low: {'; '.join(doubts)}.")
-    return "low" if doubts else "high", " ".join(sentences)
+        words.append(f"Confidence is low: {'; '.join(doubts)}.")
+        level = "low"
+    said = lr, low, high, level, rule, " ".join(words), *training
+    return Suggestion(*said, traits.kind, traits.few)
 
 
 def _answer_in_words(lr: float, training: Training) -> str:
@@ -204,9 +177,8 @@ def in_steps(steps: int) -> str:
 
 def too_few(number: int, what: str) -> str:
     """Returns that there are few, in words."""
-    return (
-        f"1 {what} is little" if number == 1 else f"{number:,} {what}s are few"
-    )
+    many = f"{number:,} {what}s are few"
+    return f"1 {what} is little" if number == 1 else many
 
 
 def check_training(schedule: object, total_steps: object) -> None:
@@ -236,7 +208,7 @@ def ramp_doubts(curve: Curve, seen: Landmarks) -> list[str]:
     if not seen.rose:
         why, remedy = "training never became unstable", "raise `end_lr`"
         if curve.stop_reason in CUT_SHORT:
-            why, remedy = curve.ending, "use fewer `steps`"
+            why, remedy = curve.ending, "let it end, with fewer `steps`"
         doubts.append(f"{why}, so this is a lower bound: {remedy}")
     if not seen.fell:
         doubts.append("only where training becomes unstable is known")
@@ -377,14 +349,13 @@ def suggest(
         return Suggestion.refused(name, why, training)
     lr = min(max(lr, float(curve.lrs[0])), float(curve.lrs[-1]))
     # Rules are for a learning rate that stays, as long as is usual.
-    plain = dataclasses.replace(own, lr=lr, schedule="constant")
-    lr = dataclasses.replace(plain, total_steps=None).lr_for(*training)
-    if abs(math.log10(lr / float(own))) > _AGREE:
-        doubts.append(f"the default rule says {float(own):.1e}")
-    low, high = min(own.low or lr, lr), max(own.high or lr, lr)
-    level, reason = _in_words(lr, training, words, doubts)
     of_test = traits.kind, traits.few
-    return Suggestion(lr, low, high, level, name, reason, *training, *of_test)
+    x = math.log10(lr) + moved(*of_test, schedule, total_steps or MIDDLE_STEPS)
+    x -= moved(*of_test, "constant", MIDDLE_STEPS)
+    if abs(x - found.x) > _AGREE:
+        doubts.append(f"the default rule says {own.lr:.1e}")
+    found = Answer(x, min(found.low, x), max(found.high, x))
+    return told(found, traits, training, words, doubts, name)
 
 
 class RuleTable(dict[str, Suggestion]):
