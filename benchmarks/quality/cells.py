@@ -164,6 +164,13 @@ class Cell:
         x = [self.x[0] - 1, *self.x, self.x[-1] + 0.05]
         return np.interp(np.log10(lr), x, [worst, *ends, worst])
 
+    def regret(self, lr: float, target: Target) -> float:
+        """The share of the best LR's fall that `lr` does not reach."""
+        row, before = self.row(target), self.arrays["test_before"].mean()
+        share = (row - row.min()) / max(before - row.min(), 1e-12)
+        x = [self.x[0] - 1, *self.x, self.x[-1] + 0.05]
+        return float(np.interp(np.log10(lr), x, [1.0, *share, 1.0]))
+
     def best(self, target: Target) -> float:
         """log10 of the grid's best LR."""
         return float(self.x[self.excesses(target)[:-1].argmin()])

@@ -244,3 +244,29 @@ def signals(count: int = 5_000, length: int = 24):
     shapes = np.stack([np.sin(t), np.sign(np.sin(t)), (t % 6.28) / 3.14 - 1])
     x = shapes[kind, np.arange(count)] + rng.normal(0, 0.4, t.shape)
     return x[..., None].astype("float32"), kind.astype("int32")
+
+
+def sines(count: int = 6_000):
+    """A sine of eight numbers, without noise."""
+    rng = np.random.default_rng(29)
+    x = rng.normal(size=(count, 8)).astype("float32")
+    y = np.sin(x @ rng.normal(size=(8, 1)))
+    return x, y.astype("float32")
+
+
+def scales(count: int = 5_000):
+    """Ten columns, and three targets of sizes 1, 100 and 10,000."""
+    rng = np.random.default_rng(30)
+    x = rng.normal(size=(count, 10)).astype("float32")
+    y = np.tanh(x @ rng.normal(size=(10, 8)) / 2) @ rng.normal(size=(8, 3))
+    y = y + 0.2 * rng.normal(size=y.shape)
+    return x, (y / y.std(0) * [1, 100, 10_000]).astype("float32")
+
+
+def hundredth(count: int = 12_000):
+    """Twelve columns; one in a hundred is of the class that is sought."""
+    rng = np.random.default_rng(31)
+    x = rng.normal(size=(count, 12)).astype("float32")
+    score = np.tanh(x @ rng.normal(size=(12, 6)) / 2) @ rng.normal(size=6)
+    score = score + 0.3 * rng.normal(size=count)
+    return x, (score > np.quantile(score, 0.99)).astype("float32")

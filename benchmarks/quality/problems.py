@@ -551,3 +551,28 @@ def mixer() -> Problem:
         return nets.dense(p, "out", nets.dropout(key, x + y, 0.1, train).mean(1))
 
     return classifier(x, y, 4_096, sizes, forward, layer_norms=layer_norms)
+
+
+def sines() -> Problem:
+    """A sine without noise: a loss that falls and falls."""
+    sizes = {"a": (8, 64), "b": (64, 64), "out": (64, 1)}
+    return plain_regression(*sources.sines(), 5_000, sizes, jnp.square)
+
+
+def scales() -> Problem:
+    """Targets of sizes 1, 100 and 10,000, none of them scaled."""
+    sizes = {"a": (10, 32), "b": (32, 32), "out": (32, 3)}
+    return plain_regression(*sources.scales(), 4_096, sizes, jnp.square)
+
+
+def weighted() -> Problem:
+    """One in a hundred is sought, and weighs a hundred times as much."""
+    x, y = sources.hundredth()
+    sizes = {"a": (12, 32), "b": (32, 16), "out": (16, 1)}
+    forward = plain(sizes)
+
+    def loss(p, batch, key, train):
+        z, y = forward(p, {}, batch["x"], key, train, {})[:, 0], batch["y"]
+        return jnp.mean((1 + 99 * y) * (jax.nn.softplus(z) - y * z))
+
+    return regression({"x": x, "y": y}, 11_000, sizes, loss)

@@ -14,7 +14,6 @@ from benchmarks.quality.cells import RUNS
 from benchmarks.quality.cells import Cell
 from benchmarks.quality.cells import Target
 from benchmarks.quality.cells import Vector
-from benchmarks.quality.cells import named
 from keras_lrfinder.analysis.posterior import CONSTANTS
 from keras_lrfinder.analysis.posterior import Constants
 from keras_lrfinder.analysis.runs import Run
@@ -70,7 +69,9 @@ def plan(cell: Cell, target: Target, trainings: int = 0, **more: Any) -> Plan:
 @functools.cache
 def left_out(family: str) -> Constants:
     """The constants that were fitted without a family; `""`: the package's."""
-    stored: dict[str, Constants] = json.loads(LEFT_OUT.read_text("utf-8"))
+    stored: dict[str, Constants] = {}
+    if LEFT_OUT.exists():
+        stored = json.loads(LEFT_OUT.read_text("utf-8"))
     return stored.get(family, CONSTANTS)
 
 
@@ -88,6 +89,3 @@ def searched(
     return search(
         cell.curve(seed), trainer(cell, seed), asked, constants=constants
     )
-
-
-__all__ = ["left_out", "named", "plan", "searched", "trainer"]

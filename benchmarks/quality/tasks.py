@@ -66,6 +66,9 @@ TASKS = {
         Task("graph", "graph", 8, UNSEEN),
         Task("noisy_digits", "noise", 16, UNSEEN),
         Task("vision", "image", 8, UNSEEN),
+        Task("sines", "sines", group=NEW),
+        Task("scales", "scales", group=NEW),
+        Task("weighted", "weighted", group=NEW),
     )
 }
 # Task names by family.

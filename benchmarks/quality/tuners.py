@@ -16,19 +16,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.outcome.recording import SHORT
-from benchmarks.outcome.recording import Cell
+from benchmarks.quality.cells import SHORT
+from benchmarks.quality.cells import Cell
 
 TOTALS = (300, 1200, 2400)
-LOWEST, HIGHEST = 1e-6, 10.0
-# How many whole trainings a random search makes.
-DRAWN = 6
 
 
 def reached(cell: Cell, seed: int, x: float, steps: int) -> float:
     """Held-out loss after `steps` steps at 10**x."""
-    before = float(cell.arrays["reserved_before"][seed])
-    row = cell.arrays["reserved"][seed, :, SHORT.index(steps)]
+    before = float(cell.arrays["before"][seed])
+    row = cell.arrays["short"][seed, SHORT.index(steps)]
     row = np.where(row < before, row, before)
     lower, upper = cell.x[0] - 1, cell.x[-1] + 0.05
     return float(np.interp(x, [lower, *cell.x, upper], [before, *row, before]))
@@ -67,18 +64,6 @@ def hyperband(cell: Cell, seed: int, total: int) -> float:
         return reached(cell, seed, x, until * unit), (until - done) * unit
 
     return _best(oracle, run, total)
-
-
-def drawn(cell: Cell, seed: int, ends: np.ndarray) -> float:
-    """Random search among whole trainings, which end with `ends`."""
-    rng = np.random.default_rng(_seed(cell, seed))
-    x = rng.uniform(*np.log10([LOWEST, HIGHEST]), DRAWN)
-    worst = ends.max()
-    lower, upper = cell.x[0] - 1, cell.x[-1] + 0.05
-    ends = np.interp(
-        x, [lower, *cell.x, upper], [worst, *ends, worst], worst, worst
-    )
-    return float(x[ends.argmin()])
 
 
 def _seed(cell: Cell, seed: int) -> int:
@@ -158,3 +143,10 @@ def tpe(cell: Cell, seed: int, total: int) -> float:
                 break
         study.tell(trial, value if done else math.inf)
     return math.log10(study.best_params["lr"])
+
+
+TUNERS = {
+    "KerasTuner's RandomSearch": random_search,
+    "KerasTuner's Hyperband": hyperband,
+    "Optuna's TPE": tpe,
+}
