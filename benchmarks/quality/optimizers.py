@@ -24,15 +24,11 @@ class Optimizer(NamedTuple):
         init: From parameters to slots.
         update: From parameters, gradients, slots, step and LR to new
             parameters and slots.
-        keras: Keras's class and arguments; a range test's curve carries them.
-        default: Keras's default learning rate.
         center: Middle of a plausible range of learning rates.
     """
 
     init: Callable
     update: Callable
-    keras: tuple[str, dict]
-    default: float
     center: float
 
 
@@ -174,20 +170,12 @@ def _one(name: str) -> Callable[[Tree], Slots]:
 
 
 OPTIMIZERS = {
-    "sgd": Optimizer(_none, _sgd, ("SGD", {}), 0.01, -1.0),
-    "nesterov": Optimizer(
-        _one("m"),
-        _nesterov,
-        ("SGD", {"momentum": 0.9, "nesterov": True}),
-        0.01,
-        -2.0,
-    ),
-    "adam": Optimizer(_first_second, _adam, ("Adam", {}), 1e-3, -2.5),
-    "adamw": Optimizer(_first_second, _adamw, ("AdamW", {}), 1e-3, -2.5),
-    "rmsprop": Optimizer(_one("v"), _rmsprop, ("RMSprop", {}), 1e-3, -2.75),
-    "lion": Optimizer(_one("m"), _lion, ("Lion", {}), 1e-3, -3.25),
-    "muon": Optimizer(_muon_slots, _muon, ("Muon", {}), 1e-3, -2.0),
-    "adafactor": Optimizer(
-        _adafactor_slots, _adafactor, ("Adafactor", {}), 1e-3, -1.5
-    ),
+    "sgd": Optimizer(_none, _sgd, -1.0),
+    "nesterov": Optimizer(_one("m"), _nesterov, -2.0),
+    "adam": Optimizer(_first_second, _adam, -2.5),
+    "adamw": Optimizer(_first_second, _adamw, -2.5),
+    "rmsprop": Optimizer(_one("v"), _rmsprop, -2.75),
+    "lion": Optimizer(_one("m"), _lion, -3.25),
+    "muon": Optimizer(_muon_slots, _muon, -2.0),
+    "adafactor": Optimizer(_adafactor_slots, _adafactor, -1.5),
 }

@@ -40,11 +40,15 @@ Ask = Callable[[Cell, int, Target], "float | None"]
 
 
 class Contender(NamedTuple):
-    """Who answers: name, steps in words, and for which LR to ask."""
+    """Who answers: name, steps in words, and for which LR to ask.
+
+    `tries`: whether it makes the training itself.
+    """
 
     name: str
     steps: str
     ask: Ask
+    tries: bool = False
 
 
 class Result(NamedTuple):
@@ -100,8 +104,8 @@ def contenders(target: Target, tuned: bool) -> Iterator[Contender]:
     if target in WHOLE:
         for most in (5, 4, 3, 2):
             name = f"**{most} whole trainings**"
-            yield Contender(name, f"280 + {most} T", ours(3, most))
-        yield Contender("grid of whole trainings", "18 T", grid)
+            yield Contender(name, f"280 + {most} T", ours(3, most), True)
+        yield Contender("grid of whole trainings", "18 T", grid, True)
     yield Contender("**ramp and probes**", "280", PROBES)
     yield Contender("**ramp**", "100", RAMP)
     if tuned:
@@ -127,9 +131,7 @@ def measured(
     """What every answer costs."""
     found = []
     for cell in cells:
-        # Of models in Keras no whole trainings were recorded.
-        there = [t for t in targets if t in cell.targets]
-        for target in there:
+        for target in (t for t in targets if t in cell.targets):
             for seed in range(cell.seeds):
                 lr = ask(cell, seed, target)
                 refused = lr is None or not (np.isfinite(lr) and lr > 0)
@@ -203,20 +205,25 @@ def header() -> str:
     return f"| {' | '.join(names)} |\n|{' --- |' * len(names)}"
 
 
-def table(cells: Sequence[Cell], tuned: bool = False) -> Iterator[str]:
-    """The rows of the table."""
-    everyone: dict[str, tuple[Contender, list[Result]]] = {}
+def everyone(
+    cells: Sequence[Cell], tuned: bool = False
+) -> list[tuple[Contender, list[Result]]]:
+    """All contenders, and what their answers cost."""
+    found: dict[str, tuple[Contender, list[Result]]] = {}
     for target in TARGETS:
         for who in contenders(target, tuned):
-            own = measured(cells, who.ask, [target])
-            if who.name in ("grid of whole trainings",) or "whole" in who.name:
-                own = [r for r in own if target in r.cell.runs]
+            part = [c for c in cells if not who.tries or target in c.runs]
+            own = measured(part, who.ask, [target])
             key = f"{who.name} {who.steps}"
-            everyone.setdefault(key, (who, []))[1].extend(own)
+            found.setdefault(key, (who, []))[1].extend(own)
+    return [(who, results) for who, results in found.values() if results]
+
+
+def table(cells: Sequence[Cell], tuned: bool = False) -> Iterator[str]:
+    """The rows of the table."""
     yield header()
-    for who, results in everyone.values():
-        if results:
-            yield line(who, results)
+    for who, results in everyone(cells, tuned):
+        yield line(who, results)
 
 
 def by_optimizer(cells: Sequence[Cell]) -> Iterator[str]:
