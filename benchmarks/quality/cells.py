@@ -1,212 +1,227 @@
-"""The stored measurements: one `Cell` per task and optimizer."""
+"""What was recorded, read back: `Cell`, and what each LR ends with.
+
+A file of `results/` is a cell: a task with an optimizer (`NAME@SIZE` where its
+batches have another size than usual). Its arrays, with `x` for the grid's
+learning rates (18, a quarter of a decade apart), NaN for what was not recorded
+and infinity for what was lost:
+
+- `facts`: batch (0: not known), batches and samples of an epoch, log10 of the
+  lowest LR
+- `ramp`: batch losses of a range test, (seed, step)
+- `before`: of the searching seeds, held-out loss before training, (seed,)
+- `held`, `tail`: of their runs (`RUNS`) the held-out loss at the end, judged as
+  the package judges, and the mean loss of the last quarter, (seed, run, x)
+- `short`: their held-out loss after `SHORT` steps at one LR, (seed, length, x)
+- `test_before`, `test`: of other seeds, on other samples, in inference mode:
+  what trainings (`TARGETS`) end with, (seed,) and (seed, training, x)
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.quality.tasks import SEEN
+from benchmarks.quality.tasks import TASKS
+from benchmarks.quality.tasks import Task
 from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.landmarks import Landmarks
+from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.range_test import ramp_lrs
 
 Vector = NDArray[np.float64]
+Target = tuple[str, int]
 
 RESULTS = Path(__file__).with_name("results")
-SHORT = 500
-PART = 100
-# Start, end and steps of the recorded ramps, in the order of the files.
-RAMPS = (
-    (1e-7, 10.0, 50),
-    (1e-7, 10.0, 100),
-    (1e-7, 10.0, 200),
-    (1e-7, 10.0, 300),
-    (1e-9, 10.0, 100),
-    (1e-9, 10.0, 125),
-    (1e-7, 1.0, 100),
-    (1e-5, 10.0, 100),
+RAMP = (1e-7, 10.0, 100)
+ROWS, STEP = 18, 0.25
+SHORT = (10, 20, 40, 60, 80, 120, 160, 240, 320, 400, 500)
+# Trainings that are judged; a search has its own of the first seven.
+TARGETS: tuple[Target, ...] = (
+    ("constant", 500),
+    ("constant", 2000),
+    ("one_cycle", 500),
+    ("cosine", 500),
+    ("triangular", 500),
+    ("one_cycle", 2000),
+    ("cosine", 2000),
+    ("constant", 8000),
+    ("one_cycle", 8000),
+    ("cosine", 8000),
+    ("triangular", 2000),
 )
-# Tasks that were measured once the constants were fixed.
-LATER = "later"
-FAMILIES = {
-    "digits_mlp": "digits",
-    "digits_raw": "digits",
-    "digits_deep": "digits",
-    "digits_noisy": "noise",
-    "clusters": "noise",
-    "digits_small": "small",
-    "diabetes_small": "small",
-    "breast_cancer": "tabular",
-    "wine": "tabular",
-    "wine_raw": "tabular",
-    "diabetes": "regression",
-    "friedman": "regression",
-    "friedman_absolute": "regression",
-    "friedman_gaussian": "regression",
-    "mnist_mlp": "image",
-    "mnist_residual": "image",
-    "mnist_cnn_norm": "image",
-    "mnist_cnn": "image",
-    "mnist_autoencoder": "reconstruction",
-    "mnist_rare": "imbalance",
-    "text_pool": "text",
-    "text_convolution": "text",
-    "text_larger": "text",
-    "text_bag": "text",
-    "finetune_head": "finetuning",
-    "finetune_whole": "finetuning",
-    "finetune_shifted": "finetuning",
-    "wave_lstm": "sequence",
-    "byte_gru": "bytes",
-    "byte_transformer": "bytes",
-    "iris": "later",
-    "moons": "later",
-    "linear_targets": "later",
-    "digits_cnn": "later",
-    "digits_autoencoder": "later",
-    "digits_normed": "later",
-    "mnist_softmax": "later",
-    "mnist_rows": "later",
-    "text_gru": "later",
+WHOLE = TARGETS[:7]
+RUNS: tuple[Target, ...] = (("constant", 60), *WHOLE)
+# A cell whose best LR takes off less than this says nothing.
+LEAST_FALL = np.log(1 / 0.9)
+# Keras's class, settings and default learning rate, by name.
+OPTIMIZERS = {
+    "sgd": ("SGD", {}, 0.01),
+    "nesterov": ("SGD", {"momentum": 0.9, "nesterov": True}, 0.01),
+    "momentum": ("SGD", {"momentum": 0.9}, 0.01),
+    "adam": ("Adam", {}, 1e-3),
+    "adamw": ("AdamW", {}, 1e-3),
+    "rmsprop": ("RMSprop", {}, 1e-3),
+    "lion": ("Lion", {}, 1e-3),
+    "muon": ("Muon", {}, 1e-3),
+    "adafactor": ("Adafactor", {}, 1e-3),
 }
+
+
+def named(target: Target) -> str:
+    """A training in words."""
+    return f"{target[0]} {target[1]}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cell:
-    """What was measured of one task with one optimizer.
+    """A task with an optimizer, and what was recorded of it.
 
     Attributes:
-        task, optimizer, family: Names.
-        grid: Learning rates of the oracle and of the probes.
-        default_lr: Keras's default.
-        steps_per_epoch: Batches of one pass.
-        oracle_held: Held-out loss, (seed, LR, 100 steps each).
-        oracle_initial: Held-out loss before training, (seed,).
-        ramp_losses: Batch losses, (seed, ramp, step).
-        probe_losses: Batch losses at constant LR, (seed, LR, step).
-        probe_fresh: Loss on reserved training samples, (seed, LR, 10 steps).
-        probe_held: Held-out loss, (seed, LR, 10 steps).
-        probe_initial: Held-out loss before training, (seed,).
+        task: The task, as registered.
+        optimizer: Name.
+        arrays: As above.
     """
 
-    task: str
+    task: Task
     optimizer: str
-    family: str
-    grid: Vector
-    default_lr: float
-    steps_per_epoch: int
-    oracle_held: Vector
-    oracle_initial: Vector
-    ramp_losses: Vector
-    probe_losses: Vector
-    probe_fresh: Vector
-    probe_held: Vector
-    probe_initial: Vector
+    arrays: dict[str, Vector]
 
     @property
     def name(self) -> str:
-        """Task and optimizer."""
-        return f"{self.task}-{self.optimizer}"
+        """Task, batch size and optimizer."""
+        return f"{self.task.name}@{self.batch}-{self.optimizer}"
+
+    @property
+    def batch(self) -> int:
+        """Samples of a batch."""
+        return int(self.arrays["facts"][0])
 
     @property
     def seeds(self) -> int:
-        """How many range tests of each kind were recorded."""
-        return len(self.ramp_losses)
+        """How many seeds were searched with."""
+        return len(self.arrays["ramp"])
 
-    def has(self, steps: int) -> bool:
-        """Whether the oracle was trained for `steps` steps."""
-        return self.oracle_held.shape[2] * PART >= steps
+    @property
+    def default_lr(self) -> float:
+        """Keras's default, which a refusal is charged."""
+        return OPTIMIZERS[self.optimizer][2]
 
-    def row(self, steps: int = SHORT) -> Vector:
-        """Mean held-out loss of each grid LR after `steps` steps.
+    @functools.cached_property
+    def x(self) -> Vector:
+        """log10 of the grid's learning rates."""
+        count = self.arrays["test"].shape[-1]
+        return self.arrays["facts"][3] + STEP * np.arange(count)
+
+    @functools.cached_property
+    def targets(self) -> list[Target]:
+        """The trainings that were recorded."""
+        there = ~np.isnan(self.arrays["test"]).all((0, 2))
+        return [t for t, has in zip(TARGETS, there) if has]
+
+    @functools.cached_property
+    def runs(self) -> list[Target]:
+        """The runs that a search has."""
+        there = ~np.isnan(self.arrays["held"]).all((0, 2))
+        return [t for t, has in zip(RUNS, there) if has]
+
+    @functools.cache  # noqa: B019  (recordings live as long as the process)
+    def row(self, target: Target) -> Vector:
+        """Mean loss that each grid LR ends with, over the judging seeds.
 
         What is not finite, or worse than not training, counts as the loss
         before training.
         """
-        held = self.oracle_held[:, :, steps // PART - 1]
-        initial = self.oracle_initial[:, None]
-        return np.where(held < initial, held, initial).mean(axis=0)
+        test = self.arrays["test"][:, TARGETS.index(target)]
+        # Of long trainings fewer seeds were recorded: the others are NaN.
+        count = int((~np.isnan(test)).any(1).sum())
+        before = self.arrays["test_before"][:count, None]
+        return np.asarray(np.fmin(test[:count], before).mean(0))
 
-    def regrets(self, steps: int = SHORT) -> Vector:
-        """Regret of each grid LR: 0 is the best one, 1 is not training."""
-        row = self.row(steps)
-        initial = self.oracle_initial.mean()
-        return (row - row.min()) / max(initial - row.min(), 1e-12)
+    @functools.cache  # noqa: B019  (recordings live as long as the process)
+    def excesses(self, target: Target) -> Vector:
+        """Log of each grid LR's loss over that of the best, then of none."""
+        row = self.row(target)
+        row = np.append(row, self.arrays["test_before"].mean())
+        least = row[:-1].min()
+        if self.task.signed or least <= 0.0:
+            return np.log1p((row - least) / max(row[-1] - least, 1e-9))
+        return np.asarray(np.log(row / least))
 
-    def regret(self, lr: float, steps: int = SHORT) -> float:
-        """Regret of any LR: the grid's, linear in log LR in between.
+    def excess(self, lr: float | Vector, target: Target) -> Vector:
+        """Log excess of any LR: linear in log(LR) between grid points.
 
-        A decade below the grid and just above it, an LR counts as not
+        A decade below the grid, and just above it, an LR counts as not
         training.
         """
-        x = np.log10(self.grid)
-        return float(
-            np.interp(
-                np.log10(lr),
-                [x[0] - 1, *x, x[-1] + 0.01],
-                [1.0, *self.regrets(steps), 1.0],
-            )
-        )
+        *ends, worst = self.excesses(target)
+        x = [self.x[0] - 1, *self.x, self.x[-1] + 0.05]
+        return np.interp(np.log10(lr), x, [worst, *ends, worst])
 
-    def excess(self, lr: float, steps: int = SHORT) -> float:
-        """Log of the loss at any LR over that of the grid's best.
+    def regret(self, lr: float, target: Target) -> float:
+        """The share of the best LR's fall that `lr` does not reach."""
+        row, before = self.row(target), self.arrays["test_before"].mean()
+        share = (row - row.min()) / max(before - row.min(), 1e-12)
+        x = [self.x[0] - 1, *self.x, self.x[-1] + 0.05]
+        return float(np.interp(np.log10(lr), x, [1.0, *share, 1.0]))
 
-        Where losses may be zero or negative, of their difference over the
-        best LR's fall. As `regret` beside the grid.
-        """
-        row, initial = self.row(steps), self.oracle_initial.mean()
-        if row.min() <= 0.0:
-            losses = np.log1p((row - row.min()) / (initial - row.min()))
-            worst = np.log(2.0)
-        else:
-            losses = np.log(row / row.min())
-            worst = np.log(initial / row.min())
-        x = np.log10(self.grid)
-        ends = [x[0] - 1, *x, x[-1] + 0.05]
-        return float(np.interp(np.log10(lr), ends, [worst, *losses, worst]))
+    def best(self, target: Target) -> float:
+        """log10 of the grid's best LR."""
+        return float(self.x[self.excesses(target)[:-1].argmin()])
 
-    def fall(self, steps: int = SHORT) -> float:
-        """How much of the loss the best LR takes off, as a share."""
-        initial = self.oracle_initial.mean()
-        return float((initial - self.row(steps).min()) / abs(initial))
+    @property
+    def can_learn(self) -> bool:
+        """Whether the best LR takes off at least a tenth of the loss."""
+        return bool(self.excesses(self.targets[0])[-1] >= LEAST_FALL)
 
-    def best_lr(self, steps: int = SHORT) -> float:
-        """The oracle's learning rate."""
-        return float(self.grid[self.row(steps).argmin()])
-
-    def losses(self, seed: int, ramp: int) -> tuple[Vector, Vector]:
+    def ramp(self, seed: int) -> tuple[Vector, Vector]:
         """Learning rates and raw losses of a whole ramp; nothing stopped."""
-        start, end, steps = RAMPS[ramp]
-        lrs = ramp_lrs(start, end, steps)
-        return lrs, self.ramp_losses[seed, ramp, :steps]
+        return ramp_lrs(*RAMP), self.arrays["ramp"][seed]
 
-    def curve(self, seed: int, ramp: int) -> Curve:
+    @functools.cache  # noqa: B019  (recordings live as long as the process)
+    def curve(self, seed: int) -> Curve:
         """The curve as a range test with the usual stop leaves it."""
-        start, end, steps = RAMPS[ramp]
-        settings = {"momentum": 0.9} if self.optimizer == "momentum" else {}
-        name = "sgd" if self.optimizer == "momentum" else self.optimizer
+        kind, settings, _ = OPTIMIZERS[self.optimizer]
         test = RangeTest(
-            start, end, steps, optimizer=name, hyperparameters=settings
+            *RAMP, optimizer=kind.lower(), hyperparameters=settings
         )
-        for loss in self.ramp_losses[seed, ramp, :steps].tolist():
+        for loss in self.arrays["ramp"][seed].tolist():
             if not test.record(loss):
                 break
         return dataclasses.replace(
-            test.curve, steps_per_epoch=int(self.steps_per_epoch)
+            test.curve,
+            steps_per_epoch=int(self.arrays["facts"][1]),
+            batch_size=self.batch or None,
         )
 
+    @functools.cache  # noqa: B019  (recordings live as long as the process)
+    def seen(self, seed: int) -> Landmarks | None:
+        """The landmarks of that curve."""
+        return landmarks(self.curve(seed))
 
-def load(results: Path = RESULTS) -> list[Cell]:
-    """Every cell whose measurements are stored, by name."""
-    return [_read(path) for path in sorted(results.glob("*.npz"))]
 
+def load(
+    groups: Sequence[str] = (SEEN,), *, sizes: bool = False
+) -> list[Cell]:
+    """Every recorded cell of these groups, by name.
 
-def _read(path: Path) -> Cell:
-    task, optimizer = path.stem.split("-")
-    with np.load(path) as file:
-        values = {name: file[name].astype("float64") for name in file.files}
-    for name in ("default_lr", "steps_per_epoch"):
-        values[name] = values[name].item()
-    return Cell(task, optimizer, FAMILIES[task], **values)
+    Args:
+        groups: As of tasks.
+        sizes: Whether to load those of other batch sizes in their place.
+    """
+    cells = []
+    for path in sorted(RESULTS.glob("*.npz")):
+        name, optimizer = path.stem.split("-")
+        name, _, size = name.partition("@")
+        if bool(size) != sizes or TASKS[name].group not in groups:
+            continue
+        with np.load(path) as file:
+            arrays = {k: file[k].astype("float64") for k in file.files}
+        cells.append(Cell(TASKS[name], optimizer, arrays))
+    return cells

@@ -1,251 +1,272 @@
-"""The data sets of the benchmark; none needs a download.
+"""The data of the tasks: bundled, made here, or MNIST where it is."""
 
-Every function returns a `Split` of float32 or int32 arrays. Nothing here
-depends on the seed of a run: a task's data is always the same.
-"""
+from __future__ import annotations
 
 import functools
-import sysconfig
-import zlib
-from pathlib import Path
-from typing import NamedTuple
+import os
 
 import numpy as np
-from sklearn import datasets
 
-MNIST = Path(__file__).parents[2] / "examples/data/mnist_sample.npz"
-HELD_OUT = 500
-MODULES = ("argparse", "ast", "cgitb", "datetime", "difflib", "doctest")
-MODULES += ("inspect", "locale", "optparse", "pdb", "pickle", "subprocess")
-PACKAGES = ("asyncio", "email", "unittest", "multiprocessing")
-VOCABULARY = 500
+MNIST = os.environ.get("QUALITY_MNIST", "mnist.npz")
+HELD = 256
+LETTERS = 28
 
 
-class Split(NamedTuple):
-    """Training and held-out inputs and targets."""
+def split(arrays: dict[str, np.ndarray], train: int) -> dict[str, dict]:
+    """Train, reserved and test samples, in a fixed shuffled order.
 
-    x: np.ndarray
-    y: np.ndarray
-    x_held: np.ndarray
-    y_held: np.ndarray
-
-
-def split(x: np.ndarray, y: np.ndarray, held: int, train: int = 0) -> Split:
-    """Shuffle with a fixed seed; hold `held` samples out, train on the rest.
-
-    `train`: how many to train on, 0 for all that remain.
+    Reserved samples judge probes; test samples judge trainings. Both are
+    whole multiples of 32.
     """
-    order = np.random.default_rng(7).permutation(len(x))
-    x, y = x[order], y[order]
-    end = held + train if train else len(x)
-    return Split(x[held:end], y[held:end], x[:held], y[:held])
-
-
-def standardised(x: np.ndarray) -> np.ndarray:
-    """Give every column mean 0 and standard deviation 1."""
-    return ((x - x.mean(0)) / (x.std(0) + 1e-9)).astype("float32")
+    count = len(next(iter(arrays.values())))
+    order = np.random.default_rng(7).permutation(count)
+    test = min(512, (count - train - HELD) // 32 * 32)
+    ends = np.cumsum([HELD, test, train])
+    parts = np.split(order[: ends[-1]], ends[:-1])
+    names = ("reserved", "test", "train")
+    return {
+        n: {k: np.asarray(v)[part] for k, v in arrays.items()}
+        for n, part in zip(names, parts)
+    }
 
 
 @functools.cache
-def mnist() -> Split:
-    """The bundled MNIST pictures, pooled to 14 x 14, in 0..1."""
-    with np.load(MNIST) as sample:
-        images = {
-            part: sample[f"x_{part}"].reshape(-1, 14, 2, 14, 2).mean((2, 4))
-            for part in ("train", "test")
-        }
-        labels = {p: sample[f"y_{p}"].astype("int32") for p in images}
-    x, x_held = (
-        (images[p].reshape(-1, 196) / 255).astype("float32") for p in images
-    )
-    return Split(
-        x, labels["train"], x_held[:HELD_OUT], labels["test"][:HELD_OUT]
-    )
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """1,797 digits of 8 x 8."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return (found.data / 16).astype("float32"), found.target.astype("int32")
 
 
-def mnist_pictures() -> Split:
-    """MNIST as pictures with one channel."""
-    data = mnist()
-    shape = (-1, 14, 14, 1)
-    return Split(
-        data.x.reshape(shape), data.y, data.x_held.reshape(shape), data.y_held
-    )
+@functools.cache
+def small_mnist(count: int = 6_000) -> tuple[np.ndarray, np.ndarray]:
+    """MNIST, averaged to 7 x 7."""
+    with np.load(MNIST) as file:
+        x, y = file["x_train"][:count], file["y_train"][:count]
+    x = x.reshape(count, 7, 4, 7, 4).mean((2, 4)) / 255
+    return x.astype("float32"), y.astype("int32")
 
 
-def mnist_copies() -> Split:
-    """MNIST with the picture itself as the target."""
-    data = mnist()
-    return Split(data.x, data.x, data.x_held, data.x_held)
+def tabular(count: int = 5_000):
+    """Twenty columns of unlike scales, a class by a few of them."""
+    rng = np.random.default_rng(11)
+    x = rng.normal(size=(count, 20)).astype("float32")
+    hidden = np.tanh(x @ rng.normal(size=(20, 6)) / 2)
+    score = hidden @ rng.normal(size=6) + x[:, 0] * x[:, 1]
+    y = (score + 0.5 * rng.normal(size=count) > 0).astype("int32")
+    return x * np.geomspace(0.3, 3, 20).astype("float32"), y
 
 
-def mnist_rare() -> Split:
-    """Is it a 4 in a set where 3 % are? Strongly imbalanced labels."""
-    data = mnist()
-    keep = np.ones(len(data.x), bool)
-    keep[np.flatnonzero(data.y == 4)[280:]] = False
-    y, held = (
-        (v == 4).astype("float32")[:, None] for v in (data.y, data.y_held)
-    )
-    return Split(data.x[keep], y[keep], data.x_held, held)
+def weighted_majority(count: int = 6_000, length: int = 6):
+    """Sequences over 12 symbols; which of four classes weighs most."""
+    rng = np.random.default_rng(12)
+    x = rng.integers(0, 12, (count, length))
+    weight = np.linspace(1, 2, length)
+    votes = np.stack([((x % 4) == c) @ weight for c in range(4)], 1)
+    # The last symbol says which half of the sequence counts twice.
+    half = np.where(np.arange(length) < length // 2, 1.0, -1.0)
+    more = np.stack([((x % 4) == c) @ half for c in range(4)], 1)
+    votes = votes + 0.7 * np.where(x[:, -1:] < 6, 1, -1) * more
+    y = votes.argmax(1)
+    wrong = rng.random(count) < 0.05
+    y[wrong] = rng.integers(0, 4, wrong.sum())
+    return x.astype("int32"), y.astype("int32")
 
 
-def mnist_classes(classes: range, train: int) -> Split:
-    """MNIST's `classes` only, numbered from 0, with `train` samples."""
-    data = mnist()
-    keep, held = (np.isin(y, classes) for y in (data.y, data.y_held))
-    first = classes[0]
-    return Split(
-        data.x[keep][:train],
-        data.y[keep][:train] - first,
-        data.x_held[held],
-        data.y_held[held] - first,
-    )
+@functools.cache
+def written(length: int = 120_000) -> np.ndarray:
+    """Text of made-up words that follow each other by their kind."""
+    rng = np.random.default_rng(13)
+    letters = rng.dirichlet(np.full(26, 0.15), size=27)
+    words = []
+    for _ in range(400):
+        word, last = [], 26
+        for _ in range(int(rng.integers(2, 8))):
+            last = int(rng.choice(26, p=letters[last]))
+            word.append(last)
+        words.append([*word, 26])
+    follow = rng.dirichlet(np.full(8, 0.4), size=8)
+    within = rng.dirichlet(np.full(50, 0.3), size=8)
+    text, kind = [], 0
+    while len(text) < length:
+        kind = int(rng.choice(8, p=follow[kind]))
+        text += words[kind * 50 + int(rng.choice(50, p=within[kind]))]
+        if rng.random() < 0.1:
+            text += [27]
+    return np.array(text[:length], "int32")
 
 
-def digits(train: int = 0, scale: float = 16.0, noise: float = 0.0) -> Split:
-    """The 8 x 8 digits of scikit-learn; `noise`: share of random labels."""
-    x, y = datasets.load_digits(return_X_y=True)
-    data = split((x / scale).astype("float32"), y.astype("int32"), 400, train)
-    rng = np.random.default_rng(8)
-    wrong = rng.random(len(data.y)) < noise
-    labels = np.where(wrong, rng.integers(0, 10, len(data.y)), data.y)
-    return data._replace(y=labels.astype("int32"))
+def windows(context: int = 8, count: int = 40_000):
+    """Characters and the one that comes next."""
+    text = written()
+    starts = np.random.default_rng(14).integers(0, len(text) - context, count)
+    x = np.stack([text[s : s + context] for s in starts])
+    return x, text[starts + context]
 
 
-def breast_cancer() -> Split:
-    """Benign or malignant, standardised columns."""
-    x, y = datasets.load_breast_cancer(return_X_y=True)
-    return split(standardised(x), y.astype("float32")[:, None], 150)
+def waves(count: int = 6_000):
+    """A picture-like function of the plane, with noise."""
+    rng = np.random.default_rng(15)
+    x = rng.uniform(-1, 1, (count, 2)).astype("float32")
+    turn = rng.normal(size=(2, 12)) * np.geomspace(1.5, 9, 12)
+    y = np.sin(x @ turn + rng.uniform(0, 6, 12)) @ np.geomspace(1, 0.2, 12)
+    y = y + 0.1 * rng.normal(size=count)
+    return x, y[:, None].astype("float32")
 
 
-def wine(raw: bool = False) -> Split:
-    """Three cultivars; `raw` leaves the columns in their own units."""
-    x, y = datasets.load_wine(return_X_y=True)
-    x = x.astype("float32") if raw else standardised(x)
-    return split(x, y.astype("int32"), 58)
+def uneven(count: int = 5_000):
+    """A curve whose noise depends on where one looks."""
+    rng = np.random.default_rng(16)
+    x = rng.normal(size=(count, 5)).astype("float32")
+    middle = np.sin(2 * x[:, 0]) + 0.5 * x[:, 1] * x[:, 2]
+    deviation = np.exp(-1.5 + x[:, 3])
+    y = middle + deviation * rng.normal(size=count)
+    return x, y[:, None].astype("float32")
 
 
-def diabetes() -> Split:
-    """Disease progression in its own units (25 to 346)."""
-    x, y = datasets.load_diabetes(return_X_y=True)
-    return split(standardised(x), y.astype("float32")[:, None], 120)
+def graphs(count: int = 4_000, nodes: int = 6):
+    """Random graphs with node values; a target that needs the edges."""
+    rng = np.random.default_rng(17)
+    edges = np.triu(rng.random((count, nodes, nodes)) < 0.35, 1)
+    edges = (edges + edges.transpose(0, 2, 1)).astype("float32")
+    x = rng.normal(size=(count, nodes, 4)).astype("float32")
+    near = edges @ x / np.maximum(edges.sum(-1, keepdims=True), 1)
+    y = np.tanh(near[..., 0] * x[..., 1]).sum(-1) + np.sin(
+        (edges @ near)[..., 2]
+    ).sum(-1)
+    y = y + 0.2 * rng.normal(size=count)
+    mean = edges / np.maximum(edges.sum(-1, keepdims=True), 1)
+    return x, mean, (y[:, None] / 2).astype("float32")
 
 
-def friedman(scaled: bool = True) -> Split:
-    """Friedman's first regression problem with noise."""
-    x, y = datasets.make_friedman1(2_500, noise=1.0, random_state=0)
-    y = y[:, None].astype("float32")
-    return split(standardised(x), standardised(y) if scaled else y, 500)
+def taught(count: int = 6_000):
+    """Six numbers and what a fixed network makes of them, without noise."""
+    rng = np.random.default_rng(18)
+    x = rng.normal(size=(count, 6)).astype("float32")
+    y = np.tanh(x @ rng.normal(size=(6, 16))) @ rng.normal(size=(16, 2))
+    return x, (y / y.std(0)).astype("float32")
 
 
-def iris() -> Split:
-    """Three kinds of flowers, four columns."""
-    x, y = datasets.load_iris(return_X_y=True)
-    return split(standardised(x), y.astype("int32"), 45)
+def series(count: int = 6_000, length: int = 10):
+    """Two swings and noise, each sample with its own, and the next value."""
+    rng = np.random.default_rng(19)
+    turn = rng.uniform(0.2, 1.5, (count, 2, 1))
+    start = rng.uniform(0, 2 * np.pi, (count, 2, 1))
+    x = np.sin(turn * np.arange(length + 1) + start)
+    x = (x * rng.uniform(0.3, 1, (count, 2, 1))).sum(1)
+    x = (x + 0.1 * rng.normal(size=x.shape)).astype("float32")
+    return x[:, :-1, None], x[:, -1:]
 
 
-def moons() -> Split:
-    """Two interleaved half circles with noise."""
-    x, y = datasets.make_moons(1_500, noise=0.2, random_state=0)
-    return split(x.astype("float32"), y.astype("int32"), 400)
+def ratings(count: int = 24_000, users: int = 200, items: int = 150):
+    """Who rated what, and how: hidden tastes, habits and noise."""
+    rng = np.random.default_rng(20)
+    user, item = rng.integers(0, users, count), rng.integers(0, items, count)
+    tastes = rng.normal(size=(users, 4)), rng.normal(size=(items, 4))
+    y = (tastes[0][user] * tastes[1][item]).sum(1) / 2
+    y = y + 0.5 * rng.normal(size=users)[user] + rng.normal(size=items)[item]
+    y = y + 0.4 * rng.normal(size=count)
+    return user, item, ((y - y.mean()) / y.std()).astype("float32")
 
 
-def linear_targets() -> Split:
-    """Linear targets of size 200 with noise of size 20."""
-    x, y = datasets.make_regression(1_500, 20, noise=20.0, random_state=0)
-    return split(x.astype("float32"), y.astype("float32")[:, None], 400)
+def friedman(count: int = 1_280):
+    """Ten columns of which five matter (Friedman 1991), little and noisy."""
+    rng = np.random.default_rng(21)
+    x = rng.uniform(size=(count, 10))
+    y = 10 * np.sin(np.pi * x[:, 0] * x[:, 1]) + 20 * (x[:, 2] - 0.5) ** 2
+    y = y + 10 * x[:, 3] + 5 * x[:, 4] + 2.5 * rng.normal(size=count)
+    y = (y - y.mean()) / y.std()
+    return (2 * x - 1).astype("float32"), y[:, None].astype("float32")
 
 
-def digits_pictures() -> Split:
-    """The small digits as pictures with one channel."""
-    data = digits()
-    shape = (-1, 8, 8, 1)
-    return data._replace(
-        x=data.x.reshape(shape), x_held=data.x_held.reshape(shape)
-    )
+def reviews(count: int = 1_792, length: int = 8, words: int = 200):
+    """Texts of made-up words, a few of which say what is thought."""
+    rng = np.random.default_rng(22)
+    often = 1.0 / np.arange(3, words + 3)
+    x = rng.choice(words, (count, length), p=often / often.sum())
+    worth = rng.normal(size=words) * (rng.random(words) < 0.3)
+    chance = 1 / (1 + np.exp(-3 * worth[x].sum(1)))
+    return x.astype("int32"), (rng.random(count) < chance).astype("int32")
 
 
-def digits_copies() -> Split:
-    """The small digits with the picture itself as the target."""
-    data = digits()
-    return data._replace(y=data.x, y_held=data.x_held)
+def outliers(count: int = 6_000):
+    """A smooth function of five numbers, now and then far off."""
+    rng = np.random.default_rng(23)
+    x = rng.normal(size=(count, 5)).astype("float32")
+    y = np.sin(x[:, 0] + x[:, 1]) * x[:, 2] + np.abs(x[:, 3])
+    y = y + 0.1 * rng.standard_t(1.5, size=count)
+    return x, y[:, None].astype("float32")
 
 
-def mnist_rows() -> Split:
-    """MNIST as a sequence of 14 rows."""
-    data = mnist()
-    shape = (-1, 14, 14)
-    return data._replace(
-        x=data.x.reshape(shape), x_held=data.x_held.reshape(shape)
-    )
+def rare(count: int = 9_000):
+    """Fifteen columns; one in twenty is of the class that is sought."""
+    rng = np.random.default_rng(24)
+    x = rng.normal(size=(count, 15)).astype("float32")
+    score = np.tanh(x @ rng.normal(size=(15, 5)) / 2) @ rng.normal(size=5)
+    score = score + 0.3 * rng.normal(size=count)
+    return x, (score > np.quantile(score, 0.95)).astype("int32")
 
 
-def clusters() -> Split:
-    """Overlapping synthetic clusters: four classes, some labels wrong."""
-    x, y = datasets.make_classification(
-        3_000, 30, n_informative=8, n_classes=4, flip_y=0.1, random_state=0
-    )
-    return split(standardised(x), y.astype("int32"), 500)
+def counts(count: int = 5_000):
+    """Eight columns, and a count that depends on them (Poisson)."""
+    rng = np.random.default_rng(25)
+    x = rng.normal(size=(count, 8)).astype("float32")
+    rate = np.sin(x @ rng.normal(size=(8, 6))) @ rng.normal(size=6)
+    y = rng.poisson(np.exp(np.clip(0.6 * rate + 0.5, -4, 4)))
+    return x, y[:, None].astype("float32")
 
 
-def waves() -> Split:
-    """Which of three waveforms: sequences of 24 noisy values."""
-    rng = np.random.default_rng(0)
-    kind, phase = rng.integers(0, 3, 2_500), rng.uniform(0, 6.28, (2_500, 1))
-    t = np.arange(24) * rng.uniform(0.3, 0.8, (2_500, 1)) + phase
+def signs(count: int = 5_000, kinds: int = 8):
+    """Twelve columns of few values, and eight signs that may all be there."""
+    rng = np.random.default_rng(26)
+    x = rng.integers(-1, 2, (count, 12)).astype("float32")
+    score = x @ rng.normal(size=(12, kinds)) + x[:, :1] * x[:, 1:2]
+    chance = 1 / (1 + np.exp(1.5 - score))
+    return x, (rng.random((count, kinds)) < chance).astype("float32")
+
+
+def preferred(count: int = 6_000):
+    """Pairs of things by seven numbers, the first of which is preferred."""
+    rng = np.random.default_rng(27)
+    x = rng.normal(size=(count, 2, 7)).astype("float32")
+    worth = np.tanh(x @ rng.normal(size=(7, 5))) @ rng.normal(size=5)
+    worth = worth + 0.5 * rng.gumbel(size=worth.shape)
+    first = np.take_along_axis(x, worth.argsort(1)[:, ::-1, None], 1)
+    return first.astype("float32")
+
+
+def signals(count: int = 5_000, length: int = 24):
+    """Which of three wave forms: noisy sequences of 24 values."""
+    rng = np.random.default_rng(28)
+    kind, phase = rng.integers(0, 3, count), rng.uniform(0, 6.28, (count, 1))
+    t = np.arange(length) * rng.uniform(0.3, 0.8, (count, 1)) + phase
     shapes = np.stack([np.sin(t), np.sign(np.sin(t)), (t % 6.28) / 3.14 - 1])
-    x = shapes[kind, np.arange(2_500)] + rng.normal(0, 0.3, t.shape)
-    return split(x[..., None].astype("float32"), kind.astype("int32"), 500)
+    x = shapes[kind, np.arange(count)] + rng.normal(0, 0.4, t.shape)
+    return x[..., None].astype("float32"), kind.astype("int32")
 
 
-def stdlib_text(names: tuple[str, ...]) -> str:
-    """The source of modules or packages of the standard library."""
-    root = Path(sysconfig.get_paths()["stdlib"])
-    files = [
-        path
-        for name in names
-        for path in sorted(
-            [*root.glob(f"{name}.py"), *root.glob(f"{name}/*.py")]
-        )
-    ]
-    return "\n".join(f.read_text("utf-8", errors="ignore") for f in files)
+def sines(count: int = 6_000):
+    """A sine of eight numbers, without noise."""
+    rng = np.random.default_rng(29)
+    x = rng.normal(size=(count, 8)).astype("float32")
+    y = np.sin(x @ rng.normal(size=(8, 1)))
+    return x, y.astype("float32")
 
 
-@functools.cache
-def stdlib_bytes(length: int) -> Split:
-    """Next-byte prediction on Python sources, windows of `length`."""
-    codes = np.frombuffer(stdlib_text(MODULES).encode("ascii", "ignore"), "u1")
-    codes = np.clip(codes.astype("int32") - 31, 0, 95)
-    count = min(len(codes) // (length + 1), 6_000)
-    windows = codes[: count * (length + 1)].reshape(count, length + 1)
-    return split(windows[:, :-1], windows[:, 1:], 150)
+def scales(count: int = 5_000):
+    """Ten columns, and three targets of sizes 1, 100 and 10,000."""
+    rng = np.random.default_rng(30)
+    x = rng.normal(size=(count, 10)).astype("float32")
+    y = np.tanh(x @ rng.normal(size=(10, 8)) / 2) @ rng.normal(size=(8, 3))
+    y = y + 0.2 * rng.normal(size=y.shape)
+    return x, (y / y.std(0) * [1, 100, 10_000]).astype("float32")
 
 
-@functools.cache
-def stdlib_packages(words: int, train: int) -> Split:
-    """Which package do these words come from? Few, easily memorised."""
-    x, y = [], []
-    for label, package in enumerate(PACKAGES):
-        codes = [
-            zlib.crc32(w.encode()) % VOCABULARY
-            for w in stdlib_text((package,)).split()
-        ]
-        rows = np.array(codes[: len(codes) // words * words]).reshape(-1, words)
-        x.append(np.random.default_rng(label).permutation(rows)[:400])
-        y.append(np.full(len(x[-1]), label))
-    return split(
-        np.concatenate(x).astype("int32"),
-        np.concatenate(y).astype("int32"),
-        HELD_OUT,
-        train,
-    )
-
-
-def stdlib_bags() -> Split:
-    """The same question; the words of a sample are counted."""
-    data = stdlib_packages(60, 300)
-    x, x_held = (
-        np.stack([np.bincount(r, minlength=VOCABULARY) for r in rows])
-        for rows in (data.x, data.x_held)
-    )
-    return data._replace(x=x.astype("float32"), x_held=x_held.astype("float32"))
+def hundredth(count: int = 12_000):
+    """Twelve columns; one in a hundred is of the class that is sought."""
+    rng = np.random.default_rng(31)
+    x = rng.normal(size=(count, 12)).astype("float32")
+    score = np.tanh(x @ rng.normal(size=(12, 6)) / 2) @ rng.normal(size=6)
+    score = score + 0.3 * rng.normal(size=count)
+    return x, (score > np.quantile(score, 0.99)).astype("float32")

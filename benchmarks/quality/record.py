@@ -1,8 +1,9 @@
-"""Measure what the score needs, once: oracle, range tests, probes.
+"""Record everything once: range tests, the runs of searches, trainings.
 
-Run: `python -m benchmarks.quality.record` (JAX backend). One file per cell
-(task and optimizer) is written to `results/`; a cell whose file is there is
-skipped, so the run can be stopped and taken up again.
+Run: `python -m benchmarks.quality.record` (JAX). One file per cell (task and
+optimizer) in `results/`, see `cells.py`; what is there is skipped, so it can be
+stopped and taken up again. `--batch SIZE` records 500 constant steps with
+batches of another size. `QUALITY_MNIST` names the MNIST file of three tasks.
 """
 
 from __future__ import annotations
@@ -10,128 +11,172 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-)
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
 
 import numpy as np
 
-from benchmarks.quality.cells import RAMPS
+from benchmarks.quality.cells import RAMP
 from benchmarks.quality.cells import RESULTS
+from benchmarks.quality.cells import ROWS
+from benchmarks.quality.cells import RUNS
+from benchmarks.quality.cells import SHORT
+from benchmarks.quality.cells import STEP
+from benchmarks.quality.cells import TARGETS
+from benchmarks.quality.cells import WHOLE
+from benchmarks.quality.cells import Target
+from benchmarks.quality.cells import Vector
+from benchmarks.quality.loop import Trainer
+from benchmarks.quality.optimizers import OPTIMIZERS
+from benchmarks.quality.tasks import KERAS
+from benchmarks.quality.tasks import LATER
 from benchmarks.quality.tasks import TASKS
-from benchmarks.quality.tasks import Task
-from benchmarks.quality.training import OPTIMIZERS
-from benchmarks.quality.training import Trainer
+from keras_lrfinder.analysis.range_test import ramp_lrs
+from keras_lrfinder.analysis.runs import SHARES
 
-GRID = 10.0 ** (np.arange(-22, 5) / 4)
-ORACLE_SEEDS = (100, 101, 102)
-TEST_SEEDS = (0, 1, 2)
-ORACLE_PART = 100
-PROBE_STEPS, PROBE_PART = 100, 10
-# Of the training losses so many are kept; the held-out ones all are.
-KEPT_STEPS = 60
-# One part in 4,000 for what is compared closely, one in 250 for the rest.
-BITS = {"probe_losses": 8}
-MOST_STEPS = max(steps for *_, steps in RAMPS)
+# Seeds of tests and searches, and other ones of the trainings that judge; of
+# the longest trainings only two.
+SEARCH, JUDGE, FEW_JUDGES = (0, 1), (2, 3, 4, 5, 6, 7), (2, 3)
+# Decades of the grid below the best of a coarse first look.
+BELOW = 2.5
+SCOUT = 200
 
 
-def grid(task: Task, optimizer: str) -> np.ndarray:
-    """The oracle's learning rates: four per decade, 6.5 decades."""
-    shifted = optimizer in ("sgd", "momentum")
-    return GRID * 10.0 ** (task.shift if shifted else 0.0)
+def rows(grid: Vector, target: Target) -> Vector:
+    """One row of learning rates per peak."""
+    schedule, steps = target
+    return np.asarray(grid[:, None] * SHARES[schedule](steps))
 
 
-def ramp(start: float, end: float, steps: int) -> np.ndarray:
-    """The range test's learning rates; after its end 0, up to one length."""
-    lrs = start * (end / start) ** (np.arange(steps) / (steps - 1))
-    return np.pad(lrs, (0, MOST_STEPS - steps))
+def scout(trainer: Trainer) -> tuple[Vector, Vector]:
+    """A range test's losses, and where to lay the grid."""
+    ramp = np.pad(ramp_lrs(*RAMP), (0, SCOUT - RAMP[2]))
+    middle = trainer.optimizer.center
+    coarse = 10.0 ** np.linspace(middle - 3.0, middle + 3.0, ROWS - 1)
+    table = np.concatenate([ramp[None], rows(coarse, ("constant", SCOUT))])
+    losses, test = trainer.run(SEARCH, table, (SCOUT,), "test")
+    before = trainer.before(SEARCH, ROWS, "test")[:, None]
+    ends = np.fmin(test[:, 1:, 0], before).mean(0)
+    low = round((np.log10(coarse[ends.argmin()]) - BELOW) / STEP) * STEP
+    return losses[:, 0, : RAMP[2]], low + STEP * np.arange(ROWS)
 
 
-def rounded(values: np.ndarray, bits: int) -> np.ndarray:
-    """Keep `bits` of the mantissa: that packs much better."""
-    mantissa, exponent = np.frexp(values.astype("float64"))
+def searched(
+    trainer: Trainer, grid: Vector, wanted: Sequence[Target]
+) -> dict[str, Vector]:
+    """What searches read: see `cells.py`."""
+    held = np.full((len(SEARCH), len(RUNS), ROWS), np.nan)
+    tail, found = held.copy(), {}
+    for schedule, steps in wanted:
+        at = (steps,)
+        if schedule == "constant":
+            # The first steps of the longest are those of the shorter ones.
+            at = tuple(n for n in (*SHORT, 2000) if n <= steps)
+        table = rows(grid, (schedule, steps))
+        losses, ends = trainer.run(SEARCH, table, at, "reserved")
+        for i, run in enumerate(RUNS):
+            if run[0] == schedule and run[1] in at:
+                held[:, i] = lost(ends[..., at.index(run[1])])
+                last = losses[..., run[1] - run[1] // 4 : run[1]]
+                tail[:, i] = lost(last.mean(-1))
+        if schedule == "constant":
+            short = lost(ends[..., : len(SHORT)]).swapaxes(1, 2)
+            found["short"] = packed(short, 11)
+    return found | {"held": packed(held, 11), "tail": packed(tail, 8)}
+
+
+def judged(
+    trainer: Trainer, grid: Vector, wanted: Sequence[Target]
+) -> dict[str, Vector]:
+    """What trainings end with."""
+    test = np.full((len(JUDGE), len(TARGETS), ROWS), np.nan)
+    for target in wanted:
+        seeds = JUDGE if target in WHOLE else FEW_JUDGES
+        at = tuple(s for n, s in wanted if n == target[0] and s <= target[1])
+        if target[0] != "constant":
+            at = target[1:]
+        elif target[1] == 500 and ("constant", 2000) in wanted:
+            continue
+        _, ends = trainer.run(seeds, rows(grid, target), at, "test")
+        for steps, end in zip(at, np.moveaxis(ends, -1, 0)):
+            if steps == target[1] or target in WHOLE:
+                i = TARGETS.index((target[0], steps))
+                test[: len(seeds), i] = lost(end)
+    before = trainer.before(JUDGE, ROWS, "test")
+    return {"test": packed(test, 11), "test_before": before}
+
+
+def lost(values: Vector) -> Vector:
+    """NaN is for what was not recorded."""
+    return np.where(np.isnan(values), np.inf, values)
+
+
+def packed(values: Vector, bits: int) -> Vector:
+    """Keep so many bits of the mantissa: that packs much better."""
+    mantissa, exponent = np.frexp(np.asarray(values, "float64"))
     mantissa = np.round(mantissa * 2.0**bits) / 2.0**bits
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.ldexp(mantissa, exponent).astype("float32")
 
 
-def oracle(trainer: Trainer, lrs: np.ndarray) -> dict[str, np.ndarray]:
-    """Held-out loss after every 100 steps at each constant LR."""
-    steps = trainer.task.steps
-    held, initial = [], []
-    for seed in ORACLE_SEEDS:
-        trainer.seed(seed)
-        initial.append(trainer.initial())
-        rows = np.repeat(lrs[:, None], steps, axis=1)
-        held.append(trainer.run(rows, steps // ORACLE_PART).held)
-    return {"oracle_held": np.array(held), "oracle_initial": np.array(initial)}
-
-
-def ramps(trainer: Trainer) -> dict[str, np.ndarray]:
-    """Losses of the whole ramps; nothing stops them."""
-    rows = np.array([ramp(*r) for r in RAMPS])
-    losses = []
-    for seed in TEST_SEEDS:
-        trainer.seed(seed)
-        losses.append(trainer.run(rows, 1, evaluate=False).losses)
-    return {"ramp_losses": np.array(losses)}
-
-
-def probes(trainer: Trainer, lrs: np.ndarray) -> dict[str, np.ndarray]:
-    """Short runs at each constant LR, with two kinds of unseen samples."""
-    runs, initial = [], []
-    for seed in TEST_SEEDS:
-        trainer.seed(seed, reserve=True)
-        initial.append(trainer.initial())
-        rows = np.repeat(lrs[:, None], PROBE_STEPS, axis=1)
-        runs.append(trainer.run(rows, PROBE_STEPS // PROBE_PART))
-    return {
-        "probe_losses": np.array([r.losses[:, :KEPT_STEPS] for r in runs]),
-        "probe_fresh": np.array([r.fresh for r in runs]),
-        "probe_held": np.array([r.held for r in runs]),
-        "probe_initial": np.array(initial),
-    }
-
-
-def cell(task: Task, optimizer: str) -> dict[str, np.ndarray]:
+def cell(
+    trainer: Trainer, wanted: Sequence[Target] = TARGETS
+) -> dict[str, Vector]:
     """Everything that is recorded of one cell."""
-    trainer = Trainer(task, optimizer)
-    lrs = grid(task, optimizer)
-    found = {**ramps(trainer), **probes(trainer, lrs), **oracle(trainer, lrs)}
-    default = float(OPTIMIZERS[optimizer]().learning_rate)
+    ramp, decades = scout(trainer)
+    facts = [
+        trainer.batch,
+        trainer.steps_per_epoch,
+        trainer.count,
+        decades[0],
+    ]
+    grid = 10.0**decades
+    own = [t for t in WHOLE if t in wanted]
+    if ("constant", 2000) in own:
+        own.remove(("constant", 500))
     return {
-        "grid": lrs,
-        "default_lr": np.array(default),
-        "steps_per_epoch": np.array(trainer.steps_per_epoch()),
-        **{name: rounded(v, BITS.get(name, 12)) for name, v in found.items()},
+        "facts": np.array(facts),
+        "ramp": ramp,
+        "before": trainer.before(SEARCH, ROWS, "reserved"),
+        **searched(trainer, grid, own),
+        **judged(trainer, grid, wanted),
     }
+
+
+def write(target: Path, arrays: dict[str, Vector]) -> None:
+    """Write a file that is either whole or not there."""
+    part = target.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    part.rename(target)
 
 
 def main() -> None:
-    """Measure every cell that has no file yet."""
+    """Record every cell that has no file yet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tasks", nargs="*", default=[t.name for t in TASKS])
+    names = [t.name for t in TASKS.values() if t.group not in (KERAS, LATER)]
+    parser.add_argument("--tasks", nargs="*", default=names)
     parser.add_argument("--optimizers", nargs="*", default=list(OPTIMIZERS))
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument(
+        "--longest", type=int, default=8000, help="steps of a training"
+    )
     args = parser.parse_args()
-    args.results.mkdir(exist_ok=True)
-    wanted = [(t, o) for o in args.optimizers for t in TASKS]
-    wanted = [(t, o) for t, o in wanted if t.name in args.tasks]
-    for number, (task, optimizer) in enumerate(wanted, 1):
-        target = args.results / f"{task.name}-{optimizer}.npz"
-        if target.exists():
-            continue
-        begin = time.perf_counter()
-        part = target.with_suffix(".part")
-        with part.open("wb") as file:
-            np.savez_compressed(file, **cell(task, optimizer))
-        part.rename(target)
-        spent = time.perf_counter() - begin
-        print(f"{number}/{len(wanted)} {target.stem} {spent:.0f} s", flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    begin = time.perf_counter()
+    for name in args.tasks:
+        for optimizer in args.optimizers:
+            size = f"@{args.batch}" if args.batch else ""
+            target = RESULTS / f"{name}{size}-{optimizer}.npz"
+            if target.exists():
+                continue
+            trainer = Trainer(TASKS[name], optimizer, args.batch)
+            wanted = [t for t in TARGETS if t[1] <= args.longest]
+            write(target, cell(trainer, TARGETS[:1] if args.batch else wanted))
+            spent = time.perf_counter() - begin
+            print(f"{target.stem} {spent:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,108 +1,91 @@
-"""Run the package's own rule and probes on the stored measurements."""
+"""Drive the package's own search with recorded runs, as if it trained."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+import json
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.outcome.readings import SHIPPED
-from benchmarks.outcome.readings import Known
+from benchmarks.quality.cells import RUNS
 from benchmarks.quality.cells import Cell
+from benchmarks.quality.cells import Target
 from benchmarks.quality.cells import Vector
-from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
-from keras_lrfinder.analysis.probe_levels import Probe
-from keras_lrfinder.analysis.probes import Climb
+from keras_lrfinder.analysis.posterior import CONSTANTS
+from keras_lrfinder.analysis.posterior import Constants
 from keras_lrfinder.analysis.runs import Run
-from keras_lrfinder.analysis.search import Search
-from keras_lrfinder.analysis.whole_trainings import WholeTrainings
+from keras_lrfinder.analysis.search import Plan
+from keras_lrfinder.analysis.search import search
+from keras_lrfinder.analysis.suggestions import Suggestion
 
-PART = 10
-Asking = TypeVar("Asking", Climb, Search, WholeTrainings)
+LEFT_OUT = Path(__file__).with_name("left_out.json")
+# So many batches of 32 are held out.
+HELD = 256
+
+
+def trainer(cell: Cell, seed: int) -> Callable[[Run], Vector]:
+    """What makes a run: it takes the recorded one that is nearest."""
+    before = float(cell.arrays["before"][seed])
+
+    def train(run: Run) -> Vector:
+        if not run.steps:
+            return np.full(len(run.lrs), before)
+        place = int(np.argmin(np.abs(cell.x - np.log10(run.lr))))
+        # The search is told which one it was.
+        object.__setattr__(run, "lr", float(10.0 ** cell.x[place]))
+        which = RUNS.index((run.schedule, run.steps))
+        held, tail = (
+            float(cell.arrays[name][seed, which, place])
+            for name in ("held", "tail")
+        )
+        losses = np.full(run.steps, tail)
+        if not np.isfinite(tail):
+            return losses
+        # What it trained on was not judged by itself when it was recorded:
+        # the training loss stands for it.
+        ends = [held] * run.held_out + [tail] * run.again
+        return np.append(losses, ends)
+
+    return train
+
+
+def plan(cell: Cell, target: Target, trainings: int = 0, **more: Any) -> Plan:
+    """What the package would plan."""
+    epoch = int(cell.arrays["facts"][1])
+    longest = max(60, target[1] if trainings else 0)
+    held_out = max(HELD // (cell.batch or 32), 1)
+    return Plan(
+        *target,
+        trainings=trainings,
+        held_out=held_out,
+        again=held_out if epoch < longest else 0,
+        **more,
+    )
 
 
 @functools.cache
-def curve(cell: Cell, seed: int, ramp: int) -> Curve:
-    """The curve of a stored ramp (they are read many times)."""
-    return cell.curve(seed, ramp)
+def left_out(family: str) -> Constants:
+    """The constants that were fitted without a family; `""`: the package's."""
+    stored: dict[str, Constants] = {}
+    if LEFT_OUT.exists():
+        stored = json.loads(LEFT_OUT.read_text("utf-8"))
+    return stored.get(family, CONSTANTS)
 
 
-def until_lost(losses: Vector, steps: int = PROBE_STEPS) -> Vector:
-    """The losses of a run: no more than it has, none after a NaN."""
-    losses = losses[:steps]
-    bad = np.flatnonzero(~np.isfinite(losses))
-    return losses[: bad[0] + 1] if len(bad) else losses
-
-
-def judged(
-    probe: Probe, steps_per_epoch: float, steps: int = PROBE_STEPS
-) -> Probe:
-    """The probe, with what it trained on, if it met any of it twice.
-
-    That was not judged by itself when it was recorded: the training loss
-    stands for it.
-    """
-    if steps_per_epoch >= steps:
-        return probe
-    return dataclasses.replace(
-        probe, trained=probe.tail, trained_before=probe.held_out_before
+def searched(
+    cell: Cell,
+    seed: int,
+    target: Target,
+    *,
+    probes: int = 3,
+    trainings: int = 0,
+    constants: Constants = CONSTANTS,
+) -> tuple[tuple[Run, ...], Suggestion]:
+    """What the package's search makes and says; without probes: a ramp."""
+    asked = plan(cell, target, trainings, probes=probes)
+    return search(
+        cell.curve(seed), trainer(cell, seed), asked, constants=constants
     )
-
-
-def driven(
-    search: Asking, x: Vector, at: Callable[[int, Run], Probe]
-) -> Asking:
-    """Has a search run what it asks for, from the nearest recorded runs.
-
-    Args:
-        search: The package's own, as `Climb` or `Search`.
-        x: log10 of the learning rates that were recorded.
-        at: From the place of one of these, and what is asked for, to what
-            that run gave.
-    """
-    while runs := search.next_runs():
-        for run in runs:
-            place = int(np.argmin(np.abs(x - np.log10(run.lr))))
-            search.add(at(place, run))
-    return search
-
-
-def probe(cell: Cell, seed: int, position: int, held: str) -> Probe:
-    """A stored probe as the finder would hand it over.
-
-    `held`: `"fresh"` for reserved training samples, `"held"` for validation
-    data, `"none"` for neither.
-    """
-    losses = until_lost(cell.probe_losses[seed, position])
-    lr, part = float(cell.grid[position]), PROBE_STEPS // PART - 1
-    if held == "none":
-        return Probe(lr, losses)
-    if held == "held":
-        after, before = cell.probe_held, cell.probe_initial[seed]
-        source = "validation data"
-    else:
-        # After ten steps at the lowest LR nothing has happened yet.
-        after, before = cell.probe_fresh, cell.probe_fresh[seed, 0, 0]
-        source = "reserved samples"
-    found = Probe(
-        lr, losses, float(after[seed, position, part]), float(before), source
-    )
-    return judged(found, cell.steps_per_epoch)
-
-
-def climbed(
-    cell: Cell, seed: int, ramp: int, held: str, known: Known = SHIPPED
-) -> Climb:
-    """The package's climb from a stored ramp, with its probes."""
-
-    def at(position: int, run: Run) -> Probe:
-        return probe(cell, seed, position, held)
-
-    measured = curve(cell, seed, ramp)
-    first = known.suggested(measured)
-    climb = Climb(measured, first, constants=known.readings)
-    return driven(climb, np.log10(cell.grid), at)

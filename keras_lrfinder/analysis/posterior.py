@@ -11,12 +11,11 @@ length(n)   = n, or 1000 * (n / 1000) ** max(0, 1 - few) where n < 1000
 moved(s, n) = HEIGHT[s] + SLOPE * log(length(n) / 500)
               - FEW_LENGTH * few * max(0, log(length(n) / 1000))
 prior       = min(OFFSET + EDGE * edge - FEW * few - ROUGH * rough + large,
-                  edge - MARGIN) + moved(s, T) - lower
-lower       = MEMORISED * memorised * max(0, log(length(T) / 60))
+                  edge - MARGIN) + moved(s, T)
 p(x)        ~ normal(x; prior, SIGMA)
               * exp(-WEIGHT * lost(x; trainings))
               * blurred(exp(-WEIGHT * lost(x - by; probes) / sqrt(fall)), TAU)
-by          = moved(s, T) - moved(constant, 60; few = 0) - lower
+by          = moved(s, T) - moved(constant, 60; few = 0)
 answer      = min(mean(x), safe)
 low, high   = answer -+ 2 * sqrt(LEAST_SPREAD ** 2 + (SPREAD * sd(x)) ** 2)
 ```
@@ -25,9 +24,8 @@ low, high   = answer -+ 2 * sqrt(LEAST_SPREAD ** 2 + (SPREAD * sd(x)) ** 2)
   (`landmarks.py`). `few`: decades by which an epoch is shorter than 100 steps.
   `rough`: log10 of noise against loss. `large`: an eighth of a decade for each
   decade of batch size beyond 32.
-- `memorised`: what the best probe learnt that held-out batches do not show, as
-  a share; zero without probes. With few data a shorter training memorises, too,
-  so that its length counts for less. `n` is held within 60 and 8,000.
+- With few data a shorter training memorises, too, so that its length counts for
+  less. `n` is held within 60 and 8,000.
 - SLOPE is CONSTANT or SCHEDULED, where `length(n)` is at most 500 SHORTER. What
   depends on the optimizer is looked up by its name, else by its next of kin;
   SGD's OFFSET and MARGIN go by its momentum, from none to 0.9 and beyond.
@@ -198,9 +196,6 @@ def posterior(
     higher = max(by, 0.0)
     by -= moved(traits.kind, 0.0, "constant", PROBE_STEPS, c)
     if probes is not None:
-        longer = math.log10(_length(traits.few, steps) / PROBE_STEPS)
-        lower = c["memorised"] * probes.memorised * max(longer, 0.0)
-        mean, by = mean - lower, by - lower
         weight = -c["weight"] * _share(probes, epoch)
         weight /= math.sqrt(max(_fall(probes), _LEAST_FALL))
         told = weight * lost(probes, mean + GRID - by)

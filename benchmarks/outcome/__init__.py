@@ -1,1 +1,0 @@
-"""What a suggested learning rate ends with: excess loss and time lost."""
