@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import io
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def mnist(run, tmp_path_factory):
 
 @pytest.mark.thorough_on("jax", "torch")
 def test_mnist_finds_a_rate_that_is_not_worse(mnist):
-    """The LR found is not worse than Keras's default, on a file's data."""
+    """One-cycle with what was found is not worse than Keras's default."""
     (found, default), _, _ = mnist
     assert found >= default
 
@@ -88,6 +89,7 @@ def test_sample_is_balanced():
 
 SMALL = {
     "custom_loop": ["--samples", "2000"],
+    "next_training": ["--samples", "320", "--epochs", "1"],
     "one_cycle": ["--samples", "1000", "--epochs", "1"],
     "compare_batch_sizes": ["--samples", "1000", "--batch-sizes", "8", "32"],
     "gan": ["--samples", "6400"],
@@ -98,6 +100,7 @@ MARKS = {
     "custom_loop": pytest.mark.backend("tensorflow"),
     "gan": pytest.mark.backend("tensorflow"),
     "gallery": pytest.mark.thorough_on("tensorflow", "jax"),
+    "next_training": pytest.mark.thorough_on("tensorflow", "torch"),
 }
 
 
@@ -112,6 +115,17 @@ def test_script_runs_and_says_that_it_is_done(name, run):
     """The example comes to its closing line."""
     _, said, _ = run(name, *SMALL[name])
     assert said[-1].startswith("Done")
+
+
+@pytest.mark.backend("tensorflow")
+def test_custom_loop_is_left_as_it_was_until_it_trains(run):
+    """It answers by probes, and the training after it begins from scratch."""
+    suggestion, said, _ = run("custom_loop", *SMALL["custom_loop"])
+    probes = [line for line in said if line.startswith("60 steps at ")]
+    began = re.search(r"fell from ([\d.]+)", "\n".join(said))
+    assert suggestion.lr > 0
+    assert len(probes) == 3
+    assert float(began[1]) > 2.0  # -log(1 / 10) = 2.3
 
 
 @pytest.mark.backend("tensorflow")
