@@ -2,7 +2,7 @@
 
 Keras does not indent what follows `Example:` in a docstring; the parser of
 Google docstrings takes only what is indented for part of a section. Keras has
-no types, so what comes from it is `Any` in ours: the docstring says what it is.
+no types, so what comes from it is `Any` in ours, and here what it is.
 """
 
 import re
@@ -10,6 +10,18 @@ import re
 import griffe
 
 _EXAMPLE = re.compile(r"^Example:\n(?=>>>)((?:.+\n?)+)", re.MULTILINE)
+
+_TYPES = {
+    "ax": "Axes | None",
+    "model": "Model",
+    "optimizer": "Optimizer | str | None",
+    "plot": "Axes",
+    "validation": "tuple | None",
+}
+
+
+def _known(name, annotation):
+    return _TYPES.get(name) if str(annotation) == "Any" else annotation
 
 
 def _indent(match):
@@ -20,16 +32,13 @@ def _indent(match):
 
 
 class ReadableReference(griffe.Extension):
-    """Indents the doctests after `Example:`, and leaves out `Any`."""
+    """Indents the doctests after `Example:`, and knows what `Any` is."""
 
     def on_object(self, *, obj, **kwargs):
         """Griffe calls this for every module, class and function."""
         if obj.docstring is not None:
             obj.docstring.value = _EXAMPLE.sub(_indent, obj.docstring.value)
-        if not obj.is_function:
-            return
-        if str(obj.returns) == "Any":
-            obj.returns = None
-        for parameter in obj.parameters:
-            if str(parameter.annotation) == "Any":
-                parameter.annotation = None
+        if obj.is_function:
+            obj.returns = _known(obj.name, obj.returns)
+            for one in obj.parameters:
+                one.annotation = _known(one.name, one.annotation)
