@@ -1,23 +1,66 @@
-"""Every check of an argument: what is a number, an integer, a flag.
+"""Every check of an argument: its kind, its bounds, its name.
 
 All follow one form, "`name` must be …. Received: name=…". A number is
 whatever `float` makes one of without guessing: Python's and NumPy's scalars,
 arrays and tensors of no dimension, fractions and decimals, a `Suggestion`;
-no text and no truth value.
+no text and no truth value. A name that nobody knows is answered with the one
+that may be meant.
 """
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 import operator
 import reprlib
 from collections.abc import Collection
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
+
+# What other learning rate finders, and papers, call it.
+_ELSEWHERE = {
+    "min_lr": "start_lr",
+    "lr_min": "start_lr",
+    "init_value": "start_lr",
+    "max_lr": "end_lr",
+    "lr_max": "end_lr",
+    "final_value": "end_lr",
+    "num_iter": "steps",
+    "num_it": "steps",
+    "num_training": "steps",
+    "n_iter": "steps",
+    "iterations": "steps",
+    "num_steps": "steps",
+    "mode": "ramp",
+    "step_mode": "ramp",
+    "early_stop_threshold": "stop_factor",
+    "stop_div": "stop_factor",
+    "diverge_th": "stop_factor",
+    "suggest_funcs": "rule",
+    "metric": "monitor",
+    "loss_name": "monitor",
+    "val_loader": "validation",
+    "train_loader": "x",
+    "dataset": "x",
+    "data": "x",
+    "labels": "y",
+    "targets": "y",
+    "show_plot": "plot_dir",
+    "save_dir": "plot_dir",
+}
+_NOT_HERE = {
+    "learning_rate": "the test finds it: start_lr and end_lr bound it",
+    "lr": "the test finds it: start_lr and end_lr bound it",
+    "batchsize": "batch_size",
+    "val_data": "validation_data, or validation",
+    "budget": "trainings says how many whole trainings are tried",
+}
 
 
 def number(name: str, value: Any, finite: bool = True) -> float:
@@ -145,6 +188,42 @@ def learning_rates(name: str, values: ArrayLike) -> NDArray[np.float64]:
     if not np.all(np.isfinite(result) & (result > 0)):
         raise _wrong(name, "positive and finite", values)
     return result
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Returns a hint for a name that nobody knows, or an empty string.
+
+    Example:
+    >>> meant("num_iter", ["steps"])
+    ' (did you mean steps?)'
+    >>> meant("stpes", ["steps"])
+    ' (did you mean steps?)'
+    """
+    close = difflib.get_close_matches(name, list(known), 1, 0.75)
+    found = _ELSEWHERE.get(name) or _NOT_HERE.get(name) or "".join(close)
+    if not found:
+        return ""
+    return f" ({found})" if " " in found else f" (did you mean {found}?)"
+
+
+def arguments_of(function: Any) -> set[str]:
+    """Returns the names of a function's arguments, but `self` and `**`."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.kind != p.VAR_KEYWORD} - {"self"}
+
+
+def takes_anything(function: Any) -> bool:
+    """Returns whether a function has a `**`, so its arguments say nothing."""
+    parameters = inspect.signature(function).parameters.values()
+    return any(p.kind == p.VAR_KEYWORD for p in parameters)
+
+
+def check_known(unknown: dict[str, Any], owner: type) -> None:
+    """Raises a `TypeError` for arguments that a class does not have."""
+    if unknown:
+        known = arguments_of(owner.__init__)  # type: ignore[misc]
+        named = ", ".join(name + meant(name, known) for name in unknown)
+        raise TypeError(f"{owner.__name__}() has no argument {named}")
 
 
 def _is_number(value: Any) -> bool:

@@ -97,28 +97,28 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    """Leaves out what another backend, or `--thorough`, is there for."""
     import keras
 
     backend = keras.backend.backend()
     version = _release(keras.__version__)
+    why = {}
+    dealt = {} if config.getoption("--thorough") else _dealt(items)
     for item in items:
-        for mark in item.iter_markers("backend"):
-            if backend not in mark.args:
-                names = " or ".join(mark.args)
-                item.add_marker(pytest.mark.skip(reason=f"needs {names}"))
-        for mark in item.iter_markers("keras"):
-            if version < _release(mark.args[0]):
-                reason = f"needs Keras {mark.args[0]}"
-                item.add_marker(pytest.mark.skip(reason=reason))
-    if config.getoption("--thorough"):
-        return
-    dealt = _dealt(items)
-    for item in items:
-        if backend not in _backends(item):
-            item.add_marker(pytest.mark.skip(reason="needs --thorough"))
-        elif backend not in dealt[item]:
-            reason = f"runs on {dealt[item][0]}"
-            item.add_marker(pytest.mark.skip(reason=reason))
+        named = [m.args for m in item.iter_markers("backend")]
+        newer = [m.args[0] for m in item.iter_markers("keras")]
+        if any(backend not in names for names in named):
+            why[item] = "skipped"
+        elif any(version < _release(needed) for needed in newer):
+            why[item] = "skipped"
+        elif dealt and backend not in _backends(item):
+            why[item] = "thorough"
+        elif dealt and backend not in dealt[item]:
+            why[item] = "skipped"
+    for item, outcome in why.items():
+        _outcomes[item.nodeid] = outcome
+    items[:] = [item for item in items if item not in why]
+    config.hook.pytest_deselected(items=list(why))
 
 
 def _backends(item):
@@ -157,13 +157,8 @@ def _dealt(items):
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_logreport(report):
     """Writes down what ran, for CI to find what never does."""
-    if report.when != "call" and not report.skipped:
-        return
-    outcome = "ran"
-    if report.skipped:
-        thorough = "needs --thorough" in str(report.longrepr)
-        outcome = "thorough" if thorough else "skipped"
-    _outcomes[report.nodeid] = outcome
+    if report.when == "call" or report.skipped:
+        _outcomes[report.nodeid] = "skipped" if report.skipped else "ran"
 
 
 def pytest_collectreport(report):
@@ -176,9 +171,10 @@ _outcomes = {}
 
 
 def pytest_sessionfinish(session):
-    """Appends them to the file, from the one process that saw them all."""
+    """Appends them to the file: what ran, and, of one worker, what did not."""
     path = session.config.getoption("--outcomes")
-    if path and not hasattr(session.config, "workerinput"):
+    worker = getattr(session.config, "workerinput", {}).get("workerid", "gw0")
+    if path and worker == "gw0":
         with open(path, "a", encoding="utf-8") as file:
             for name, outcome in _outcomes.items():
                 file.write(f"{outcome}\t{name}\n")

@@ -1,28 +1,28 @@
-"""What a range test measured: the frozen `Curve`."""
+"""What a range test measured: the frozen `Curve`, and why it ended.
+
+As a file it is strict JSON, every number exact. JSON has no NaN and no
+infinity: they are the strings `"NaN"`, `"Infinity"` and `"-Infinity"`; a string
+that reads so itself gets a tilde before it, and loses it again.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
+import json
 import math
+import os
+import re
 import reprlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
-from keras_lrfinder.analysis.curve_file import Path
-from keras_lrfinder.analysis.curve_file import fields_of
-from keras_lrfinder.analysis.curve_file import plain
-from keras_lrfinder.analysis.curve_file import read_json
-from keras_lrfinder.analysis.curve_file import write_csv
-from keras_lrfinder.analysis.curve_file import write_json
-from keras_lrfinder.analysis.smoothing import ema
-from keras_lrfinder.analysis.smoothing import ema_span
-from keras_lrfinder.analysis.stop_reason import StopReason
 from keras_lrfinder.arguments import check_type
 from keras_lrfinder.arguments import integer
 from keras_lrfinder.arguments import learning_rates
@@ -31,10 +31,111 @@ from keras_lrfinder.arguments import one_of
 from keras_lrfinder.arguments import text
 from keras_lrfinder.arguments import vector
 
-if TYPE_CHECKING:
-    import pandas as pd
+Path = str | os.PathLike[str]
 
 RAMPS = ("exponential", "linear")
+_FORMAT = "keras_lrfinder.Curve"
+_VERSION = 1
+_MAY_BE_NULL = {"stop_factor", "batch_size", "steps_per_epoch"}
+
+_ESCAPED = re.compile(r"~*(NaN|Infinity|-Infinity)")
+
+
+class StopReason(enum.Enum):
+    """Why a range test ended. The value says it in words.
+
+    Attributes:
+        cause: String, what happened.
+        remedy: String, what to do about it.
+    """
+
+    COMPLETED = (
+        "all steps ran",
+        "If the loss was still falling at the end, raise `end_lr`.",
+    )
+    DIVERGED = (
+        "the loss blew up",
+        "This is the usual end of a range test: nothing to do.",
+    )
+    NOT_FINITE = (
+        "the loss became NaN or infinite",
+        "The usual end of a range test at a high learning rate. If it came "
+        "in the first steps, lower `start_lr` and check the inputs for NaN.",
+    )
+    OUT_OF_DATA = (
+        "the data ran out",
+        "Use fewer `steps`, or data with more batches.",
+    )
+    INTERRUPTED = (
+        "the test was interrupted",
+        "The curve is valid as far as it goes; run the test to its end.",
+    )
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        self.cause = cause
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return self.cause
+
+
+# A ramp that ended so may have seen nothing yet.
+CUT_SHORT = (StopReason.OUT_OF_DATA, StopReason.INTERRUPTED)
+
+
+def ema_span(steps: int) -> float:
+    """Returns the span of the moving average for a test of `steps` steps.
+
+    A share of the test, so that a longer one has the same answer.
+    """
+    return max(1.0, steps / 10)
+
+
+class RunningEMA:
+    """Exponential moving average with bias correction, one value at a time.
+
+    With `beta = 1 - 2 / (span + 1)`:
+
+    ```
+    a_i = beta * a_(i-1) + (1 - beta) * x_i        a_(-1) = 0
+    s_i = a_i / (1 - beta^(i+1))                   i = 0, 1, …
+    ```
+
+    The correction (Kingma & Ba 2015, section 3) makes the weights of every
+    `s_i` sum to one: a constant stays that constant from the first value on.
+
+    Args:
+        span: Float >= 1, the number of values that an ordinary average of
+            the same noise reduction would take. 1 means no smoothing.
+
+    Example:
+    >>> average = RunningEMA(span=3)
+    >>> [average.update(x) for x in (1.0, 1.0, 4.0)]
+    [1.0, 1.0, 2.7142857142857144]
+    """
+
+    def __init__(self, span: float) -> None:
+        if not (math.isfinite(span) and span >= 1):
+            raise ValueError(f"`span` must be at least 1. Received: {span=}")
+        self._beta = 1.0 - 2.0 / (span + 1.0)
+        self._mean = 0.0
+        self._weight = 0.0
+
+    def update(self, value: float) -> float:
+        """Returns the average; what is not finite is left out, and NaN."""
+        if not math.isfinite(value):
+            return math.nan
+        # The weight is the average of ones, so that both round alike.
+        self._mean = self._beta * self._mean + (1.0 - self._beta) * value
+        self._weight = self._beta * self._weight + (1.0 - self._beta)
+        return self._mean / self._weight
+
+
+def ema(values: ArrayLike, span: float) -> NDArray[np.float64]:
+    """Returns `RunningEMA` of a whole sequence."""
+    average = RunningEMA(span)
+    sequence = np.asarray(values, dtype=np.float64).tolist()
+    return np.array([average.update(x) for x in sequence], dtype=np.float64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,7 +152,7 @@ class Curve:
             infinities kept.
         smoothed: Array of shape `(n,)`, the bias-corrected moving average of
             the finite losses (NaN where the loss is not finite). Defaults to
-            `smoothing.ema` with a span of a tenth of `steps`.
+            `ema` with a span of a tenth of `steps`.
         best_loss: Float, the lowest smoothed loss; NaN if there is none.
         stop_reason: `StopReason`, why the test ended.
         start_lr: Float, learning rate planned for the first step.
@@ -68,12 +169,6 @@ class Curve:
         steps_per_epoch: Integer, after how many steps the data repeats, or
             None where it is not known.
         environment: Mapping of strings: date, versions, backend.
-
-    Raises:
-        TypeError: An array is not made of numbers, or a field not of the
-            type said above.
-        ValueError: Arrays of unequal length or of more than one dimension, a
-            learning rate that is not positive and finite, an unknown `ramp`.
 
     Example:
     >>> curve = Curve(lrs=[1e-3, 1e-2, 1e-1], losses=[2.3, 2.1, 1.7])
@@ -109,28 +204,27 @@ class Curve:
             )
         losses = vector("losses", self.losses)
         steps = integer("steps", _given(self.steps, len(lrs)))
-        smoothed = self.smoothed
-        if smoothed is None:
-            smoothed = ema(losses, ema_span(max(steps, 1)))
-        smoothed = vector("smoothed", smoothed)
+        average = ema(losses, ema_span(steps))
+        smoothed = vector("smoothed", _given(self.smoothed, average))
         if not len(lrs) == len(losses) == len(smoothed) <= steps:
             raise ValueError(
                 "`lrs`, `losses` and `smoothed` must have one entry per step, "
                 f"and at most `steps`. Received: {len(lrs)}, {len(losses)} "
                 f"and {len(smoothed)} entries, {steps=}"
             )
-        filled = {
-            "lrs": lrs,
-            "losses": losses,
-            "smoothed": smoothed,
-            "steps": steps,
-            "best_loss": _given(self.best_loss, _lowest(smoothed)),
-            "start_lr": _given(self.start_lr, _at(lrs, 0)),
-            "end_lr": _given(self.end_lr, _at(lrs, -1)),
-        }
-        for name, value in filled.items():
-            object.__setattr__(self, name, value)
-        for name, value in self._checked().items():
+        finite = smoothed[np.isfinite(smoothed)]
+        lowest = float(finite.min()) if len(finite) else math.nan
+        start, end = lrs[[0, -1]].tolist() if len(lrs) else (math.nan, math.nan)
+        self._set(lrs=lrs, losses=losses, smoothed=smoothed, steps=steps)
+        self._set(
+            best_loss=_given(self.best_loss, lowest),
+            start_lr=_given(self.start_lr, start),
+            end_lr=_given(self.end_lr, end),
+        )
+        self._set(**self._checked())
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
             object.__setattr__(self, name, value)
 
     def _checked(self) -> dict[str, Any]:
@@ -150,7 +244,7 @@ class Curve:
         for name in ("hyperparameters", "environment"):
             value = getattr(self, name)
             check_type(name, value, Mapping, "a mapping")
-            values[name] = MappingProxyType(plain(value))
+            values[name] = MappingProxyType(_plain(value))
         return values
 
     def _values(self) -> dict[str, Any]:
@@ -185,16 +279,19 @@ class Curve:
             values[name] = dict(values[name])
         return functools.partial(Curve, **values), ()
 
+    @property
+    def ending(self) -> str:
+        """How it ended, in words."""
+        ran, planned = len(self), self.steps
+        if self.stop_reason is StopReason.COMPLETED:
+            return f"all {planned:,} steps ran"
+        return f"{self.stop_reason.cause} after {ran:,} of {planned:,} steps"
+
     def to_json(self, path: Path | None = None) -> str:
-        """Returns the whole curve as strict JSON, and writes it to `path`.
-
-        Every number survives exactly. What JSON has no number for is the
-        string `"NaN"`, `"Infinity"` or `"-Infinity"`.
-
-        Args:
-            path: Where to write the text as well; None writes nothing.
-        """
-        return write_json(self._values(), path)
+        """Returns the whole curve as strict JSON, and writes it to `path`."""
+        record = {"format": _FORMAT, "version": _VERSION}
+        text = json.dumps(record | _encode(self._values()), allow_nan=False)
+        return _written(path, text)
 
     @classmethod
     def from_json(cls, source: Path) -> Curve:
@@ -205,14 +302,11 @@ class Curve:
 
         Raises:
             OSError: The file cannot be read.
-            TypeError: `source` is neither text nor path.
-            ValueError: The text is damaged, is no curve, or was written in a
-                format that this version does not know.
+            ValueError: The text is damaged, no curve, or of another version.
         """
-        record = read_json(source)
-        names = [field.name for field in dataclasses.fields(cls)]
+        record = _record_in(_text_of(source))
         try:
-            return cls(**fields_of(record, names))
+            return cls(**_fields_of(record))
         except (TypeError, ValueError) as error:
             raise ValueError(f"not a valid curve: {error}") from error
 
@@ -220,81 +314,15 @@ class Curve:
         """Returns `step,lr,loss,smoothed` lines, and writes them to `path`.
 
         Numbers are written with all their digits, NaN as `nan`.
-
-        Args:
-            path: Where to write the text as well; None writes nothing.
         """
-        return write_csv(self._columns(), path)
-
-    def to_pandas(self) -> pd.DataFrame:
-        """Returns a pandas DataFrame: `lr`, `loss`, `smoothed` by `step`.
-
-        Raises:
-            ImportError: pandas is not installed; nothing else here needs it.
-        """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                "`to_pandas` needs pandas: pip install pandas. "
-                "`to_csv` does without"
-            ) from error
-        return pd.DataFrame(
-            # Copies: pandas would hand out views of what is read-only.
-            {name: column.copy() for name, column in self._columns().items()},
-            index=pd.RangeIndex(len(self), name="step"),
-        )
-
-    def _columns(self) -> dict[str, NDArray[np.float64]]:
-        return {"lr": self.lrs, "loss": self.losses, "smoothed": self.smoothed}
-
-    def to_text(self, width: int = 72, height: int = 16) -> str:
-        """Returns a plot in plain ASCII, for where there is no display.
-
-        Dots are the raw losses, stars the smoothing spline.
-
-        Args:
-            width: Integer >= 30, the most columns of a line.
-            height: Integer >= 8, the number of lines.
-
-        Raises:
-            ValueError: Too small to hold a plot.
-        """
-        from keras_lrfinder.drawing.text_plot import text_plot
-
-        title = f"{self._title()}: {self.stop_reason}"
-        return text_plot(self.lrs, self.losses, width, height, title)
-
-    def _repr_html_(self) -> str:
-        from keras_lrfinder.drawing.notebook import html_card
-        from keras_lrfinder.drawing.notebook import svg_curve
-
-        rows: list[tuple[str, object]] = [
-            ("steps", f"{len(self)} of {self.steps}"),
-            ("best loss, smoothed", f"{self.best_loss:.4g}"),
-        ]
-        if self.batch_size is not None:
-            rows.append(("batch size", self.batch_size))
-        if self.stop_reason is not StopReason.DIVERGED:
-            rows.append(("what to do", self.stop_reason.remedy))
-        svg = svg_curve(self.lrs, self.losses)
-        return html_card(f"{self._title()}: {self.stop_reason}", rows, svg)
-
-    def _title(self) -> str:
-        return "LR range test" + (self.optimizer and f", {self.optimizer}")
+        columns = (self.lrs, self.losses, self.smoothed)
+        rows = zip(*(column.tolist() for column in columns))
+        lines = [",".join(map(repr, (i, *row))) for i, row in enumerate(rows)]
+        return _written(path, "\n".join(["step,lr,loss,smoothed", *lines, ""]))
 
 
-def _given(value: Any, default: float) -> Any:
+def _given(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-def _lowest(smoothed: NDArray[np.float64]) -> float:
-    finite = smoothed[np.isfinite(smoothed)]
-    return float(finite.min()) if len(finite) else math.nan
-
-
-def _at(lrs: NDArray[np.float64], position: int) -> float:
-    return float(lrs[position]) if len(lrs) else math.nan
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -307,3 +335,117 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(map(_same, a, b))
     return bool(a == b)
+
+
+def _plain(value: Any) -> Any:
+    """Returns `value` made of what JSON can hold, and of nothing mutable.
+
+    Mappings become dicts with string keys, sequences and arrays tuples,
+    numpy's scalars Python's; what is none of these becomes its `str`.
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(item) for item in value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return str(value)
+
+
+def _encode(value: Any) -> Any:
+    """Returns what `json.dumps` writes without loss for a `_plain` value."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, StopReason):
+        return value.name
+    if isinstance(value, Mapping):
+        return {key: _encode(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encode(item) for item in value]
+    if isinstance(value, str) and _ESCAPED.fullmatch(value):
+        return f"~{value}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+    return value
+
+
+def _decode(value: Any) -> Any:
+    """Returns the value that `_encode` was given; sequences as lists."""
+    if isinstance(value, dict):
+        return {key: _decode(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
+    if isinstance(value, str) and _ESCAPED.fullmatch(value):
+        return value[1:] if value.startswith("~") else float(value)
+    return value
+
+
+def _record_in(text: str) -> dict[str, Any]:
+    """Returns the record of a curve, its mark removed."""
+    try:
+        # Python reads and writes a bare NaN; JSON has none.
+        record = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"damaged, not JSON: {error}") from error
+    if not isinstance(record, dict) or record.pop("format", None) != _FORMAT:
+        raise ValueError(f'the JSON lacks the mark "format": "{_FORMAT}"')
+    found = record.pop("version", None)
+    if type(found) is not int or found != _VERSION:
+        raise ValueError(
+            f"written in format version {found!r}; this package reads "
+            f"version {_VERSION}"
+        )
+    return record
+
+
+def _fields_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns the values of a curve's fields, all of which must be there."""
+    names = {field.name for field in dataclasses.fields(Curve)}
+    if set(record) != names:
+        raise ValueError(
+            f"missing {sorted(names - set(record))}, "
+            f"unknown {sorted(set(record) - names)}"
+        )
+    # The constructor would fill these in; a file has them.
+    empty = {name for name in names if record[name] is None} - _MAY_BE_NULL
+    if empty:
+        raise ValueError(f"null in {sorted(empty)}")
+    values: dict[str, Any] = _decode(record)
+    reason = values["stop_reason"]
+    if not isinstance(reason, str) or reason not in StopReason.__members__:
+        raise ValueError(f"unknown stop_reason {reason!r}")
+    return values | {"stop_reason": StopReason[reason]}
+
+
+def _written(path: Path | None, text: str) -> str:
+    """Returns the text, which is in a file as well, if there is a path."""
+    if path is not None:
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    return text
+
+
+def _text_of(source: Path) -> str:
+    if not isinstance(source, (str, os.PathLike)):
+        # open() would take an integer for a file descriptor.
+        raise TypeError(
+            f"expected JSON text or a path. Received: {type(source).__name__}"
+        )
+    if isinstance(source, str) and _looks_like_text(source):
+        return source.lstrip("\ufeff")
+    with open(source, encoding="utf-8-sig") as file:
+        try:
+            return file.read()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"damaged, not UTF-8: {error}") from error
+
+
+def _looks_like_text(source: str) -> bool:
+    start = source.lstrip("\ufeff \t\r\n")[:1]
+    return start in ("{", "") or "\n" in source or "\0" in source
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"bare {name}")

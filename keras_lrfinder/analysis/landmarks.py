@@ -1,8 +1,7 @@
 """What can be read off a curve: its noise, its fall, the edge of stability.
 
-Pure functions of learning rates and raw losses. Multiplying the losses by a
-constant moves no landmark, and a test of twice the steps is first brought to
-the same resolution in log(LR), so that its landmarks stay where they were.
+Multiplying the losses by a constant moves no landmark, and a test of twice the
+steps is first brought to the same resolution in log(LR).
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_lrfinder.analysis.curve import CUT_SHORT
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.stop_reason import StopReason
+from keras_lrfinder.analysis.curve import StopReason
 
 Vector = NDArray[np.float64]
 
@@ -34,6 +34,14 @@ _LEAST_RISE = 1e-3
 # A fall counts when the median of so many bins (of two: the higher) lies so
 # many times the noise below the loss at the start.
 _FALLS = ((2, 4.0), (3, 4.0), (10, 2.0))
+# Fewer finite losses say nothing.
+_FEWEST_POINTS = 8
+# A fall by less than this share of the loss is nothing to be sure of: random
+# labels take off a tenth, as what is random at the start is unlearnt.
+ENOUGH_FALL = 0.2
+# In this first part of the range, in decades, a rise without a fall says that
+# the test started too high or that something is wrong.
+_TOO_EARLY = 1.0 / 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +80,11 @@ class Landmarks:
     points: int
 
     @property
+    def fall(self) -> float:
+        """By which share of itself the loss fell."""
+        return (self.first - self.lowest) / self.scale
+
+    @property
     def roughness(self) -> float:
         """log10 of noise against loss, at least -2."""
         return float(np.log10(self.noise / self.scale + 0.01))
@@ -82,9 +95,7 @@ def landmarks(curve: Curve) -> Landmarks | None:
     x, y = _finite_start(curve)
     if not len(y):
         return None
-    # Losses near the largest float have differences without one.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _landmarks(curve, x, y)
+    return _landmarks(curve, x, y)
 
 
 def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
@@ -147,8 +158,7 @@ def _binned(x: Vector, y: Vector) -> tuple[Vector, Vector]:
     cell = np.floor((x - x[0]) / _BIN + 0.5).astype(np.int64)
     begin = np.flatnonzero(np.diff(cell, prepend=cell[0] - 1))
     counts = np.diff(begin, append=len(x))
-    # Divided first: the sum of many huge losses has no float.
-    mean = np.add.reduceat(y / np.repeat(counts, counts), begin)
+    mean = np.add.reduceat(y, begin) / counts
     centre = np.add.reduceat(x, begin) / counts
     return centre, mean
 
@@ -157,16 +167,11 @@ def _noise(y: Vector) -> float:
     """Returns the standard deviation of neighbours, robust to a few."""
     if len(y) < 2:
         return 0.0
-    jumps = np.diff(y / 2.0)
+    jumps = np.diff(y)
     jumps = jumps - np.median(jumps)
     most = 4.0 * 1.4826 * float(np.median(np.abs(jumps)))
     jumps = np.clip(jumps, -most, most)
-    size = float(np.abs(jumps).max())
-    if not size > 0.0:
-        return 0.0
-    # Relative to the largest: the square of a huge loss has no float.
-    spread = float(np.sqrt(np.mean((jumps / size) ** 2)))
-    return spread * size * float(np.sqrt(2.0))
+    return float(np.sqrt(np.mean(jumps**2) / 2.0))
 
 
 def _medians(y: Vector, window: int) -> Vector:
@@ -179,32 +184,21 @@ def _medians(y: Vector, window: int) -> Vector:
 def _comparable(means: Vector) -> Vector:
     """Returns the logarithms of losses that are all positive, else these.
 
-    Noise is a share of such a loss rather than an amount: it shrinks as a
-    squared error falls, and against the noise at the start even a plain fall
-    would look small; and where there is only noise, its far ends would look
-    like falls.
+    Noise is a share of such a loss rather than an amount: against the noise at
+    the start even a plain fall of a squared error would look small.
     """
     return np.log(means) if (means > 0.0).all() else means
 
 
 def _blown_at_once(before: float, first: float, shown: Vector) -> bool:
-    """Returns whether the first step took the loss to another level.
-
-    Args:
-        before: Float, the very first loss, of no update.
-        first: Float > 0, the usual loss of the first fifth of the test.
-        shown: Logarithms of the binned losses, which say what is noise.
-    """
+    """Returns whether the first step took the loss to another level."""
     if not 0.0 < before < _BLOWN * first:
         return False
     return bool(np.log(first / before) > 4.0 * _early_noise(shown))
 
 
 def _fell(y: Vector, first: float, after: int, scale: float) -> bool:
-    """Returns whether losses below the first are more than noise.
-
-    Either a few far below it, or many a little.
-    """
+    """Returns whether losses below the first, few or many, are no noise."""
     noise = _early_noise(y)
     for window, factor in _FALLS:
         runs = np.lib.stride_tricks.sliding_window_view(
@@ -242,9 +236,8 @@ def _edge(
 ) -> float:
     """Returns log10(LR) of the first rise that is no noise.
 
-    A rise: the median of the next losses lies above the lowest median so
-    far by the given share of the fall until then, and by the given number
-    of times the noise.
+    There the median of the next losses lies above the lowest one so far by a
+    share of the fall until then, and by so many times the noise.
     """
     window = _WINDOWS[case]
     middle = _medians(y, window)
@@ -261,3 +254,66 @@ def _edge(
     high = before + least
     rises = later[(middle[later] > high) & (y[later] > high) & enough]
     return float(x[rises[0]]) if len(rises) else beyond
+
+
+def refusal(curve: Curve, seen: Landmarks | None) -> str:
+    """Returns why no learning rate can be suggested, or an empty string."""
+    if seen is None:
+        if not len(curve):
+            return f"No loss was recorded: {curve.stop_reason.cause}."
+        return (
+            f"The loss was not finite at the very first step, at "
+            f"{curve.lrs[0]:.1e}. Check the inputs and the model for NaN, or "
+            "lower `start_lr`."
+        )
+    if seen.points < _FEWEST_POINTS:
+        more = "Use more `steps`."
+        if seen.rose:
+            more = "Lower `start_lr`, and check the inputs for NaN."
+        return (
+            f"Of {_FEWEST_POINTS} finite losses that are needed there "
+            f"{'is' if seen.points == 1 else 'are'} {seen.points}: "
+            f"{curve.ending}. {more}"
+        )
+    if not is_enough(curve, seen):
+        return (
+            f"The ramp ended too early, at {curve.lrs[-1]:.1e} of "
+            f"{curve.end_lr:.1e}: {curve.ending}. {curve.stop_reason.remedy}"
+        )
+    return "" if seen.fell else _never_fell(curve, seen)
+
+
+def is_enough(curve: Curve, seen: Landmarks | None) -> bool:
+    """Returns whether there is anything to judge by, or to begin with.
+
+    A ramp that was cut short must have seen its edge, or a clear fall.
+    """
+    if seen is None or seen.points < _FEWEST_POINTS:
+        return False
+    fell = seen.fell and seen.fall >= ENOUGH_FALL
+    return seen.rose or fell or curve.stop_reason not in CUT_SHORT
+
+
+def _never_fell(curve: Curve, seen: Landmarks) -> str:
+    if not seen.stayed_high:
+        # What looks like a rise is noise too, where nothing fell.
+        return (
+            f"The loss never fell between {curve.lrs[0]:.1e} and "
+            f"{curve.lrs[-1]:.1e}. Raise `end_lr`, use more `steps` or larger "
+            "batches, or check that the model can learn."
+        )
+    if seen.sudden:
+        return (
+            "The loss was suddenly not finite, at "
+            f"{curve.lrs[seen.points]:.1e}, without having fallen or risen "
+            "before. Look for NaN in inputs and targets; if there is none, "
+            "lower `start_lr`."
+        )
+    start, end = np.log10(curve.lrs[0]), np.log10(curve.end_lr)
+    if seen.edge - start < max(1.0, _TOO_EARLY * (end - start)):
+        return (
+            f"The loss blew up near {10.0**seen.edge:.1e} without having "
+            "fallen before. Lower `start_lr` to a hundredth, and check the "
+            "scale of inputs and targets."
+        )
+    return ""

@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 
 from keras_lrfinder.analysis.curve import RAMPS
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.smoothing import RunningEMA
-from keras_lrfinder.analysis.smoothing import ema_span
-from keras_lrfinder.analysis.stop_reason import StopReason
+from keras_lrfinder.analysis.curve import RunningEMA
+from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.curve import ema
+from keras_lrfinder.analysis.curve import ema_span
 from keras_lrfinder.arguments import check_type
 from keras_lrfinder.arguments import integer
 from keras_lrfinder.arguments import number
 from keras_lrfinder.arguments import one_of
 from keras_lrfinder.arguments import positive
+
+__all__ = ["RangeTest", "ema", "ema_span", "ramp_lrs"]
 
 # How many times the typical jump between two losses the smoothed loss must
 # rise before the rise counts as more than noise.
@@ -52,12 +55,6 @@ def ramp_lrs(
         end_lr: Float > `start_lr`, learning rate of the last step.
         steps: Integer >= 2.
         ramp: `"exponential"` or `"linear"`.
-
-    Returns:
-        Float64 array of shape `(steps,)`, increasing.
-
-    Raises:
-        TypeError, ValueError: An argument is not as said above.
 
     Example:
     >>> [f"{lr:.6g}" for lr in ramp_lrs(1e-4, 1.0, 5)]
@@ -106,9 +103,6 @@ class RangeTest:
             repeats. `suggest` gives better answers when it knows both.
         environment: Mapping of strings, for files.
 
-    Raises:
-        TypeError, ValueError: An argument is not as said above.
-
     Example:
     >>> test = RangeTest(start_lr=1e-4, end_lr=1.0, steps=5)
     >>> for loss in (2.3, 2.1, 1.7, 1.2, 9.0):
@@ -150,8 +144,11 @@ class RangeTest:
             "steps_per_epoch": steps_per_epoch,
             "environment": dict(environment or {}),
         }
-        self._average = RunningEMA(ema_span(len(self._lrs)))
-        self._settled = _steps_to_settle(len(self._lrs))
+        span = ema_span(len(self._lrs))
+        self._average = RunningEMA(span)
+        # Before that the average, and what is known of the noise, rest on too
+        # few losses; in a very short test on as many as it can spare.
+        self._settled = max(math.ceil(span), min(_SETTLED, len(self._lrs) // 3))
         self._losses: list[float] = []
         self._smoothed: list[float] = []
         self._best = math.inf
@@ -192,15 +189,10 @@ class RangeTest:
 
         Args:
             loss: Float, or anything that `float()` takes (a zero-dimensional
-                tensor, say). NaN and infinities end the test; they are kept
-                in the curve.
+                tensor, say). NaN and infinities end the test.
 
         Returns:
             True to go on, False when the test is over.
-
-        Raises:
-            RuntimeError: The test is over.
-            TypeError: `loss` is not one number.
         """
         if self._reason is not None:
             raise RuntimeError(
@@ -222,15 +214,10 @@ class RangeTest:
         return self._reason is None
 
     def end(self, reason: StopReason) -> None:
-        """Ends the test before its last step, for a reason of your own.
-
-        Does nothing when the test is over already.
+        """Ends the test before its last step, unless it is over already.
 
         Args:
             reason: `StopReason.OUT_OF_DATA` or `StopReason.INTERRUPTED`.
-
-        Raises:
-            TypeError: `reason` is no `StopReason`.
         """
         check_type("reason", reason, StopReason, "a StopReason")
         if self._reason is None:
@@ -279,12 +266,6 @@ def _factor(stop_factor: float | None) -> float | None:
             f"`stop_factor` must be above 1, or None. Received: {stop_factor=}"
         )
     return factor
-
-
-def _steps_to_settle(steps: int) -> int:
-    # Before that the average, and what is known of the noise, rest on too
-    # few losses; in a very short test on as many as it can spare.
-    return max(math.ceil(ema_span(steps)), min(_SETTLED, steps // 3))
 
 
 def _as_float(loss: Any) -> float:

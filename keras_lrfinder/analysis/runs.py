@@ -1,40 +1,127 @@
-"""The learning rates of a run, by step: one that stays, or a schedule.
+"""A run: a path of learning rates, and the losses that it gave.
 
-The schedules are those that `suggestion.lr_for` knows, each with its usual
-settings, so that a whole training can be tried before it is made.
+Whatever follows the ramp is a run, from the restored state and on the same
+batches each time: a probe (short, one learning rate) or a whole training (with
+its schedule, to its end). After its last step come batches at a learning rate
+of zero, so that their losses judge what was learnt, as the training step sees
+it: first some that the run has not trained on, then some that it has.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from numpy.typing import NDArray
+
+from keras_lrfinder.analysis.landmarks import Landmarks
+from keras_lrfinder.arguments import vector
 
 Vector = NDArray[np.float64]
 
 # The share of its steps in which cosine warms up.
 _WARMUP = 0.05
+# What falls by less than this share of the loss has not moved.
+_MOVED = 0.01
 
 
-class Run(NamedTuple):
-    """A run to be made from the restored state.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A path of learning rates, from the restored state; then its losses.
 
     Attributes:
-        lr: Float > 0, its learning rate; of a schedule the peak.
-        steps: Integer >= 1.
+        lr: Float, its learning rate; of a schedule the peak. Zero where
+            `steps` is.
+        steps: Integer >= 0, how many steps it trains: updates.
         schedule: String, a name in `SHARES`.
+        held_out: Integer, how many steps at zero follow, on batches that it
+            has not trained on.
+        again: Integer, how many follow these, on the first batches that it
+            has trained on.
+        losses: Array, the loss of each step of `lrs`, as far as it came. None:
+            the run is still to be made.
+
+    Example:
+    >>> run = Run(1e-3, 4, held_out=2)
+    >>> run.lrs.tolist()
+    [0.001, 0.001, 0.001, 0.001, 0.0, 0.0]
+    >>> run.ended([2.0, 1.5, 1.2, 1.0, 1.1, 1.3]).final_loss
+    1.2
     """
 
     lr: float
     steps: int
     schedule: str = "constant"
+    held_out: int = 0
+    again: int = 0
+    losses: Vector | None = dataclasses.field(default=None, repr=False)
 
     @property
     def lrs(self) -> Vector:
-        """The learning rate of each step, an array of shape `(steps,)`."""
-        return self.lr * SHARES[self.schedule](self.steps)
+        """The learning rate of each step, zeros at the end."""
+        path = self.lr * SHARES[self.schedule](self.steps)
+        return np.append(path, np.zeros(self.held_out + self.again))
+
+    def ended(self, losses: ArrayLike) -> Run:
+        """Returns the run with what was measured.
+
+        Args:
+            losses: Sequence of floats, the loss of each step of `lrs`. Fewer:
+                it ended early, or nothing was held out. NaN: it blew up.
+        """
+        measured = vector("losses", losses)
+        if len(measured) > len(self.lrs):
+            raise ValueError(
+                "`losses` must have at most one entry for each step of the "
+                f"run. Received: {len(measured)} of {len(self.lrs)}"
+            )
+        return dataclasses.replace(self, losses=measured)
+
+    @property
+    def tail(self) -> float | None:
+        """The mean training loss of the last quarter of the steps."""
+        if self.losses is None or not len(self.losses[: self.steps]):
+            return None
+        losses = self.losses[: self.steps]
+        return float(losses[-max(len(losses) // 4, 1) :].mean())
+
+    @property
+    def held_out_loss(self) -> float | None:
+        """The mean loss on batches that it has not trained on."""
+        return self._mean(self.steps, self.held_out)
+
+    @property
+    def again_loss(self) -> float | None:
+        """The mean loss, afterwards, on batches that it has trained on."""
+        return self._mean(self.steps + self.held_out, self.again)
+
+    @property
+    def blew_up(self) -> bool | None:
+        """Whether a loss was not finite."""
+        if self.losses is None:
+            return None
+        return not bool(np.isfinite(self.losses).all())
+
+    @property
+    def final_loss(self) -> float | None:
+        """The loss that it came to, on held-out batches if there are any.
+
+        NaN where the run blew up.
+        """
+        if self.blew_up:
+            return math.nan
+        held_out = self.held_out_loss
+        return self.tail if held_out is None else held_out
+
+    def _mean(self, begin: int, count: int) -> float | None:
+        if self.losses is None or not count:
+            return None
+        part = self.losses[begin : begin + count]
+        return float(part.mean()) if len(part) == count else None
 
 
 def constant(steps: int) -> Vector:
@@ -80,3 +167,113 @@ SHARES: dict[str, Callable[[int], Vector]] = {
 def _arc(length: int) -> Vector:
     """Cosine from 0 to 1 in `length` steps, both ends included."""
     return np.sin(np.linspace(0.0, np.pi / 2, length)) ** 2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Levels:
+    """What runs of one length reached, by rising learning rate.
+
+    Attributes:
+        x: log10 of the learning rates.
+        held: Held-out loss (training loss where there is none), at most
+            that before.
+        before: Held-out loss before the first step.
+        moved: Whether the training loss fell by more than noise explains.
+        learnt: Whether it fell at all.
+        blown: Whether it rose by more than noise, or was not finite.
+        checked: Whether there is a held-out loss.
+        memorised: The share, 0 to 1, of the best run's fall on batches that
+            it trained on which the held-out loss did not follow.
+        steps: How many each trains.
+        schedule: Their schedule.
+    """
+
+    x: Vector
+    held: Vector
+    before: float
+    moved: NDArray[np.bool_]
+    learnt: NDArray[np.bool_]
+    blown: NDArray[np.bool_]
+    checked: bool
+    memorised: float
+    steps: int
+    schedule: str
+
+    @property
+    def loss(self) -> str:
+        """Which loss `held` is, in words."""
+        return "held-out loss" if self.checked else "training loss"
+
+    @property
+    def best(self) -> int:
+        """The index of the run that ended lowest."""
+        return int(np.argmin(self.held))
+
+    @property
+    def fall(self) -> float:
+        """By how much the best of them lowered the loss."""
+        return self.before - float(self.held.min())
+
+    @property
+    def top(self) -> float:
+        """log10 of the lowest LR at which training blew up, or infinity."""
+        return float(self.x[self.blown].min()) if self.blown.any() else math.inf
+
+
+def reached(
+    seen: Landmarks, runs: Sequence[Run], untrained: Run | None = None
+) -> Levels:
+    """Returns what runs reached, at least one of them.
+
+    Args:
+        seen: The landmarks of the ramp, which say what is noise.
+        runs: Of one length, in any order.
+        untrained: The losses of the batches that judge, before any training.
+    """
+    runs = sorted(runs, key=lambda run: run.lr)
+    # A mean over what is not finite is not finite.
+    tails = np.array([math.nan if r.blew_up else _given(r.tail) for r in runs])
+    before = math.nan if untrained is None else _given(untrained.held_out_loss)
+    checked = math.isfinite(before) and all(
+        run.blew_up or run.held_out_loss is not None for run in runs
+    )
+    rise = max(3.0 * seen.noise, 0.1 * seen.scale)
+    unsure = seen.noise / math.sqrt(max(runs[0].steps // 4, 1))
+    fall = max(2.0 * unsure, _MOVED * seen.scale)
+    capped = _capped(tails, seen.first)
+    held = capped
+    if checked:
+        ends = [_given(None if r.blew_up else r.held_out_loss) for r in runs]
+        held = _capped(np.array(ends), before)
+    return Levels(
+        x=np.log10([run.lr for run in runs]),
+        held=held,
+        before=before if checked else seen.first,
+        moved=capped < seen.first - fall,
+        learnt=capped < seen.first,
+        blown=~(tails <= seen.first + rise),
+        checked=checked,
+        memorised=_memorised(runs[int(np.argmin(capped))], untrained),
+        steps=runs[0].steps,
+        schedule=runs[0].schedule,
+    )
+
+
+def _given(loss: float | None) -> float:
+    return math.nan if loss is None else loss
+
+
+def _capped(losses: Vector, most: float) -> Vector:
+    return np.where(losses <= most, losses, most)
+
+
+def _memorised(run: Run, untrained: Run | None) -> float:
+    """Returns the share of a run's fall that held-out batches lack."""
+    if untrained is None or run.blew_up:
+        return 0.0
+    before, fresh = map(_given, (untrained.again_loss, untrained.held_out_loss))
+    fall = before - _given(run.again_loss)
+    followed = max(fresh - _given(run.held_out_loss), 0.0)
+    if not fall > 2.0 * _MOVED * abs(before) or math.isnan(followed):
+        return 0.0
+    return float(np.clip(1.0 - followed / fall, 0.0, 1.0))

@@ -1,134 +1,381 @@
-"""A longer search for the learning rate: longer runs round what probes say.
+"""What follows a ramp: short runs, then whole trainings, then one answer.
 
-Probes of 60 steps say what is good for 60 steps. With more to spend, a few
-learning rates round their answer are tried for longer, all from the restored
-state and on the same batches. What these trials like is read as it is of
-probes (`probe_levels.py`), in decades, for 500 steps at one learning rate:
-
-```
-answer = trust * liked + (1 - trust) * centre + offset
-         - caution * min(1, 2 * memorised)
-```
-
-with `centre` for what ramp and probes answered: trials show what is memorised
-after more steps than probes have. The constants were fitted by
-`benchmarks/outcome/fit.py`. More trials, longer ones, and those of them that
-go on from round to round (successive halving) end no better there: what is
-left is that the best learning rate for held-out loss after a few hundred steps
-is not that of the training that follows. What ends better is that training
-itself (`whole_trainings.py`).
+`search` says which learning rate to run next and what all runs mean. It is
+pure: `train` makes a run, from the restored state and on the same batches
+each time, and returns its losses. Keras, a loop of one's own or a recording
+may stand behind it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable
+from collections.abc import Sequence
+
+import numpy as np
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.longer_runs import LongerRuns
-from keras_lrfinder.analysis.probe_levels import Levels
-from keras_lrfinder.analysis.probe_levels import in_words
-from keras_lrfinder.analysis.probes import READINGS
-from keras_lrfinder.analysis.probes import UNCHECKED
-from keras_lrfinder.analysis.probes import Reading
+from keras_lrfinder.analysis.landmarks import Landmarks
+from keras_lrfinder.analysis.landmarks import is_enough
+from keras_lrfinder.analysis.landmarks import landmarks
+from keras_lrfinder.analysis.landmarks import refusal
+from keras_lrfinder.analysis.posterior import BASE_STEPS
+from keras_lrfinder.analysis.posterior import CONSTANTS
+from keras_lrfinder.analysis.posterior import MIDDLE_STEPS
+from keras_lrfinder.analysis.posterior import PROBE_STEPS
+from keras_lrfinder.analysis.posterior import Constants
+from keras_lrfinder.analysis.posterior import Posterior
+from keras_lrfinder.analysis.posterior import Traits
+from keras_lrfinder.analysis.posterior import posterior
+from keras_lrfinder.analysis.posterior import traits_of
+from keras_lrfinder.analysis.runs import Levels
 from keras_lrfinder.analysis.runs import Run
-from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
-from keras_lrfinder.analysis.schedule_factors import shift
+from keras_lrfinder.analysis.runs import reached
 from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.analysis.suggestions import check_training
+from keras_lrfinder.analysis.suggestions import in_steps
+from keras_lrfinder.analysis.suggestions import ramp_doubts
+from keras_lrfinder.analysis.suggestions import ramp_in_words
+from keras_lrfinder.analysis.suggestions import suggest
+from keras_lrfinder.analysis.suggestions import told
+from keras_lrfinder.analysis.suggestions import too_few
+from keras_lrfinder.arguments import check_type
+from keras_lrfinder.arguments import integer
+from keras_lrfinder.arguments import text
 
-TRIALS, TRIAL_STEPS = 3, 240
-# Decades between neighbouring trials.
-SPACING = 0.75
-# Probes and trials agree within so many decades.
-_AGREE = 0.6
+__all__ = ["MIDDLE_STEPS", "PROBE_STEPS", "Plan", "can_search", "search"]
+
+Train = Callable[[Run], Sequence[float]]
+
+# One training alone says nothing that can be compared.
+FEWEST_TRAININGS, MOST_TRAININGS = 2, 5
+# Decades between neighbouring probes, and trainings; nearer than the least
+# nothing more is to be seen.
+_STEP, _TRAINING_STEP, _LEAST = 0.75, 0.5, 0.3
+# The held-out loss, of at least so many samples, must fall by at least this
+# share of itself for an answer to be sure, ...
+_ENOUGH_SAMPLES, _ENOUGH_FALL = 50, 0.02
+# ... and by this one, with runs that differ by a share of that fall, to outvote
+# a ramp: random labels take off a tenth, as what is random is unlearnt, and
+# some first steps do at any learning rate.
+_VISIBLE_FALL, _LEAST_SPREAD = 0.12, 0.05
+# Memorising below this share is not worth a word; from this one on, what runs
+# tell is not sure.
+_NOTABLE, _MOSTLY = 0.1, 0.5
+# Where so much of what is probable lies beyond all trainings, it is not sure.
+_BEYOND = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Constants:
-    """How trials are read.
+class Plan:
+    """The training that follows, and what may be run before it.
 
     Attributes:
-        trust: Float in 0..1, their weight against the probes.
-        offset: By kind of optimizer: decades to go up.
-        caution: Float, decades to go down where half or more is memorised.
-        reach: Float, half the range in decades.
+        schedule: String, the schedule of that training, as for
+            `Suggestion.lr_for`.
+        total_steps: Integer, its length; None: not known, 1,000 is taken.
+        probes: Integer, the most short runs.
+        trainings: Integer, the most whole trainings: 0, or 2 to 5.
+        held_out: Integer, how many batches there are that no run trains on.
+        again: Integer, on how many of those that it has trained on a run is
+            judged, too.
+        epoch: Integer, after how many steps a run meets batches again; None:
+            `curve.steps_per_epoch`.
+        unchecked: String, why nothing is held out.
     """
 
-    trust: float
-    offset: Mapping[str, float]
-    caution: float
-    reach: float
+    schedule: str = "constant"
+    total_steps: int | None = None
+    probes: int = 3
+    trainings: int = 0
+    held_out: int = 0
+    again: int = 0
+    epoch: int | None = None
+    unchecked: str = ""
+
+    def __post_init__(self) -> None:
+        check_training(self.schedule, self.total_steps)
+        for name in ("probes", "held_out", "again"):
+            integer(name, getattr(self, name), 0)
+        if integer("trainings", self.trainings):
+            least, most = FEWEST_TRAININGS, MOST_TRAININGS
+            integer("trainings", self.trainings, least, most)
+        if self.epoch is not None:
+            integer("epoch", self.epoch, 1)
+        text("unchecked", self.unchecked)
+
+    @property
+    def steps(self) -> int:
+        """The length of the training, or what is taken for it."""
+        return self.total_steps or MIDDLE_STEPS
 
 
-CONSTANTS = Constants(
-    trust=0.3,
-    offset={
-        "sgd": -0.1,
-        "momentum": -0.05,
-        "adam": -0.15,
-        "lion": -0.2,
-        "muon": -0.25,
-        "adafactor": -0.15,
-    },
-    caution=0.75,
-    reach=0.66,
-)
+def can_search(curve: Curve) -> bool:
+    """Returns whether a ramp says where to run anything."""
+    return is_enough(curve, landmarks(curve))
 
 
-class Search(LongerRuns):
-    """Probes from what a ramp suggests, then trials; the caller trains.
+def search(
+    curve: Curve,
+    train: Train,
+    plan: Plan = Plan(),
+    *,
+    constants: Constants = CONSTANTS,
+) -> tuple[tuple[Run, ...], Suggestion]:
+    """Runs what is planned; returns the runs and what all of it supports.
 
     Args:
-        curve: The ramp.
-        suggestion: What `suggest(curve)` said.
-        readings: How probes are read, by kind of optimizer.
-        constants: How trials are read.
+        curve: What a range test measured.
+        train: Makes a run from the restored state, on the same batches each
+            time, and returns the losses of `run.lrs`, each before its update.
+            Fewer where it ended early, NaN where it blew up; only those of
+            `run.steps` where nothing is held out.
+        plan: What follows, and what may be run.
+        constants: The fitted numbers of the posterior.
+
+    Example:
+        ```python
+        runs, suggestion = search(test.curve, train, Plan("cosine", 2000))
+        ```
     """
+    check_type("curve", curve, Curve, "a Curve")
+    check_type("plan", plan, Plan, "a Plan")
+    asked, seen = (plan.schedule, plan.total_steps), landmarks(curve)
+    if seen is None or not is_enough(curve, seen):
+        return (), suggest(curve, schedule=asked[0], total_steps=asked[1])
+    it = _Search(curve, seen, traits_of(curve, seen), plan, train, constants)
+    it.run()
+    runs, words = (*it.probes, *it.trainings), list(map(_in_words, it.groups))
+    if why := it.refusal(words):
+        return runs, Suggestion.refused("default", why, asked)
+    found, words = it.posterior(), [ramp_in_words(curve, seen), *words]
+    return runs, told(found, it.traits, asked, words, it.doubts(found))
 
-    def __init__(
-        self,
-        curve: Curve,
-        suggestion: Suggestion,
-        readings: Mapping[str, Reading] = READINGS,
-        constants: Constants = CONSTANTS,
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """The runs of one search, and what they mean."""
+
+    curve: Curve
+    seen: Landmarks
+    traits: Traits
+    plan: Plan
+    train: Train
+    constants: Constants
+    untrained: list[Run] = dataclasses.field(default_factory=list)
+    probes: list[Run] = dataclasses.field(default_factory=list)
+    trainings: list[Run] = dataclasses.field(default_factory=list)
+
+    def run(self) -> None:
+        """Makes the runs: each is placed by what those before it gave."""
+        plan, probes = self.plan, self.probes
+        if plan.held_out and (plan.probes or plan.trainings):
+            self._make(self.untrained, 0.0, 0)
+        last = math.log10(self.curve.end_lr)
+        x: float | None = self._alone("constant", BASE_STEPS).answer
+        while x is not None and len(probes) < plan.probes:
+            self._make(probes, 10.0**x, PROBE_STEPS)
+            x = next_probe(self._reached(probes), last)
+        if probes and self._reached(probes).blown.all():
+            return
+        x = self.posterior().answer
+        while x is not None and len(self.trainings) < plan.trainings:
+            self._make(self.trainings, 10.0**x, plan.steps, plan.schedule)
+            x = next_training(*self.groups[::-1])
+
+    def _make(
+        self, runs: list[Run], lr: float, steps: int, schedule: str = "constant"
     ) -> None:
-        super().__init__(curve, suggestion, TRIAL_STEPS, readings)
-        self._constants = constants
+        run = Run(lr, steps, schedule, self.plan.held_out, self.plan.again)
+        runs.append(run.ended(self.train(run)))
 
-    def _following(self) -> list[Run]:
-        if self._longer:
-            return []
-        places = [i - (TRIALS - 1) / 2 for i in range(TRIALS)]
-        lrs = [10.0 ** (self.centre + SPACING * place) for place in places]
-        return [Run(lr, TRIAL_STEPS) for lr in lrs]
+    def _reached(self, runs: list[Run]) -> Levels:
+        return reached(self.seen, runs, *self.untrained)
 
-    def _answer(self, levels: Levels) -> float:
-        used = self._constants
-        move = used.trust * (levels.liked - self.centre)
-        move += used.offset[self._climb.kind]
-        move -= used.caution * min(1.0, 2.0 * levels.memorised)
-        if not levels.checked and self._climb.repeats(TRIAL_STEPS):
-            move *= UNCHECKED
-        return self.centre + move
+    @property
+    def groups(self) -> list[Levels]:
+        """What probes, and trainings, reached."""
+        return [self._reached(g) for g in (self.probes, self.trainings) if g]
 
-    def _found(
-        self, said: Suggestion, levels: Levels, unchecked: str
-    ) -> Suggestion:
-        decades = self._answer(levels)
-        decades += shift(self._climb.kind, "constant", MIDDLE_STEPS)
-        before = self._climb.levels
-        decades = min(decades, levels.most, before.most)
-        agree = abs(levels.liked - self.centre) <= _AGREE
-        sure = agree and levels.convince and said.confidence == "high"
-        wide = self._constants.reach
-        told = in_words(levels, unchecked, TRIAL_STEPS)
-        return Suggestion(
-            10.0**decades,
-            10.0 ** (decades - wide),
-            10.0 ** min(decades + wide, levels.top, before.top),
-            "high" if sure else "low",
-            said.rule,
-            f"{self._before(said)}. {self._at(levels)}: {told}",
-            self._climb.kind,
-            few=self._few,
+    def _alone(self, schedule: str, steps: int) -> Posterior:
+        """Returns what the ramp says of a training."""
+        return posterior(self.traits, schedule, steps, constants=self.constants)
+
+    def posterior(self) -> Posterior:
+        """Returns what ramp and runs say of the training that follows."""
+        return posterior(
+            self.traits,
+            self.plan.schedule,
+            self.plan.steps,
+            self._reached(self.probes) if self.probes else None,
+            self._reached(self.trainings) if self.trainings else None,
+            self._epoch,
+            self.constants,
         )
+
+    @property
+    def _epoch(self) -> int:
+        known = self.plan.epoch or self.curve.steps_per_epoch
+        return known or len(self.curve)
+
+    @property
+    def _samples(self) -> int:
+        """How many there are to judge by; enough where that is not known."""
+        size = self.curve.batch_size
+        return size * self.plan.held_out if size else _ENOUGH_SAMPLES
+
+    def refusal(self, words: list[str]) -> str:
+        """Returns why there is no learning rate, or an empty string."""
+        groups, seen = self.groups, self.seen
+        learnt = any(levels.learnt.any() for levels in groups)
+        why = refusal(self.curve, seen)
+        if why and not any(map(self._outvote, groups)):
+            little = "What the runs learnt is too little to judge by."
+            return " ".join([why, *words, *[little][: int(learnt)]])
+        if groups and groups[-1].blown.all():
+            return (
+                f"{words[-1]} Lower `start_lr`, and check the scale of inputs "
+                "and targets."
+            )
+        if seen.fall < 0.01 and groups and not learnt:
+            return (
+                "The loss fell by less than 1 % in the ramp, and runs at one "
+                "learning rate did not lower it either. Check that inputs and "
+                "targets belong together."
+            )
+        return ""
+
+    def _outvote(self, levels: Levels) -> bool:
+        """Returns whether to believe runs where a ramp showed nothing.
+
+        Neither noise is, nor random labels, nor what happens at any learning
+        rate, as the first step of Ftrl from zero.
+        """
+        return (
+            levels.checked
+            and bool(levels.learnt.any())
+            and levels.fall >= _VISIBLE_FALL * abs(levels.before)
+            and float(np.ptp(levels.held)) >= _LEAST_SPREAD * levels.fall
+            and levels.memorised < _MOSTLY
+            and self._samples >= _ENOUGH_SAMPLES
+        )
+
+    def doubts(self, found: Posterior) -> list[str]:
+        """Returns what keeps the answer from being sure, in words."""
+        doubts, groups = [], self.groups
+        if not (self.trainings and self._outvote(groups[-1])):
+            doubts = self._doubts_of_ramp(found)
+        if groups:
+            doubts += self._doubts_of(groups[-1])
+        if self.trainings:
+            doubts += _doubts_of_trainings(found, groups)
+        return doubts
+
+    def _doubts_of_ramp(self, found: Posterior) -> list[str]:
+        doubts = ramp_doubts(self.curve, self.seen)
+        if refusal(self.curve, self.seen):
+            return [*doubts, "the ramp alone gives no answer"]
+        alone = self._alone(self.plan.schedule, self.plan.steps)
+        low, high = alone.range
+        if not low <= found.answer <= high:
+            doubts.append(f"the ramp alone gives {10.0**alone.answer:.1e}")
+        return doubts
+
+    def _doubts_of(self, levels: Levels) -> list[str]:
+        """Returns what runs leave open, in words."""
+        doubts, steps = [], in_steps(levels.steps)
+        share = levels.fall / (abs(levels.before) or 1.0)
+        if not levels.fall > 0.0:
+            return [f"{steps} did not lower the {levels.loss}"]
+        if levels.checked and self._samples < _ENOUGH_SAMPLES:
+            doubts.append(too_few(self._samples, "held-out sample"))
+        if not levels.checked and levels.steps > self._epoch:
+            why = self.plan.unchecked or "nothing was held out"
+            doubts.append(f"what was learnt may be memorised ({why})")
+        if share < _ENOUGH_FALL:
+            doubts.append(f"{steps} took {share:.1%} off the {levels.loss}")
+        if levels.memorised >= _MOSTLY:
+            doubts.append("most of what was learnt is memorised")
+        return doubts
+
+
+def _in_words(levels: Levels) -> str:
+    """Returns what runs of one length gave."""
+    rates = [f"{10.0**x:.1e}" for x in levels.x]
+    at = " and ".join([", ".join(rates[:-1]), rates[-1]][len(rates) == 1 :])
+    path = "at"
+    if levels.schedule != "constant":
+        path = f"of {levels.schedule} up to"
+    said = f"{in_steps(levels.steps)} {path} {at}"
+    if levels.blown.all():
+        return f"{said} blew up."
+    if not levels.fall > 0.0:
+        return f"{said} did not lower the {levels.loss} of {levels.before:.3g}."
+    least = f"{levels.before:.3g} to {levels.held.min():.3g}"
+    said += f" took the {levels.loss} from {least}"
+    said += f", at {rates[levels.best]}." if len(rates) > 1 else "."
+    if levels.blown.any():
+        said += f" Training blew up at {10.0**levels.top:.1e}."
+    if levels.memorised >= _NOTABLE:
+        said += f" Of what was learnt, {levels.memorised:.0%} is memorised."
+    return said
+
+
+def _doubts_of_trainings(found: Posterior, groups: list[Levels]) -> list[str]:
+    doubts, levels = [], groups[-1]
+    if levels.best == len(levels.x) - 1 and found.above(levels.x[-1]) > _BEYOND:
+        doubts.append("a higher one may be better, and was not tried")
+    if levels.best == 0 and found.above(levels.x[0]) < 1.0 - _BEYOND:
+        doubts.append("a lower one may be better, and was not tried")
+    if _in_vain(*groups[::-1]):
+        steps = in_steps(groups[0].steps)
+        doubts.append(f"{steps} ended lower than any training: stop early")
+    return doubts
+
+
+def next_probe(levels: Levels, last: float) -> float | None:
+    """Returns log10 of the learning rate to probe next, if any.
+
+    Higher while that is better, lower once it is not, then in between.
+    """
+    x, best = levels.x, levels.best
+    if not levels.moved.any() and not levels.blown.any():
+        # Too low by far: nothing is learnt there that could be compared.
+        higher = min(float(x[-1]) + 2.0 * _STEP, last)
+        return higher if higher > x[-1] else None
+    if len(x) == 1 and levels.blown[0]:
+        return float(x[0]) - _STEP
+    if best == len(x) - 1:
+        return float(x[-1]) + _STEP
+    if best == 0:
+        return float(x[0]) - _STEP
+    return float(x[best - 1] + x[best]) / 2.0
+
+
+def next_training(levels: Levels, short: Levels | None = None) -> float | None:
+    """Returns log10 of the learning rate to train with next, if any.
+
+    As for probes, until they are near each other; but not higher where short
+    runs ended lower, as all of it memorises.
+    """
+    x, best, last = levels.x, levels.best, len(levels.x) - 1
+    learnt = levels.held[0] < levels.before
+    if best == 0 and (last or not learnt or _in_vain(levels, short)):
+        return float(x[0]) - _TRAINING_STEP
+    if best == last:
+        return float(x[last]) + _TRAINING_STEP
+    below, above = x[best] - x[best - 1], x[best + 1] - x[best]
+    if max(below, above) < _LEAST:
+        return None
+    upward = levels.held[best + 1] < levels.held[best - 1]
+    if not math.isclose(below, above):
+        upward = above > below
+    return float(x[best] + above / 2.0 if upward else x[best] - below / 2.0)
+
+
+def _in_vain(levels: Levels, short: Levels | None = None) -> bool:
+    """Returns whether shorter runs ended lower than trainings."""
+    if short is None or short.steps > levels.steps:
+        return False
+    return bool(short.held.min() < levels.held.min())

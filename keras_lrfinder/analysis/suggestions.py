@@ -1,7 +1,8 @@
-"""From a curve to a learning rate: one small function per rule.
+"""From a curve to a learning rate, how sure that is, and why.
 
-A rule is a plain function `Curve -> lr`. `suggest` runs one and says how
-sure its answer is and why; where there is no honest answer it says so.
+A rule is a plain function `Curve -> lr`. The default one is the posterior of
+`posterior.py` without any run. Where there is no honest answer, the suggestion
+has none, and says why and what to do.
 """
 
 from __future__ import annotations
@@ -10,79 +11,71 @@ import dataclasses
 import math
 from collections.abc import Callable
 from collections.abc import Iterable
-from typing import Any
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lrfinder.analysis.confidence import Confidence
-from keras_lrfinder.analysis.confidence import confidence_in
-from keras_lrfinder.analysis.confidence import refusal
+from keras_lrfinder.analysis.curve import CUT_SHORT
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.default_rule import default_lr
-from keras_lrfinder.analysis.default_rule import few_batches
+from keras_lrfinder.analysis.landmarks import ENOUGH_FALL
+from keras_lrfinder.analysis.landmarks import Landmarks
 from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
-from keras_lrfinder.analysis.schedule_factors import check_training
-from keras_lrfinder.analysis.schedule_factors import kind_of
-from keras_lrfinder.analysis.schedule_factors import shift
-from keras_lrfinder.analysis.smoothing import ema
-from keras_lrfinder.analysis.smoothing import ema_span
+from keras_lrfinder.analysis.landmarks import refusal
+from keras_lrfinder.analysis.posterior import MEASURED
+from keras_lrfinder.analysis.posterior import MIDDLE_STEPS
+from keras_lrfinder.analysis.posterior import Posterior
+from keras_lrfinder.analysis.posterior import Traits
+from keras_lrfinder.analysis.posterior import moved
+from keras_lrfinder.analysis.posterior import posterior
+from keras_lrfinder.analysis.posterior import traits_of
+from keras_lrfinder.analysis.range_test import ema
+from keras_lrfinder.analysis.range_test import ema_span
+from keras_lrfinder.analysis.runs import SHARES
 from keras_lrfinder.arguments import check_type
+from keras_lrfinder.arguments import integer
+from keras_lrfinder.arguments import one_of
 
 Rule = Callable[[Curve], "float | None"]
+Training = tuple[str, "int | None"]
 
 # Rules agree within so many decades.
 _AGREE = 0.5
-_BASE_FACTOR = 4.0
-
-
-class Bounds(NamedTuple):
-    """Both ends of a triangular cycle.
-
-    Attributes:
-        base_lr: Float, the lower end.
-        max_lr: Float, the upper end.
-    """
-
-    base_lr: float
-    max_lr: float
+# How near the last learning rate the lowest loss must lie, in decades, to be
+# called still falling.
+_AT_END = 0.35
+# Memorised in no time, what is learnt of fewer samples looks the same.
+_ENOUGH_SAMPLES = 250
 
 
 @dataclasses.dataclass(frozen=True)
 class Suggestion:
     """Which learning rate to train with, how sure that is, and why.
 
-    Where there is a learning rate, it is a float as well, for whatever takes
-    one: `keras.optimizers.Adam(suggestion)`, `f"{suggestion:.3g}"`.
-
     Attributes:
-        lr: Float > 0, or None where the curve gives no honest answer.
+        lr: Float > 0, or None where there is no honest answer.
         low: Float, lower end of the range that holds the best learning rate
-            (in nine of ten cells of the benchmarks and more; not all within
-            it are good), or None.
+            in 95 of 100 such tests (not all within it are good), or None.
         high: Float, upper end of that range, or None.
-        confidence: `"high"`, `"low"` or `"none"` (no learning rate). High: a
-            clear fall, a rise after it, enough samples, an optimizer that was
-            measured; and, where there were probes, held-out samples on which
-            what they learnt holds.
-        rule: String, the rule that was used.
-        reason: String, what was seen, and what to do when there is no
+        confidence: `"high"` where nothing speaks against it, `"low"` where
+            something does, which `reason` names, or `"none"`: there is no
             learning rate.
-        kind: String, the optimizer's kind, by which `lr_for` goes.
-        schedule: String, the schedule that `lr` is for, whose peak it is.
-        total_steps: Integer, the length of training in steps that `lr` is
-            for, or None: a middle one, 1,000.
+        rule: String, the rule that was used.
+        reason: String, what was seen, what that gives, each doubt, and what
+            to do.
+        schedule: String, the schedule of the training that `lr` is for, whose
+            peak it is.
+        total_steps: Integer, the length of that training in steps, or None: a
+            middle one, 1,000.
+        kind: String, the optimizer, by which `lr_for` goes.
         few: Float, by how many decades an epoch of the data is shorter than
             100 steps, by which `lr_for` goes, too.
 
     Example:
-    >>> s = Suggestion(0.003, 0.0006, 0.03, "high", "default", "seen …")
-    >>> float(s), f"{s:.1e}", 2 * s
-    (0.003, '3.0e-03', 0.006)
-    >>> f"{s.lr_for('one_cycle', 2000):.1e}"
-    '9.0e-03'
+    >>> s = Suggestion(0.003, 0.0006, 0.03, "high", "default", "Seen.")
+    >>> float(s), f"{s:.1e}"
+    (0.003, '3.0e-03')
+    >>> print(s)
+    3.0e-03 (6.0e-04 to 3.0e-02, high confidence). Seen.
     """
 
     lr: float | None
@@ -91,32 +84,33 @@ class Suggestion:
     confidence: str
     rule: str
     reason: str
-    kind: str = dataclasses.field(default="adam", repr=False)
-    schedule: str = dataclasses.field(default="constant", repr=False)
-    total_steps: int | None = dataclasses.field(default=None, repr=False)
+    schedule: str = "constant"
+    total_steps: int | None = None
+    kind: str = dataclasses.field(default="", repr=False)
     few: float = dataclasses.field(default=0.0, repr=False)
 
     @classmethod
-    def refused(cls, rule: str, reason: str) -> Suggestion:
+    def refused(
+        cls, rule: str, reason: str, training: Training = ("constant", None)
+    ) -> Suggestion:
         """Returns the suggestion that has no learning rate, and says why."""
-        return cls(None, None, None, "none", rule, reason)
-
-    def __new__(cls, lr: float | None = None, *_: Any, **__: Any) -> Suggestion:
-        """Makes it a float, for whatever takes a number, where it is one."""
-        if lr is None:
-            return super().__new__(cls)
-        return float.__new__(_Number, lr)
+        return cls(None, None, None, "none", rule, reason, *training)
 
     def __float__(self) -> float:
         if self.lr is None:
-            raise ValueError(f"no learning rate to suggest: {self.reason}")
+            raise ValueError(f"There is no learning rate. {self.reason}")
         return self.lr
 
     def __format__(self, spec: str) -> str:
         return format(float(self), spec) if spec else str(self)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Suggestion, dataclasses.astuple(self)
+    def __str__(self) -> str:
+        if self.lr is None:
+            return f"No learning rate. {self.reason}"
+        return (
+            f"{self.lr:.1e} ({self.low:.1e} to {self.high:.1e}, "
+            f"{self.confidence} confidence). {self.reason}"
+        )
 
     def lr_for(
         self, schedule: str = "constant", total_steps: int | None = None
@@ -124,11 +118,8 @@ class Suggestion:
         """Returns the learning rate for another training than `lr` is for.
 
         By how much schedule and length move the best learning rate was
-        measured for each kind of optimizer, over 500, 2,000 and 8,000 steps
-        (`benchmarks/outcome`): in between it follows log(steps), beyond them
-        it is held. Where an epoch has few batches, length moves it more. The
-        scatter between tasks is as large as the factors. For
-        schedules it is never above `high`.
+        measured over 500, 2,000 and 8,000 steps; the scatter between tasks is
+        as large.
 
         Args:
             schedule: `"constant"`, `"cosine"` (after a short warm-up),
@@ -137,23 +128,14 @@ class Suggestion:
                 None: the one that `lr` is for.
 
         Raises:
-            ValueError: There is no learning rate, with the reason; or there
-                is no such schedule.
-
-        Example:
-            ```python
-            OneCycle(suggestion.lr_for("one_cycle", 2000), 2000)
-            ```
+            ValueError: There is no learning rate, with the reason.
         """
         lr = float(self)
         check_training(schedule, total_steps)
         now = self.total_steps or MIDDLE_STEPS
-        decades = shift(self.kind, schedule, total_steps or now, self.few)
-        decades -= shift(self.kind, self.schedule, now, self.few)
-        moved = float(lr * 10.0**decades)
-        if schedule == "constant" or self.high is None:
-            return moved
-        return min(moved, max(self.high, lr))
+        decades = moved(self.kind, self.few, schedule, total_steps or now)
+        decades -= moved(self.kind, self.few, self.schedule, now)
+        return float(lr * 10.0**decades)
 
     def for_training(
         self, schedule: str, total_steps: int | None
@@ -162,95 +144,135 @@ class Suggestion:
 
         Args:
             schedule: As for `lr_for`.
-            total_steps: As for `lr_for`.
+            total_steps: As for `lr_for`; None: no length is known.
         """
         check_training(schedule, total_steps)
-        if self.lr is None:
-            return dataclasses.replace(
-                self, schedule=schedule, total_steps=total_steps
-            )
-        lr = self.lr_for(schedule, total_steps)
-        by = lr / self.lr
-        length = f"{total_steps:,}" if total_steps else f"{MIDDLE_STEPS:,}"
+        lr, low, high, reason = self.lr, self.low, self.high, self.reason
+        if lr is not None and low is not None and high is not None:
+            by = self.lr_for(schedule, total_steps or MIDDLE_STEPS) / lr
+            lr, low, high = lr * by, low * by, high * by
+            reason += f" {_answer_in_words(lr, (schedule, total_steps))}"
         return dataclasses.replace(
             self,
             lr=lr,
-            low=None if self.low is None else self.low * by,
-            high=None if self.high is None else self.high * by,
-            reason=f"{self.reason}; {by:.2g} times that of "
-            f"{self.schedule} training, for {length} steps of {schedule}",
+            low=low,
+            high=high,
+            reason=reason,
             schedule=schedule,
             total_steps=total_steps,
         )
 
-    @property
-    def constant_lr(self) -> float:
-        """For training with one learning rate.
 
-        This and its like raise a `ValueError` with the reason where there
-        is no learning rate.
-        """
-        return self.lr_for("constant")
+def told(
+    found: Posterior,
+    traits: Traits,
+    training: Training,
+    seen: list[str],
+    doubts: list[str],
+) -> Suggestion:
+    """Returns the suggestion of the default rule, in words.
 
-    @property
-    def one_cycle_max_lr(self) -> float:
-        """For `OneCycle`, its peak: `lr_for("one_cycle")`.
+    Args:
+        found: Where the best learning rate is.
+        traits: What is known of the test.
+        training: Schedule and length of what follows, as they were said.
+        seen: Sentences, what was seen.
+        doubts: What speaks against it: these make the confidence low.
+    """
+    lr, low, high = (10.0**x for x in (found.answer, *found.range))
+    level, reason = _in_words(lr, training, seen, doubts)
+    of_test = traits.kind, traits.few
+    return Suggestion(
+        lr, low, high, level, "default", reason, *training, *of_test
+    )
 
-        The mean of a one-cycle path is half its peak. Smith (2015, arXiv
-        1506.01186, section 3.3) says that the best single learning rate is
-        usually within a factor of two of the largest that converges, and
-        that one is the peak of the cycle (Smith and Topin 2017, arXiv
-        1708.07120); measured, the factor is 2.5 to 3.7.
-        """
-        return self.lr_for("one_cycle")
 
-    @property
-    def triangular_bounds(self) -> Bounds:
-        """For `Triangular`, its `base_lr` and `max_lr`.
+def _in_words(
+    lr: float, training: Training, seen: list[str], doubts: list[str]
+) -> tuple[str, str]:
+    """Returns confidence and reason."""
+    sentences = [*seen, _answer_in_words(lr, training)]
+    if doubts:
+        sentences.append(f"Confidence is low: {'; '.join(doubts)}.")
+    return "low" if doubts else "high", " ".join(sentences)
 
-        `max_lr` is `lr_for("triangular")`; `base_lr` is a fourth of it
-        (Smith 2015, arXiv 1506.01186, section 3.3: a third or a fourth).
-        """
-        max_lr = self.lr_for("triangular")
-        return Bounds(max_lr / _BASE_FACTOR, max_lr)
 
-    def __str__(self) -> str:
-        if self.lr is None:
-            return f"no learning rate: {self.reason}"
+def _answer_in_words(lr: float, training: Training) -> str:
+    schedule, total_steps = training
+    length = in_steps(total_steps or MIDDLE_STEPS)
+    if total_steps is None:
+        length += ", as no length was said"
+    if schedule == "constant":
+        return f"That gives {lr:.1e}, kept constant for {length}."
+    return f"That gives {lr:.1e}, the peak of {schedule} over {length}."
+
+
+def in_steps(steps: int) -> str:
+    """Returns a length in words."""
+    return "1 step" if steps == 1 else f"{steps:,} steps"
+
+
+def too_few(number: int, what: str) -> str:
+    """Returns that there are few, in words."""
+    return (
+        f"1 {what} is little" if number == 1 else f"{number:,} {what}s are few"
+    )
+
+
+def check_training(schedule: object, total_steps: object) -> None:
+    """Raises where these do not say what training follows."""
+    one_of("schedule", schedule, SHARES)
+    if total_steps is not None:
+        integer("total_steps", total_steps, 1)
+
+
+def ramp_in_words(curve: Curve, seen: Landmarks) -> str:
+    """Returns what was seen on a ramp, as a sentence."""
+    fall = f"The loss fell from {seen.first:.3g} to {seen.lowest:.3g}"
+    if not seen.fell:
+        fall = "The loss did not fall by more than its noise"
+    if seen.rose:
         return (
-            f"lr={self.lr:.2e} ({self.low:.1e} .. {self.high:.1e}, "
-            f"{self.confidence} confidence): {self.reason}"
+            f"{fall}, and training became unstable near {10.0**seen.edge:.1e}."
         )
-
-    def _repr_html_(self) -> str:
-        from keras_lrfinder.drawing.notebook import html_card
-
-        rows = [("confidence", self.confidence), ("why", self.reason)]
-        if self.lr is None:
-            return html_card("No learning rate", rows)
-        rows.insert(0, ("range", f"{self.low:.1e} .. {self.high:.1e}"))
-        return html_card(f"Learning rate: {self.lr:.2e}", rows)
+    if seen.bottom > math.log10(curve.lrs[-1]) - _AT_END:
+        return f"{fall}, and was still falling at {curve.lrs[-1]:.1e}."
+    return f"{fall} near {10.0**seen.bottom:.1e}, and never rose again."
 
 
-class _Number(Suggestion, float):
-    """A suggestion with a learning rate: a float, too."""
-
-    __hash__ = float.__hash__
-
-
-_Number.__name__ = _Number.__qualname__ = "Suggestion"
+def ramp_doubts(curve: Curve, seen: Landmarks) -> list[str]:
+    """Returns what keeps the answer of a ramp from being sure, in words."""
+    doubts, name = [], curve.optimizer.lower()
+    if not seen.rose:
+        why, remedy = "training never became unstable", "raise `end_lr`"
+        if curve.stop_reason in CUT_SHORT:
+            why, remedy = curve.ending, "use fewer `steps`"
+        doubts.append(f"{why}, so this is a lower bound: {remedy}")
+    if not seen.fell:
+        doubts.append("only where training becomes unstable is known")
+    elif seen.fall < ENOUGH_FALL:
+        doubts.append(f"a fall by {seen.fall:.1%} is little to judge by")
+    if not name:
+        doubts.append("the optimizer is not known: name it")
+    elif name not in MEASURED:
+        doubts.append(f"{name} was never measured, and is taken for Adam")
+    if seen.fell and seen.lowest < 0.0:
+        doubts.append("how far a negative loss can fall is not known")
+    if curve.batch_size and curve.steps_per_epoch:
+        samples = curve.steps_per_epoch * curve.batch_size
+        if samples < _ENOUGH_SAMPLES:
+            doubts.append(f"{too_few(samples, 'sample')} to judge by")
+    if seen.sudden:
+        doubts.append(
+            "a loss that was not finite came without a rise before it: look "
+            "for NaN in the data"
+        )
+    return doubts
 
 
 def default(curve: Curve) -> float:
-    """Returns a learning rate well below the edge of stability.
-
-    How far below depends on the optimizer, on the noise, and on how many
-    steps an epoch has: see `keras_lrfinder.analysis.default_rule`.
-    """
-    seen = landmarks(curve)
-    if seen is None:
-        raise ValueError("a curve without a finite loss has no landmarks")
-    return default_lr(curve, seen)
+    """Returns the middle of what a ramp says: see `posterior.py`."""
+    return float(suggest(curve))
 
 
 def minimum(curve: Curve) -> float:
@@ -274,10 +296,10 @@ def steepest(curve: Curve) -> float:
 def valley(curve: Curve) -> float:
     """Returns the middle of the longest descent of the smoothed loss.
 
-    In the spirit of the rule of ESRI and fastai, there the longest decreasing
+    In the spirit of ESRI's and fastai's rule, there the longest decreasing
     subsequence. Here a descent leads from a highest loss so far to the lowest
-    one before it is exceeded; the longest, in log(LR), is taken of those that
-    are at least a quarter as deep as the deepest: noise makes shallow ones.
+    one before it is exceeded, and is a quarter as deep as the deepest or more:
+    noise makes shallow ones.
     """
     lrs, smoothed = _finite(curve)
     # Where the loss is higher than ever before, a new descent begins.
@@ -302,8 +324,7 @@ def slide(curve: Curve) -> float:
 
     In the spirit of Novetta's rule: a window slides from the right end to
     the left while the slopes at its two ends differ; its left end is the
-    answer. The threshold is relative to the steepest slope, and the window
-    to the number of points, so that the answer has no scale of its own.
+    answer. Threshold and window are relative: the answer has no scale.
     """
     lrs, slope = _slopes(curve)
     window = max(1, len(slope) // 7)
@@ -325,13 +346,22 @@ RULES: dict[str, Rule] = {
 }
 
 
-def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
+def suggest(
+    curve: Curve,
+    rule: str | Rule = "default",
+    *,
+    schedule: str = "constant",
+    total_steps: int | None = None,
+) -> Suggestion:
     """Returns the learning rate to train with, or an honest refusal.
 
     Args:
         curve: What a range test measured.
         rule: A name in `RULES`, or a function `Curve -> lr`, None from which
             means that it found no learning rate.
+        schedule: String, the schedule of the training that follows, as for
+            `Suggestion.lr_for`.
+        total_steps: Integer, its length in steps; None: not known.
 
     Returns:
         `Suggestion`, whose `lr` is None where the curve has too few points,
@@ -339,84 +369,53 @@ def suggest(curve: Curve, rule: str | Rule = "default") -> Suggestion:
 
     Raises:
         TypeError: `curve` is no `Curve`, `rule` neither name nor function.
-        ValueError: No rule has that name.
+        ValueError: No rule, or no schedule, has that name.
     """
     check_type("curve", curve, Curve, "a Curve")
+    check_training(schedule, total_steps)
     name, function = _rule(rule)
-    seen = landmarks(curve)
+    training, seen = (schedule, total_steps), landmarks(curve)
     refused = refusal(curve, seen)
     if refused or seen is None:
-        return Suggestion.refused(name, refused)
-    # Not by `default`, which would look for the landmarks again.
-    own = default_lr(curve, seen)
-    lr = own if function is default else _answer(name, function, curve)
-    if lr is None:
-        return Suggestion.refused(name, f"the rule {name} found none")
-    if not (math.isfinite(lr) and lr > 0):
-        return Suggestion.refused(name, f"the rule {name} answered {lr}")
+        return Suggestion.refused(name, refused, training)
+    traits = traits_of(curve, seen)
+    found = posterior(traits, schedule, total_steps or MIDDLE_STEPS)
+    words, doubts = [ramp_in_words(curve, seen)], ramp_doubts(curve, seen)
+    own = told(found, traits, training, words, doubts)
+    if function is default:
+        return own
+    lr = _answer(name, function, curve)
+    if lr is None or not (math.isfinite(lr) and lr > 0):
+        why = f"The rule {name} found {'none' if lr is None else lr}."
+        return Suggestion.refused(name, why, training)
     lr = min(max(lr, float(curve.lrs[0])), float(curve.lrs[-1]))
-    said = confidence_in(curve, seen, lr)
-    if function is not default:
-        said = _doubted(said, confidence_in(curve, seen, own), lr, own)
-    kind, _ = kind_of(curve.optimizer, curve.hyperparameters.get("momentum"))
-    return Suggestion(
-        lr,
-        said.low,
-        said.high,
-        said.level,
-        name,
-        said.reason,
-        kind,
-        few=few_batches(curve),
-    )
+    # Rules are for a learning rate that stays, as long as is usual.
+    plain = dataclasses.replace(own, lr=lr, schedule="constant")
+    lr = dataclasses.replace(plain, total_steps=None).lr_for(*training)
+    if abs(math.log10(lr / float(own))) > _AGREE:
+        doubts.append(f"the default rule says {float(own):.1e}")
+    low, high = min(own.low or lr, lr), max(own.high or lr, lr)
+    level, reason = _in_words(lr, training, words, doubts)
+    of_test = traits.kind, traits.few
+    return Suggestion(lr, low, high, level, name, reason, *training, *of_test)
 
 
 class RuleTable(dict[str, Suggestion]):
-    """Rule to suggestion, shown as a table."""
+    """Rule to suggestion, printed as a line for each."""
 
     def __str__(self) -> str:
-        from keras_lrfinder.drawing.table import text_table
-
-        return text_table(self._cells())
-
-    def _repr_html_(self) -> str:
-        from keras_lrfinder.drawing.table import html_table
-
-        return html_table(self._cells())
-
-    def _cells(self) -> list[list[str]]:
-        rows = [
-            [
-                name,
-                "none" if found.lr is None else f"{found.lr:.2e}",
-                found.confidence,
-                found.reason,
-            ]
-            for name, found in self.items()
-        ]
-        return [["rule", "LR", "confidence", "why"], *rows]
+        wide = max(map(len, self), default=0)
+        return "\n".join(f"{name:<{wide}}  {s}" for name, s in self.items())
 
 
 def compare_rules(
     curve: Curve, rules: Iterable[str | Rule] | None = None
 ) -> RuleTable:
-    """Returns what several rules suggest for one curve, as one table.
+    """Returns what several rules suggest for one curve, by their names.
 
     Args:
         curve: What a range test measured.
         rules: Names in `RULES` or functions; None: all in `RULES`.
-
-    Returns:
-        Dictionary from the rule's name to its `Suggestion`, which prints as a
-        table.
-
-    Raises:
-        TypeError, ValueError: As `suggest`.
-
-    Example:
-        ```python
-        print(compare_rules(finder.curve))
-        ```
     """
     found = [suggest(curve, r) for r in (RULES if rules is None else rules)]
     return RuleTable({each.rule: each for each in found})
@@ -436,19 +435,6 @@ def _answer(name: str, function: Rule, curve: Curve) -> float | None:
             "`rule` must return a learning rate, one number. Received: "
             f"{answer!r} from rule={name}"
         ) from None
-
-
-def _doubted(
-    said: Confidence, own: Confidence, lr: float, own_lr: float
-) -> Confidence:
-    """Returns what is to be said of a rule, given what the default's is.
-
-    Where the two agree, the range is the default's, which was measured.
-    """
-    if abs(math.log10(lr / own_lr)) <= _AGREE:
-        return dataclasses.replace(own, reason=said.reason)
-    doubt = f"; but the default rule says {own_lr:.1e}"
-    return dataclasses.replace(said, level="low", reason=said.reason + doubt)
 
 
 def _rule(rule: object) -> tuple[str, Rule]:

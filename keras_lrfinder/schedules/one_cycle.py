@@ -1,50 +1,60 @@
-"""The one-cycle policy: up to a large learning rate, down to a tiny one."""
+"""Learning rates that go up once and then down: one-cycle and cosine."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_lrfinder.arguments import fraction
 from keras_lrfinder.arguments import integer
 from keras_lrfinder.arguments import number
 from keras_lrfinder.arguments import one_of
 from keras_lrfinder.arguments import positive
-from keras_lrfinder.schedules.phases import MOST_STEPS
-from keras_lrfinder.schedules.phases import Phase
-from keras_lrfinder.schedules.phases import value_at
 
-ANNEALS = ("cosine", "linear")
+# JAX counts steps in int32, and a path may begin as late as it is long.
+MOST_STEPS = 2**30 - 1
+_WARMUP = 0.05
+
+
+class Path(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule whose public attributes are its arguments."""
+
+    begin: int
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments that make the same schedule again."""
+        return {k: v for k, v in vars(self).items() if not k.startswith("_")}
+
+    def _place(self, step: Any, end: int) -> Any:
+        """Returns how far `step` is on the path, at most `end`."""
+        step = ops.subtract(ops.convert_to_tensor(step), self.begin)
+        return ops.minimum(ops.maximum(step, 0), end)
 
 
 @keras.saving.register_keras_serializable(package="keras_lrfinder")
-class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
+class OneCycle(Path):
     """The one-cycle policy: up to a large LR, then down to a tiny one.
 
-    The path runs through three or four knots; `N` is `total_steps`, and all
-    steps are counted from 0, so that the last one is `N - 1`:
+    The path runs through three or four knots; `N` is `total_steps`, and
+    steps are counted from `begin`:
 
     ```
     tail = round(final_fraction * (N - 1))
-    LR(0)                             = initial_lr
+    LR(0)                              = initial_lr
     LR(round(warmup_fraction * (N-1))) = max_lr
-    LR(N - 1 - tail)                  = initial_lr    only if tail > 0
-    LR(N - 1)                         = final_lr      and ever after
-    ```
+    LR(N - 1 - tail)                   = initial_lr    only if tail > 0
+    LR(N - 1)                          = final_lr      and ever after
 
-    Between neighbouring knots, `a` at step `s` and `b` at step `t`, with
-    progress `p = (step - s) / (t - s)` in [0, 1]:
-
-    ```
+    between two knots, a at step s and b at step t, p = (step - s) / (t - s):
     linear:  LR = a * (1 - p) + b * p
-    cosine:  LR = a * cos(pi/2 * p)**2 + b * sin(pi/2 * p)**2
-               = b + (a - b) * (1 + cos(pi * p)) / 2
+    cosine:  LR = b + (a - b) * (1 + cos(pi * p)) / 2
     ```
 
-    The defaults are the two-phase, cosine form that fastai made common. The
-    form of the papers has equal ways up and down and then a short way to
-    an LR orders of magnitude below the initial one:
+    The defaults are the two-phase, cosine form that fastai made common. That
+    of the papers has equal ways up and down and a short way further down:
     `OneCycle(max_lr, total_steps, warmup_fraction=0.45, final_fraction=0.1,
     anneal="linear")`.
 
@@ -53,45 +63,34 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     L. N. Smith, "A disciplined approach to neural network hyper-parameters:
     Part 1", arXiv 1803.09820 (2018).
 
-    Keras hands a schedule the number of batches that the *optimizer* has
-    seen. An optimizer that has trained before starts in mid-path, so compile
-    with a new one; with `gradient_accumulation_steps` each batch counts, not
-    each update. To load a saved model in another process, import the class
-    there first: `from keras_lrfinder import OneCycle`.
+    Keras hands a schedule the number of batches that the *optimizer* has seen
+    in its life: with `gradient_accumulation_steps` each batch counts, not
+    each update. `finder.apply(schedule="one_cycle")` sees to that. To load a
+    saved model in another process, import the class there first:
+    `from keras_lrfinder import OneCycle`.
 
     Args:
-        max_lr: Float, positive. LR at the peak, per optimizer step:
-            `suggestion.one_cycle_max_lr` of a range test.
-        total_steps: Integer, at least 2. Batches of the whole training, that
-            is epochs times batches per epoch.
+        max_lr: Float, positive. LR at the peak, per optimizer step: the `lr`
+            of a range test for `schedule="one_cycle"`.
+        total_steps: Integer, at least 2. Batches of the whole training.
         initial_lr: Float in [0, `max_lr`]. LR of the first step. Defaults to
             `max_lr / 25`.
         final_lr: Float in [0, `max_lr`]. LR of the last step, held
             afterwards. Defaults to `initial_lr / 10000`.
         warmup_fraction: Float in [0, 1). Part of the way spent going up;
-            with 0 training starts at `max_lr`. Defaults to 0.3.
-        final_fraction: Float in [0, 1). Part of the way at its end spent
-            going from `initial_lr` to `final_lr`; with 0 the way down leads
-            from `max_lr` to `final_lr`. Together with `warmup_fraction` below
-            1. Defaults to 0.
-        anneal: `"cosine"` or `"linear"`. Defaults to `"cosine"`.
-
-    Raises:
-        TypeError: An argument is not a number, or not an integer.
-        ValueError: An argument is out of its range.
+            with 0 training starts at `max_lr`.
+        final_fraction: Float in [0, 1). Part at the end spent going from
+            `initial_lr` to `final_lr`; with 0 the way down leads from
+            `max_lr` to `final_lr`. With `warmup_fraction` below 1.
+        anneal: `"cosine"` or `"linear"`.
+        begin: Integer, at least 0. Batches that the optimizer has seen before
+            the first step.
 
     Example:
     >>> from keras_lrfinder.schedules import OneCycle
     >>> schedule = OneCycle(max_lr=0.1, total_steps=101)
     >>> [f"{float(schedule(step)):.6g}" for step in (0, 15, 30, 100, 999)]
     ['0.004', '0.052', '0.1', '4e-07', '4e-07']
-
-    ```python
-    steps = epochs * len(dataset)
-    schedule = OneCycle(finder.suggestion.one_cycle_max_lr, steps)
-    model.compile(keras.optimizers.SGD(schedule, momentum=0.9), "mse")
-    model.fit(dataset, epochs=epochs)
-    ```
     """
 
     def __init__(
@@ -104,6 +103,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
         warmup_fraction: float = 0.3,
         final_fraction: float = 0.0,
         anneal: str = "cosine",
+        begin: int = 0,
     ) -> None:
         super().__init__()
         self.max_lr = positive("max_lr", max_lr)
@@ -120,55 +120,78 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
             raise ValueError(
                 "`warmup_fraction` and `final_fraction` must leave a part for "
                 "the way down: their sum must be below 1. Received: "
-                f"warmup_fraction={warmup_fraction}, "
-                f"final_fraction={final_fraction}"
+                f"{warmup_fraction=}, {final_fraction=}"
             )
-        self.anneal = one_of("anneal", anneal, ANNEALS)
+        self.anneal = one_of("anneal", anneal, ("cosine", "linear"))
+        self.begin = integer("begin", begin, 0, MOST_STEPS)
 
     def __call__(self, step: Any) -> Any:
-        """Returns the LR of optimizer step `step`, a scalar float tensor.
-
-        Args:
-            step: Steps done so far: 0 for the first. Integer tensor,
-                variable or Python number.
-        """
-        phases = self.phases(self.initial_lr, self.max_lr, self.final_lr)
-        return value_at(step, phases, self.anneal)
-
-    def phases(
-        self, first: float, peak: float, last: float
-    ) -> tuple[Phase, ...]:
-        """Returns the path through `first`, `peak` and `last` at the knots.
-
-        One-cycle momentum takes the same path with other values.
-
-        Args:
-            first: Value at step 0, and before the final phase if there is one.
-            peak: Value where the LR is `max_lr`.
-            last: Value at the last step.
-        """
+        """Returns the LR of optimizer step `step`, a scalar float tensor."""
         end = self.total_steps - 1
         # The way down, which ends at the final LR, is never rounded away.
         tail = min(round(self.final_fraction * end), end - 1)
         top = min(round(self.warmup_fraction * end), end - tail - 1)
-        path = [
-            Phase(0, top, first, peak),
-            Phase(top, end - tail, peak, first if tail else last),
-            Phase(end - tail, end, first, last),
-        ]
-        return tuple(phase for phase in path if phase.start < phase.end)
+        first, peak, last = self.initial_lr, self.max_lr, self.final_lr
+        step = self._place(step, end)
+        lr = self._between(step, top, end - tail, peak, first if tail else last)
+        if top:
+            rise = self._between(step, 0, top, first, peak)
+            lr = ops.where(ops.less_equal(step, top), rise, lr)
+        if tail:
+            fall = self._between(step, end - tail, end, first, last)
+            lr = ops.where(ops.greater(step, end - tail), fall, lr)
+        return lr
 
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments that make the same schedule again."""
-        return {
-            "max_lr": self.max_lr,
-            "total_steps": self.total_steps,
-            "initial_lr": self.initial_lr,
-            "final_lr": self.final_lr,
-            "warmup_fraction": self.warmup_fraction,
-            "final_fraction": self.final_fraction,
-            "anneal": self.anneal,
-        }
+    def _between(self, step: Any, s: int, t: int, a: float, b: float) -> Any:
+        # Distances to both ends are taken as integers, before the cast:
+        # float32 counts exactly only up to 2**24. Two positive terms, never a
+        # difference: a final LR a million times lower keeps all its digits.
+        done = to_float(ops.subtract(step, s)) / float(t - s)
+        left = to_float(ops.subtract(t, step)) / float(t - s)
+        if self.anneal == "cosine":
+            done, left = arc(done), arc(left)
+        return left * a + done * b
+
+
+@keras.saving.register_keras_serializable(package="keras_lrfinder")
+class Cosine(Path):
+    """A linear warm-up over a twentieth of the steps, then a half cosine to 0.
+
+    Keras's `CosineDecay` with such a warm-up, but for where it begins, for
+    its end (the last step's LR stays) and for the digits of the last steps.
+
+    Args:
+        max_lr: Float, positive. LR at the end of the warm-up.
+        total_steps: Integer, at least 1. Batches of the whole training.
+        begin: As for `OneCycle`.
+    """
+
+    def __init__(self, max_lr: float, total_steps: int, begin: int = 0) -> None:
+        super().__init__()
+        self.max_lr = positive("max_lr", max_lr)
+        self.total_steps = integer("total_steps", total_steps, 1, MOST_STEPS)
+        self.begin = integer("begin", begin, 0, MOST_STEPS)
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the LR of optimizer step `step`, a scalar float tensor."""
+        total = self.total_steps
+        up = round(_WARMUP * total)
+        step = self._place(step, total - 1)
+        rise = to_float(step + 1) / float(up + 1)
+        fall = arc(to_float(ops.subtract(total, step)) / float(total - up))
+        return self.max_lr * ops.where(ops.less(step, up), rise, fall)
+
+
+def to_float(x: Any) -> Any:
+    """Returns a step count as a float that holds it."""
+    # Half precision cannot hold a step count, whatever the model computes in.
+    wide = keras.config.floatx() == "float64"
+    return ops.cast(x, "float64" if wide else "float32")
+
+
+def arc(x: Any) -> Any:
+    """Returns a cosine from 0 to 1, for `x` from 0 to 1."""
+    return ops.square(ops.sin(x * (math.pi / 2)))
 
 
 def _up_to_max(name: str, value: Any, max_lr: float) -> float:

@@ -7,13 +7,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from keras_lrfinder.analysis.probe_levels import Probe
 from keras_lrfinder.arguments import check_type
-from keras_lrfinder.drawing.table import html_table
-from keras_lrfinder.drawing.table import text_table
-from keras_lrfinder.pictures.comparison import plot_curves
-from keras_lrfinder.training.finder import LRFinder
+from keras_lrfinder.pictures.plotting import plot_curves
+from keras_lrfinder.pictures.report import html_table
+from keras_lrfinder.pictures.report import text_table
+from keras_lrfinder.training.environment import is_chief
 from keras_lrfinder.training.lr_find import lr_find
+from keras_lrfinder.training.result import Result
+from keras_lrfinder.training.result import is_probe
+
+_UNEQUAL = (
+    "The probes have as many steps, so those with larger batches have seen "
+    "more samples: their losses do not say which batch size is better."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,18 +27,18 @@ class Comparison:
     """What `compare_lr` found, as a table and as a picture.
 
     Attributes:
-        finders: Dictionary from label to the finished `LRFinder`.
+        finders: Dictionary from label to what `lr_find` returned.
     """
 
-    finders: dict[str, LRFinder]
+    finders: dict[str, Result]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """A dictionary for each label, `pandas.DataFrame(rows)` to be.
 
         `best_probe_loss` is the lowest that a probe reached (held-out where
-        there were such samples), None without probes: losses of the same
-        data and the same loss function can be compared.
+        there were such samples), None without probes. It can be compared
+        where data, loss function and `batch_size` are the same.
         """
         return [
             {"label": label, **_row(finder)}
@@ -54,10 +60,10 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        return text_table(_cells(self))
+        return f"{text_table(_cells(self.rows))}\n{_note(self.rows)}".rstrip()
 
     def _repr_html_(self) -> str:
-        return html_table(_cells(self))
+        return f"{html_table(_cells(self.rows))}<p>{_note(self.rows)}</p>"
 
 
 def compare_lr(
@@ -81,9 +87,7 @@ def compare_lr(
 
     Example:
         ```python
-        found = compare_lr({"adam": with_adam, "sgd": with_sgd}, x, y)
-        print(found)
-        found.plot()
+        print(compare_lr({"adam": with_adam, "sgd": with_sgd}, x, y))
         sizes = {str(n): (model, {"batch_size": n}) for n in (16, 64, 256)}
         print(compare_lr(sizes, x, y))
         ```
@@ -92,41 +96,40 @@ def compare_lr(
     if not models:
         raise ValueError(f"`models` must not be empty. Received: {models=}")
     finders = {}
-    for label, value in models.items():
+    for i, (label, value) in enumerate(models.items()):
         model, own = value if isinstance(value, tuple) else (value, {})
-        finders[str(label)] = lr_find(model, x, y, **{**kwargs, **own})
+        given = {**kwargs, **own}
+        if given.get("verbose", 1) and is_chief():
+            print(f"{label} ({i + 1} of {len(models)}):")
+        finders[str(label)] = lr_find(model, x, y, **given)
     return Comparison(finders)
 
 
-def _row(finder: LRFinder) -> dict[str, Any]:
+def _row(finder: Result) -> dict[str, Any]:
     found = finder.suggestion
+    ends = [run.final_loss for run in finder.runs if is_probe(run)]
+    losses = [end for end in ends if end is not None and math.isfinite(end)]
+    said = ("lr", "low", "high", "confidence", "reason")
     return {
-        "lr": found.lr,
-        "low": found.low,
-        "high": found.high,
-        "confidence": found.confidence,
-        "best_probe_loss": _best(finder.probes),
-        "reason": found.reason,
+        **{name: getattr(found, name) for name in said},
+        "batch_size": finder.curve.batch_size,
+        "best_probe_loss": min(losses, default=None),
     }
 
 
-def _best(probes: tuple[Probe, ...]) -> float | None:
-    losses = [p.final_loss for p in probes if math.isfinite(p.final_loss)]
-    return min(losses, default=None)
+def _note(rows: list[dict[str, Any]]) -> str:
+    sizes = {r["batch_size"] for r in rows if r["best_probe_loss"] is not None}
+    return _UNEQUAL if len(sizes) > 1 else ""
 
 
-def _cells(comparison: Comparison) -> list[list[str]]:
-    table = [["", "LR", "best within", "confidence", "best probe"]]
-    for row in comparison.rows:
-        lr = row["lr"]
-        loss = row["best_probe_loss"]
-        table.append(
-            [
-                row["label"],
-                "none" if lr is None else f"{lr:.2e}",
-                "" if lr is None else f"{row['low']:.1e} .. {row['high']:.1e}",
-                row["confidence"],
-                "" if loss is None else f"{loss:.4g}",
-            ]
-        )
+def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
+    table = [["", "LR", "range", "confidence", "loss of the best probe"]]
+    for row in rows:
+        found, loss = "none", row["best_probe_loss"]
+        within = ""
+        if row["lr"] is not None:
+            found = f"{row['lr']:.1e}"
+            within = f"{row['low']:.1e} to {row['high']:.1e}"
+        reached = "" if loss is None else f"{loss:.4g}"
+        table.append([row["label"], found, within, row["confidence"], reached])
     return table

@@ -10,8 +10,8 @@ from typing import Any
 
 import keras
 
-from keras_lrfinder.training.optimizers import kind_of
-from keras_lrfinder.training.optimizers import leaf_optimizers
+from keras_lrfinder.training.learning_rate import kind_of
+from keras_lrfinder.training.learning_rate import leaf_optimizers
 from keras_lrfinder.version import __version__
 
 
@@ -84,7 +84,7 @@ def directory_path(
             f"`{name}` must be the path of a directory, or None. "
             f"Received: {name}={directory!r}"
         )
-    return os.fspath(directory)
+    return os.path.expanduser(os.fspath(directory))
 
 
 def check_writable(name: str, directory: str) -> None:

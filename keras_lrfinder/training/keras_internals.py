@@ -1,23 +1,32 @@
-"""All that this package knows of Keras's private parts.
+"""All that this package knows of the private parts of other libraries.
 
-Every function here leans on something that Keras does not document, says why
-there is no public way, and names the versions in which it was seen. Each has
-a test of its own in `tests/test_keras_internals.py`: when a new version
-breaks one, this file and that test say which part. Nothing else in the
-package touches a private name of another library, but `backend_internals.py`
-those of TensorFlow and JAX.
+Every function here leans on something that Keras, TensorFlow or JAX do not
+document, and says why there is no public way. It was seen in Keras 3.3 to
+3.15, TensorFlow 2.16 to 2.21 and JAX 0.4 to 0.10, unless it says otherwise.
+Each has a test of its own in `tests/test_keras_internals.py`: when a new
+version breaks one, this file and that test say which part. Nothing else in the
+package touches a private name of another library.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import functools
+import random
 import sys
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import keras
+
+# On a function that stands in for a method: what was there before.
+STANDS_FOR = "stands_for"
+FUNCTIONS = ("train_function", "test_function", "predict_function")
 
 # --- Optimizers --------------------------------------------------------------
 
@@ -26,7 +35,7 @@ def learning_rate_of(optimizer: Any) -> Any:
     """Returns what holds the learning rate: variable, schedule or function.
 
     The public property returns the current number in all three cases, so
-    that a schedule object could not be put back. Keras 3.3 to 3.15.
+    that a schedule object could not be put back.
     """
     return optimizer._learning_rate
 
@@ -35,23 +44,11 @@ def set_learning_rate(optimizer: Any, held: Any) -> None:
     """Puts an object back that `learning_rate_of` returned.
 
     The public setter takes schedules and functions, and no variable.
-    Keras 3.3 to 3.15.
     """
     if hasattr(held, "assign"):
         optimizer._learning_rate = held
     else:
         optimizer.learning_rate = held
-
-
-def exchange_learning_rate(optimizer: Any, other: Any) -> Any:
-    """Puts something in the learning rate's place, and returns what was there.
-
-    Past Keras's `__setattr__`: the variable stays among those of the
-    optimizer, in its place, and checkpoints are as before. Keras 3.3 to 3.15.
-    """
-    held = vars(optimizer)["_learning_rate"]
-    vars(optimizer)["_learning_rate"] = other
-    return held
 
 
 def batches_seen(optimizer: Any) -> Any:
@@ -64,12 +61,24 @@ def batches_seen(optimizer: Any) -> Any:
     return getattr(optimizer, "_iterations", optimizer.iterations)
 
 
+def slots_of(optimizer: Any) -> list[Any]:
+    """Returns the variables that an optimizer's past gradients are in.
+
+    Public is only the list of all: with the learning rate, the count of
+    updates and the average of the weights.
+    """
+    others = [learning_rate_of(optimizer), batches_seen(optimizer)]
+    others += getattr(optimizer, "_model_variables_moving_average", None) or []
+    known = {id(variable) for variable in others}
+    return [v for v in optimizer.variables if id(v) not in known]
+
+
 def after_build(optimizer: Any, action: Callable[[], None]) -> None:
     """Has something done as soon as an optimizer has its slots.
 
     A method of its own needs to go past Keras's `__setattr__`, which tracks
     what it is given, and refuses it once an optimizer is built. And a slot
-    made within a trace has no value yet. Keras 3.3 to 3.15.
+    made within a trace has no value yet.
     """
     original = optimizer.build
 
@@ -82,13 +91,45 @@ def after_build(optimizer: Any, action: Callable[[], None]) -> None:
     object.__setattr__(optimizer, "build", build)
 
 
-# --- Models and metrics ------------------------------------------------------
+def own_variable(model: Any, optimizer: Any) -> Any:
+    """Gives an optimizer that holds a schedule a variable for it instead.
+
+    On JAX it becomes an attribute, so that it joins `optimizer.variables`: a
+    variable outside of them is a constant to a compiled step. Elsewhere it
+    must not: on TensorFlow, untracking a variable leaves an optimizer that
+    can never be saved again.
+    """
+    with strategy_scope(model):
+        variable = keras.Variable(
+            0.0, trainable=False, dtype="float32", name="learning_rate"
+        )
+    if keras.backend.backend() == "jax":
+        optimizer._learning_rate = variable
+    else:
+        optimizer.learning_rate = _Held(variable)
+    return variable
+
+
+class _Held(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that returns the value of a variable at every step."""
+
+    def __init__(self, variable: Any) -> None:
+        self._variable = variable
+
+    def __call__(self, step: Any) -> Any:
+        return self._variable
+
+    def get_config(self) -> dict[str, Any]:
+        return {"learning_rate": float(self._variable)}
+
+
+# --- Models, metrics and variables -------------------------------------------
 
 
 def layers_of(model: Any) -> list[Any]:
     """Returns every layer that a model is made of, at any depth.
 
-    The public `layers` are those of the first level. Keras 3.3 to 3.15.
+    The public `layers` are those of the first level.
     """
     layers = model._flatten_layers(include_self=False, recursive=True)
     return [layer for layer in layers if layer is not model]
@@ -98,7 +139,7 @@ def layers_run_by_python(model: Any) -> list[Any]:
     """Returns the layers and modules whose Python code runs at every step.
 
     Those of Keras's own keep nothing in Python that a step changes, and are
-    left out; wrapped modules of PyTorch are not. Keras 3.3 to 3.15.
+    left out; wrapped modules of PyTorch are not.
     """
     if keras.backend.backend() != "torch" and not model.run_eagerly:
         return []
@@ -108,11 +149,20 @@ def layers_run_by_python(model: Any) -> list[Any]:
     return own + [module for module in modules if module is not None]
 
 
+def made_by_compile(model: Any) -> list[Any]:
+    """Returns what `compile` gave a model to keep its losses and metrics in.
+
+    Public are only the metrics, once they are built.
+    """
+    names = ("_compile_loss", "_compile_metrics", "_loss_tracker")
+    return [v for v in (getattr(model, n, None) for n in names) if v]
+
+
 def members_of(metric: Any) -> list[Any]:
     """Returns the metrics that a metric of the model is made of.
 
     Keras keeps what `compile` was given in one metric that has the others
-    in a list. Keras 3.3 to 3.15.
+    in a list.
     """
     members = getattr(metric, "metrics", None)
     if not isinstance(members, list):
@@ -149,8 +199,8 @@ def is_overridden(owner: Any, names: Iterable[str]) -> bool:
 
 def _own_method(owner: Any, name: str) -> Any:
     method = vars(owner).get(name)
-    while hasattr(method, _STANDS_FOR):
-        method = getattr(method, _STANDS_FOR)
+    while hasattr(method, STANDS_FOR):
+        method = getattr(method, STANDS_FOR)
     return method
 
 
@@ -158,7 +208,7 @@ def is_variable(value: Any) -> bool:
     """Returns whether something is a Keras variable.
 
     In Keras 3.3 `keras.Variable` is a class of which no variable is an
-    instance. Keras 3.3 to 3.15.
+    instance.
     """
     return any(
         kind.__name__ in ("Variable", "KerasVariable")
@@ -170,7 +220,7 @@ def is_variable(value: Any) -> bool:
 def array_within(value: Any) -> Any:
     """Returns the backend's array that a Keras variable wraps, or None.
 
-    Not by the property, which may convert it. Keras 3.3 to 3.15.
+    Not by the property, which may convert it.
     """
     return getattr(value, "_value", None) if is_variable(value) else None
 
@@ -178,8 +228,8 @@ def array_within(value: Any) -> Any:
 def is_part_of_keras(value: Any) -> bool:
     """Returns whether something is made of attributes that training sets.
 
-    Keras 3.3 to 3.15; what `compile` makes, and the lists of variables, are
-    of classes that it does not export.
+    What `compile` makes, and the lists of variables, are of classes that
+    Keras does not export.
     """
     if isinstance(value, _KERAS_OBJECTS):
         return True
@@ -203,52 +253,112 @@ _KERAS_OBJECTS = (
 )
 
 
+def plain_tensorflow(variable: Any) -> Any:
+    """Returns the TensorFlow variable beneath a Keras one, if it is just one.
+
+    On several devices it is a container, which only Keras's own methods
+    know how to read and write. None then, and on other backends.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return None
+    value = variable.value
+    return value if type(value).__name__ == "ResourceVariable" else None
+
+
+def is_tensorflow_wrapper(value: Any) -> bool:
+    """Returns whether something is TensorFlow's proxy of a plain container.
+
+    TensorFlow puts them in place of lists and dictionaries that are
+    attributes. They pass for what they wrap, but are emptied and filled by
+    their own attributes only. (Its proxy of a tuple is like a tuple.)
+    """
+    return type(value).__name__ in ("ListWrapper", "_DictWrapper")
+
+
+def tensorflow_wrapper_children(value: Any) -> list[tuple[str, Any]]:
+    """Returns what such a proxy holds: the container, and notes about it."""
+    wrapped = [("", v) for v in vars(value).values()]
+    if type(value).__name__ != "ListWrapper":
+        wrapped.append(("", value.__wrapped__))
+    return wrapped
+
+
+@contextlib.contextmanager
+def strategy_scope(model: Any) -> Iterator[None]:
+    """Makes variables where the model's own ones are, on all devices."""
+    strategy = getattr(model, "distribute_strategy", None)
+    with strategy.scope() if strategy is not None else contextlib.nullcontext():
+        yield
+
+
 # --- The running fit ---------------------------------------------------------
+
+# What a fit sets on the model itself; the methods of a model tell no more.
+SET_BY_FIT = (
+    *FUNCTIONS,
+    "_called",
+    "_eval_epoch_iterator",
+    "_jax_state",
+    "_jax_state_synced",
+    "history",
+    "stop_evaluating",
+    "stop_training",
+)
+
+
+def plain_fit(model: Any) -> Callable[..., Any]:
+    """Returns a model's `fit`, past what trackers put into its place.
+
+    They replace that of `keras.Model`, or of another class of Keras's, and
+    log each fit. A `fit` of the user's own class stays.
+    """
+    for kind in type(model).__mro__:
+        fit = vars(kind).get("fit")
+        patched = issubclass(kind, keras.Model) and _is_of_keras(kind)
+        if fit is not None and not patched:
+            return fit.__get__(model)  # type: ignore[no-any-return]
+    return model.fit  # type: ignore[no-any-return]
+
+
+def _is_of_keras(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "keras"
 
 
 def first_epoch(model: Any) -> int:
     """Returns the epoch with which a `fit` begins, whatever it is told.
 
-    BackupAndRestore leaves it there for good. Keras 3.3 to 3.15.
+    BackupAndRestore leaves it there for good.
     """
     return getattr(model, "_initial_epoch", None) or 0
 
 
-def callback_list(callback: Any) -> Any:
-    """Returns the CallbackList of the fit that is calling a callback's hook.
-
-    A callback has no reference to it. The list's own method is what calls
-    the hook, so it is in a frame not far up. None: nobody is calling.
-    Keras 3.3 to 3.15.
-    """
-    frame = sys._getframe(1)
-    for _ in range(12):
-        if frame is None:
-            return None
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, keras.callbacks.CallbackList) and any(
-            each is callback for each in owner.callbacks
-        ):
-            return owner
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
+def is_fitting(model: Any, thread: int) -> bool:
+    """Returns whether a `fit` of a model runs in a thread, however deep."""
+    return any(
+        frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model
+        for frame in frames(sys._currentframes().get(thread))
+    )
 
 
-def fit_begins(callback: Any) -> bool:
+def fit_begins() -> bool:
     """Returns whether a `fit` is making the list that calls `set_params`.
 
-    A user's own CallbackList may have been made long before. Keras 3.3 to
-    3.15.
+    A user's own CallbackList may have been made long before.
     """
-    frame = sys._getframe(1)
-    for _ in range(12):
-        if frame is None:
-            return False
-        owner = frame.f_locals.get("self")
-        if frame.f_code.co_name == "fit" and isinstance(owner, keras.Model):
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
+    return any(
+        frame.f_code.co_name == "fit"
+        and isinstance(frame.f_locals.get("self"), keras.Model)
+        for frame in frames(sys._getframe(1), 12)
+    )
+
+
+def frames(
+    frame: FrameType | None, most: int = 1_000_000
+) -> Iterator[FrameType]:
+    """Yields a frame and those that called it, up to so many."""
+    while frame is not None and most:
+        yield frame
+        frame, most = frame.f_back, most - 1
 
 
 def wait_for_batch_hooks(callbacks: Any) -> None:
@@ -262,51 +372,6 @@ def wait_for_batch_hooks(callbacks: Any) -> None:
         callbacks._async_train = False
 
 
-def renewed_train_function(model: Any) -> Any:
-    """Makes a model trace its training step anew, and returns it.
-
-    On JAX with a step that equals no other: see `set_steps_apart`.
-    """
-    model.train_function = None
-    own = dict(vars(model))
-    if keras.backend.backend() == "jax":
-        vars(model)["train_step"] = _apart(model, "train_step")
-    try:
-        model.make_train_function()
-    finally:
-        if keras.backend.backend() == "jax":
-            del vars(model)["train_step"]
-            if "train_step" in own:
-                vars(model)["train_step"] = own["train_step"]
-    return model.train_function
-
-
-def set_steps_apart(model: Any) -> None:
-    """Has JAX compile the steps of functions that are made from now on.
-
-    jax.jit finds an earlier compilation by the equality of functions, and
-    two bound `train_step`s of one model are equal. As long as somebody holds
-    a function compiled before, a new one would silently train with that
-    one's schedule. To undo it, take the attributes away. JAX 0.4 to 0.10.
-    """
-    if keras.backend.backend() == "jax":
-        for name in ("train_step", "test_step", "predict_step"):
-            vars(model)[name] = _apart(model, name)
-
-
-def _apart(model: Any, name: str) -> Callable[..., Any]:
-    step = getattr(model, name)
-
-    def apart(*args: Any, **kwargs: Any) -> Any:
-        return step(*args, **kwargs)
-
-    vars(apart)[_STANDS_FOR] = vars(model).get(name)
-    return apart
-
-
-_STANDS_FOR = "stands_for"
-
-
 def inputs_of(iterator: Any) -> Any:
     """Returns what a model is called with in a fit on TensorFlow.
 
@@ -314,7 +379,7 @@ def inputs_of(iterator: Any) -> Any:
         iterator: What Keras calls the train function with.
 
     Returns:
-        (Nested) `keras.KerasTensor`s. Keras 3.3 to 3.15.
+        (Nested) `keras.KerasTensor`s.
     """
     import tensorflow as tf
 
@@ -324,14 +389,11 @@ def inputs_of(iterator: Any) -> Any:
     )
 
 
-# --- JAX ---------------------------------------------------------------------
-
-
 def jax_state_places(model: Any) -> dict[int, tuple[int, int]]:
     """Returns where in the state of a running fit its variables' values are.
 
     The train function gets (trainable, non-trainable, optimizer's, metrics')
-    values, each in the order of the model's variables. Keras 3.3 to 3.15.
+    values, each in the order of the model's variables.
 
     Returns:
         Dictionary from the `id` of a variable of the optimizer or a metric
@@ -349,20 +411,11 @@ def variables_are_current(model: Any) -> bool:
     """Returns whether a running fit reads the model's variables again.
 
     On JAX it does so only after somebody has had a look at `Callback.model`.
-    Keras 3.3 to 3.15.
     """
     return bool(getattr(model, "_jax_state_synced", True))
 
 
-# --- TensorFlow --------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def strategy_scope(model: Any) -> Iterator[None]:
-    """Makes variables where the model's own ones are, on all devices."""
-    strategy = getattr(model, "distribute_strategy", None)
-    with strategy.scope() if strategy is not None else contextlib.nullcontext():
-        yield
+# --- Compiled functions ------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -377,36 +430,76 @@ def outside_of_trace() -> Iterator[None]:
         yield
 
 
-def own_variable(model: Any, optimizer: Any) -> Any:
-    """Gives an optimizer that holds a schedule a variable for it instead.
+def compiled_functions(
+    model: Any, names: Sequence[str] = FUNCTIONS
+) -> list[Any]:
+    """Returns what Keras has had compiled for a model, on TensorFlow and JAX.
 
-    On JAX it becomes an attribute, so that it joins `optimizer.variables`: a
-    variable outside of them is a constant to a compiled step. Elsewhere it
-    must not: on TensorFlow, untracking a variable leaves an optimizer that
-    can never be saved again. Keras 3.3 to 3.15.
+    They lie within the functions that Keras keeps as attributes of the
+    model.
     """
-    with strategy_scope(model):
-        variable = keras.Variable(
-            0.0, trainable=False, dtype="float32", name="learning_rate"
-        )
-    if keras.backend.backend() == "jax":
-        optimizer._learning_rate = variable
-    else:
-        optimizer.learning_rate = _Held(variable)
-    return variable
+    found: dict[int, Any] = {}
+    todo = [vars(model).get(name) for name in names]
+    while todo:
+        function = todo.pop()
+        function = getattr(function, "inner", function)
+        if _is_compiled(function):
+            found[id(function)] = function
+            continue
+        for cell in getattr(function, "__closure__", None) or ():
+            if callable(getattr(cell, "cell_contents", None)):
+                todo.append(cell.cell_contents)
+    return list(found.values())
 
 
-class _Held(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule that returns the value of a variable at every step."""
+def _is_compiled(function: Any) -> bool:
+    names = ("clear_cache", "experimental_get_tracing_count")
+    return any(hasattr(function, name) for name in names)
 
-    def __init__(self, variable: Any) -> None:
-        self._variable = variable
 
-    def __call__(self, step: Any) -> Any:
-        return self._variable
+def times_traced(function: Any) -> int:
+    """Returns a number that is higher once a compiled function is traced.
 
-    def get_config(self) -> dict[str, Any]:
-        return {"learning_rate": float(self._variable)}
+    Of JAX: how often any function of its name was, since this was first
+    asked. The size of a function's cache does not tell it, as JAX leaves out
+    new entries once those of the whole process are 8,192.
+    """
+    if hasattr(function, "experimental_get_tracing_count"):
+        return int(function.experimental_get_tracing_count())
+    return _traces_on_jax()[function.__name__]
+
+
+@functools.cache
+def _traces_on_jax() -> collections.Counter[str]:
+    import jax
+
+    counter: collections.Counter[str] = collections.Counter()
+
+    def count(event: str, duration: float, **details: Any) -> None:
+        if event == "/jax/core/compile/jaxpr_trace_duration":
+            counter[details["fun_name"]] += 1
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    return counter
+
+
+def draws_by_itself(function: Any) -> bool:
+    """Returns whether a function of TensorFlow has random ops with a state.
+
+    Such an op (`tf.random.normal`) keeps a state of its own, which nothing
+    puts back; `keras.random` and its layers have none.
+    """
+    if not hasattr(function, "_list_all_concrete_functions"):
+        return False
+    for concrete in function._list_all_concrete_functions():
+        graph = concrete.graph.as_graph_def()
+        nodes = [
+            *graph.node,
+            *(n for f in graph.library.function for n in f.node_def),
+        ]
+        if any("seed2" in node.attr for node in nodes):
+            return True
+    return False
 
 
 # --- Random states -----------------------------------------------------------
@@ -416,19 +509,16 @@ def global_seed_generator() -> Any:
     """Returns the generator behind `keras.random.*` without a seed, or None.
 
     There is no public way to ask whether it exists; asking for it would make
-    one. Keras 3.3 to 3.15.
+    one.
     """
-    state = sys.modules.get("keras.src.backend.common.global_state")
-    if state is None:
-        return None
-    return state.get_global_attribute("global_seed_generator")
+    return _global_state("global_seed_generator")
 
 
 def forget_global_seed_generator() -> None:
     """Has the next `keras.random.*` without a seed make one anew.
 
     Nothing public takes it away again but `clear_session`, which forgets
-    more. Keras 3.3 to 3.15.
+    more.
     """
     state = sys.modules["keras.src.backend.common.global_state"]
     state.set_global_attribute("global_seed_generator", None)
@@ -438,10 +528,53 @@ def counts_of_names() -> dict[str, int] | None:
     """Returns how often each name was given to an object without one.
 
     It is the very dictionary, or None where there is none yet. The next
-    layer is called after it, and nothing public tells. Keras 3.3 to 3.15.
+    layer is called after it, and nothing public tells.
     """
-    state = sys.modules["keras.src.backend.common.global_state"]
-    found: dict[str, int] | None = state.get_global_attribute(
-        "object_name_uids"
-    )
+    found: dict[str, int] | None = _global_state("object_name_uids")
     return found
+
+
+def _global_state(name: str) -> Any:
+    state = sys.modules["keras.src.backend.common.global_state"]
+    return state.get_global_attribute(name)
+
+
+def enter_other_seeds() -> Any:
+    """Has TensorFlow draw seeds from another stream, and returns its own.
+
+    An eager op draws a seed there, and for each seed TensorFlow keeps a
+    generator. So it is not enough to put the stream back: the same seeds
+    would meet generators that were used already. From another stream they
+    are not used.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return None
+    context = _tensorflow_context()
+    own = getattr(context, "_rng", None)
+    state = None if own is None else own.getstate()
+    if own is not None:
+        context._rng = random.Random(repr(state))
+    return context._seed, own, state
+
+
+def leave_other_seeds(entered: Any) -> None:
+    """Puts back what `enter_other_seeds` returned."""
+    if entered is None:
+        return
+    context = _tensorflow_context()
+    context._seed, context._rng, state = entered
+    if state is not None:
+        context._rng.setstate(state)
+
+
+def global_tensorflow_generator() -> Any:
+    """Returns what `tf.random.get_global_generator` returns, or None.
+
+    Asking by that name would make one.
+    """
+    name = "tensorflow.python.ops.stateful_random_ops"
+    return getattr(sys.modules.get(name), "global_generator", None)
+
+
+def _tensorflow_context() -> Any:
+    return sys.modules["tensorflow.python.eager.context"].context()

@@ -1,7 +1,8 @@
-"""The learning rate of a Keras optimizer, whatever holds it.
+"""Which optimizers there are, and the learning rate that each of them has.
 
 A learning rate can be a variable, a `LearningRateSchedule` or a callable.
-This module knows all three, so that nothing else has to.
+This module knows all three, so that nothing else has to. It also reads and
+writes single variables quickly, from inside a running fit.
 """
 
 from __future__ import annotations
@@ -11,15 +12,186 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
+from keras_lrfinder.training import keras_internals as internals
 from keras_lrfinder.training.keras_internals import learning_rate_of
 from keras_lrfinder.training.keras_internals import own_variable
+from keras_lrfinder.training.keras_internals import plain_tensorflow
 from keras_lrfinder.training.keras_internals import set_learning_rate
-from keras_lrfinder.training.optimizers import leaf_optimizers
-from keras_lrfinder.training.train_function import forget_train_function
-from keras_lrfinder.training.variables import assigner
-from keras_lrfinder.training.variables import host_copy
-from keras_lrfinder.training.variables import reader
+
+Assigner = Callable[[float], Any]
+
+_MOST_EXPECTED = 10_000
+
+
+def leaf_optimizers(optimizer: Any) -> list[Any]:
+    """Returns the optimizers that hold a learning rate of their own.
+
+    Args:
+        optimizer: A Keras optimizer. One that scales the loss stands for
+            its inner one, one made of several for all of these.
+    """
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is not None:
+        return leaf_optimizers(inner)
+    parts = getattr(optimizer, "optimizers", None)
+    if parts:
+        return leaves_of(parts)
+    return [optimizer]
+
+
+def leaves_of(optimizers: Sequence[Any]) -> list[Any]:
+    """Returns those of several optimizers."""
+    return [leaf for one in optimizers for leaf in leaf_optimizers(one)]
+
+
+def all_optimizers(model: Any) -> list[Any]:
+    """Returns every optimizer that `model` holds, its own one first."""
+    found = [getattr(model, "optimizer", None), *vars(model).values()]
+    optimizers: dict[int, Any] = {}
+    for value in found:
+        if isinstance(value, keras.optimizers.Optimizer):
+            optimizers.setdefault(id(value), value)
+    return list(optimizers.values())
+
+
+def named_optimizers(model: Any, named: Any) -> list[Any]:
+    """Returns the optimizers that a user's `optimizer=` stands for.
+
+    Args:
+        model: The Keras model.
+        named: None, an optimizer, the name of an attribute of the model, or
+            a list of optimizers.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    value = model.optimizer if named is None else named
+    if isinstance(value, str):
+        value = getattr(model, value, None)
+    found = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not found:
+        raise ValueError(
+            f"`optimizer` must name at least one. Received: optimizer={named!r}"
+        )
+    for optimizer in found:
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise ValueError(
+                "`optimizer` must be a Keras optimizer, the name of the "
+                "model's attribute that holds one, or None for "
+                f"`model.optimizer`. Received: optimizer={named!r}"
+            )
+        _find_parts(model, optimizer)
+    return found
+
+
+def kind_of(optimizers: list[Any]) -> str:
+    """Returns the kind of optimizers, in small letters: "adam", "adam+sgd"."""
+    names = (type(leaf).__name__.lower() for leaf in leaves_of(optimizers))
+    return "+".join(dict.fromkeys(names))
+
+
+def check_kind(optimizers: list[Any], tested: str) -> None:
+    """Raises where a learning rate was not found for optimizers like these.
+
+    Args:
+        optimizers: The optimizers.
+        tested: The kind that was tested, as from `kind_of`, or `""`.
+
+    Raises:
+        ValueError: Names both.
+    """
+    found = kind_of(optimizers)
+    if tested and found != tested:
+        raise ValueError(
+            "`model` must have the kind of optimizer that was tested, "
+            f"{tested}: its learning rate says nothing of another. "
+            f"Received: {found}"
+        )
+
+
+def plain_settings(optimizer: Any) -> dict[str, Any]:
+    """Returns the numbers and strings that an optimizer was made with."""
+    # Not `get_config`: it fails for a schedule that cannot be serialised.
+    return {
+        name: value
+        for name, value in vars(optimizer).items()
+        if not name.startswith("_")
+        and name not in ("name", "built")
+        and isinstance(value, (bool, int, float, str))
+    }
+
+
+def optimizer_names(model: Any) -> str:
+    """Returns the model's attributes that are optimizers, for messages."""
+    return ", ".join(
+        f"{name}={type(value).__name__}"
+        for name, value in vars(model).items()
+        if isinstance(value, keras.optimizers.Optimizer)
+    )
+
+
+def is_built(model: Any) -> bool:
+    """Returns whether all weights of the model exist.
+
+    A model whose class only ties other models together, as a GAN's, may
+    never be called itself: it is built when its parts are.
+    """
+    parts = internals.layers_of(model)
+    if not parts:
+        return bool(model.built)
+    return all(part.built for part in parts)
+
+
+def _find_parts(model: Any, optimizer: Any) -> None:
+    """Makes an optimizer that is several know of which it is made."""
+    if optimizer.built or not hasattr(optimizer, "optimizers"):
+        return
+    # Given a function, Keras learns that weight by weight.
+    if is_built(model):
+        optimizer.build(model.trainable_variables)
+    elif not optimizer.optimizers:
+        raise ValueError(
+            "`model` must be built for the range test of an optimizer that "
+            "is made of several. Call it on one batch first, `model(x[:1])`. "
+            f"Received: optimizer={optimizer!r}"
+        )
+
+
+def stands_still(optimizer: Any) -> bool:
+    """Returns whether weights stay at a learning rate of 0 and empty slots.
+
+    Some optimizers compute the weights from the slots, and an average of the
+    weights may take their place. Which of Keras's do was tried; of others
+    each is tried here, on two weights.
+    """
+    average = getattr(optimizer, "ema_overwrite_frequency", None)
+    if average and optimizer.use_ema:
+        return False
+    kind = type(optimizer)
+    if kind.__module__.startswith("keras."):
+        return kind.__name__ not in ("Ftrl", "ScheduleFreeAdamW")
+    try:
+        return _stood_still(kind, optimizer.get_config())
+    except Exception:  # whatever code of the user's raises
+        return False
+
+
+def _stood_still(kind: Any, config: dict[str, Any]) -> bool:
+    tried = kind.from_config({**config, "learning_rate": 0.1})
+    weights = keras.Variable([0.5, -0.5])
+    tried.build([weights])
+    gradients = [keras.ops.convert_to_tensor([1.0, -2.0])]
+    before = None
+    for step in range(6):
+        if step == 3:
+            tried.learning_rate = 0.0
+            for slot in internals.slots_of(tried):
+                slot.assign(keras.ops.zeros_like(slot))
+            before = keras.ops.convert_to_numpy(weights).tolist()
+        tried.apply(gradients, [weights])
+    return bool(keras.ops.convert_to_numpy(weights).tolist() == before)
 
 
 class SweptRate:
@@ -30,14 +202,14 @@ class SweptRate:
 
     Args:
         optimizers: The optimizers to sweep, as the user named them.
+        others: Those that train the model beside them.
     """
 
-    def __init__(self, optimizers: list[Any]) -> None:
-        self.leaves = [
-            leaf
-            for optimizer in optimizers
-            for leaf in leaf_optimizers(optimizer)
-        ]
+    def __init__(
+        self, optimizers: list[Any], others: Sequence[Any] = ()
+    ) -> None:
+        self.leaves = leaves_of(optimizers)
+        self._others = leaves_of(others)
         self.scales_loss = any(
             hasattr(optimizer, "inner_optimizer") for optimizer in optimizers
         )
@@ -47,7 +219,8 @@ class SweptRate:
             for original in self._originals
         ]
         self.variables: list[Any] = []
-        self._assigns: list[Callable[[float], Any]] = []
+        self._assigns: list[Assigner] = []
+        self._by_state: Callable[[Any], Assigner] | None = None
 
     def updates(self) -> int:
         """Returns how many updates the optimizers have made so far."""
@@ -68,31 +241,55 @@ class SweptRate:
                 self.leaves, self._originals, plain
             )
         ]
-        self.assign_by(assigner)
+        self._assigns = [assigner(v) for v in self.variables]
         self.read = reader(self.variables[0])
         return not all(plain)
 
-    def assign_by(
-        self, assigner_of: Callable[[Any], Callable[[float], Any]]
-    ) -> None:
+    def assign_by(self, assigner_of: Callable[[Any], Assigner]) -> None:
         """Uses another way to assign numbers to the variables.
 
         Args:
             assigner_of: Function of a variable that returns a function of a
                 number.
         """
+        self._by_state = assigner_of
         self._assigns = [assigner_of(v) for v in self.variables]
-        self._own_assigner = assigner_of is assigner
 
     def expect(self, lrs: Sequence[float]) -> None:
         """Prepares for learning rates that will be set, where that helps."""
-        if self._own_assigner:
+        if self._by_state is None:
             self._assigns = [assigner(v, lrs) for v in self.variables]
 
     def set(self, lr: float) -> None:
         """Sets the learning rate of the next update."""
         for assign in self._assigns:
             assign(lr)
+
+    @property
+    def moving(self) -> list[str]:
+        """Which optimizers would move weights at a learning rate of 0."""
+        return [
+            type(leaf).__name__
+            for leaf in [*self.leaves, *self._others]
+            if not stands_still(leaf)
+        ] + [
+            f"{type(leaf).__name__} with a schedule of its own"
+            for leaf in self._others
+            if not hasattr(learning_rate_of(leaf), "assign")
+        ]
+
+    def what_stops(self) -> tuple[list[Any], list[Any]]:
+        """Returns what is to be 0 for all weights to stand still.
+
+        Returns:
+            The learning rates of the other optimizers, and the slots of all.
+        """
+        slots = [
+            slot
+            for leaf in [*self.leaves, *self._others]
+            for slot in internals.slots_of(leaf)
+        ]
+        return [learning_rate_of(leaf) for leaf in self._others], slots
 
     def release(self) -> None:
         """Puts every learning rate back. Calling it again changes nothing."""
@@ -105,7 +302,7 @@ class SweptRate:
                 set_learning_rate(leaf, original)
             if value is not None:
                 original.assign(value)
-        self.variables, self._assigns = [], []
+        self.variables, self._assigns, self._by_state = [], [], None
 
 
 def apply_learning_rate(model: Any, optimizers: list[Any], lr: float) -> str:
@@ -134,18 +331,17 @@ def apply_learning_rate(model: Any, optimizers: list[Any], lr: float) -> str:
     if not 0.0 < lr < float("inf"):
         raise ValueError(f"`lr` must be positive and finite. Received: {lr=}")
     replaced = []
-    for optimizer in optimizers:
-        for leaf in leaf_optimizers(optimizer):
-            held = learning_rate_of(leaf)
-            if hasattr(held, "assign"):
-                leaf.learning_rate = lr
-            else:
-                leaf.learning_rate = _constant(lr)
-                replaced.append(getattr(held, "__name__", type(held).__name__))
+    for leaf in leaves_of(optimizers):
+        held = learning_rate_of(leaf)
+        if hasattr(held, "assign"):
+            leaf.learning_rate = lr
+        else:
+            leaf.learning_rate = _constant(lr)
+            replaced.append(getattr(held, "__name__", type(held).__name__))
     done = f"learning rate set to {lr:.3g}"
     if not replaced:
         return done
-    forget_train_function(model)
+    model.train_function = None  # it has the old one built in
     return f"{done}, constant, in place of {', '.join(replaced)}"
 
 
@@ -157,3 +353,98 @@ def _constant(lr: float) -> Any:
     return keras.optimizers.schedules.ExponentialDecay(
         lr, decay_steps=1, decay_rate=1.0, name="constant"
     )
+
+
+# --- Single variables --------------------------------------------------------
+
+
+def assigner(variable: Any, expected: Sequence[float] = ()) -> Assigner:
+    """Returns a function that assigns a number to a scalar variable.
+
+    Args:
+        variable: `keras.Variable` of shape `()`.
+        expected: Numbers that will be assigned.
+    """
+    if keras.backend.backend() == "torch":
+        return lambda number: _fill(variable, number)
+    value = plain_tensorflow(variable)
+    if value is None:
+        return variable.assign  # type: ignore[no-any-return]
+    return _tensorflow_assigner(value, expected)
+
+
+def emptier(variables: list[Any]) -> Callable[[], None]:
+    """Returns a function that sets scalar variables to zero.
+
+    Args:
+        variables: `keras.Variable`s of shape `()`.
+    """
+    assigns = [assigner(variable, (0.0,)) for variable in variables]
+
+    def assign_zeros() -> None:
+        for assign in assigns:
+            assign(0.0)
+
+    return assign_zeros
+
+
+def reader(variable: Any) -> Callable[[], float]:
+    """Returns a function that reads a scalar variable as a float.
+
+    Args:
+        variable: `keras.Variable` of shape `()`.
+    """
+    value = plain_tensorflow(variable)
+    if value is None:
+        return lambda: float(keras.ops.convert_to_numpy(variable))
+    import tensorflow as tf
+
+    handle, dtype = value.handle, value.dtype
+    return lambda: float(
+        tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
+    )
+
+
+def host_copy(variable: Any) -> Any:
+    """Returns the value of a variable as a NumPy array of its own."""
+    # Of a variable itself Keras makes a copy of a copy on TensorFlow and
+    # PyTorch: one variable more at the memory's peak. On several devices its
+    # value is not one array, and Keras knows which to take.
+    if keras.backend.backend() == "tensorflow":
+        value = plain_tensorflow(variable)
+        if value is not None:
+            return np.asarray(value.numpy())
+        array = keras.ops.convert_to_numpy(variable)
+    else:
+        array = keras.ops.convert_to_numpy(variable.value)
+    # It may be a view, which changes as training goes on.
+    return array if array.flags.owndata else array.copy()
+
+
+def _tensorflow_assigner(value: Any, expected: Sequence[float]) -> Assigner:
+    # On TensorFlow Keras's assign takes some 40 µs (scopes, shape checks):
+    # with three a step more than a small model's step may cost. The public
+    # op beneath takes 8. A variable on several devices needs Keras's way.
+    import tensorflow as tf
+
+    handle, dtype = value.handle, value.dtype
+    assign, constant = tf.raw_ops.AssignVariableOp, tf.constant
+    # Making a tensor right after a step takes longer than assigning it: it
+    # waits for the step. All at once beforehand they take next to nothing.
+    numbers = list(dict.fromkeys(expected))[:_MOST_EXPECTED]
+    tensors = tf.unstack(constant(numbers, dtype)) if numbers else []
+    ready = dict(zip(numbers, tensors))
+
+    def assign_number(number: float) -> None:
+        tensor = ready.get(number)
+        if tensor is None:
+            tensor = constant(number, dtype)
+        assign(resource=handle, value=tensor)
+
+    return assign_number
+
+
+def _fill(variable: Any, number: float) -> None:
+    # Keras's assign on PyTorch makes a tensor of the number first. On a GPU
+    # that is a copy from the host, which waits for the step; a fill does not.
+    variable.value.data.fill_(number)

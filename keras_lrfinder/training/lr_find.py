@@ -3,53 +3,49 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.longer_runs import LongerRuns
-from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
-from keras_lrfinder.analysis.probes import MOST_PROBES
-from keras_lrfinder.analysis.probes import Climb
-from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
-from keras_lrfinder.analysis.schedule_factors import check_training
-from keras_lrfinder.analysis.search import TRIAL_STEPS
-from keras_lrfinder.analysis.search import TRIALS
-from keras_lrfinder.analysis.search import Search
+from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.posterior import PROBE_STEPS
+from keras_lrfinder.analysis.range_test import RangeTest
+from keras_lrfinder.analysis.runs import Run
+from keras_lrfinder.analysis.search import Plan
+from keras_lrfinder.analysis.search import can_search
+from keras_lrfinder.analysis.search import search
 from keras_lrfinder.analysis.suggestions import Suggestion
-from keras_lrfinder.analysis.whole_trainings import FEWEST
-from keras_lrfinder.analysis.whole_trainings import MOST
-from keras_lrfinder.analysis.whole_trainings import WholeTrainings
+from keras_lrfinder.analysis.suggestions import check_rule
+from keras_lrfinder.analysis.suggestions import suggest
+from keras_lrfinder.arguments import arguments_of
 from keras_lrfinder.arguments import check_flag
 from keras_lrfinder.arguments import integer
-from keras_lrfinder.training.finder import LRFinder
-from keras_lrfinder.training.finder import conclude
-from keras_lrfinder.training.fit_data import FitData
-from keras_lrfinder.training.hints import arguments_of
-from keras_lrfinder.training.hints import check_monitor
-from keras_lrfinder.training.hints import check_targets
-from keras_lrfinder.training.hints import meant
-from keras_lrfinder.training.hints import takes_anything
-from keras_lrfinder.training.interrupted import restore_interrupted
+from keras_lrfinder.arguments import meant
+from keras_lrfinder.arguments import takes_anything
+from keras_lrfinder.training.company import harmless
+from keras_lrfinder.training.data import FitData
+from keras_lrfinder.training.data import Rows
+from keras_lrfinder.training.data import UnreadableError
+from keras_lrfinder.training.environment import directory_path
 from keras_lrfinder.training.keras_internals import first_epoch
+from keras_lrfinder.training.keras_internals import is_overridden
 from keras_lrfinder.training.loan import Loan
-from keras_lrfinder.training.other_callbacks import harm
-from keras_lrfinder.training.other_callbacks import steers_learning_rate
-from keras_lrfinder.training.other_callbacks import writes
-from keras_lrfinder.training.probe_data import Replay
-from keras_lrfinder.training.probe_runs import Prober
 from keras_lrfinder.training.progress import Progress
+from keras_lrfinder.training.replay import Replay
+from keras_lrfinder.training.result import Result
+from keras_lrfinder.training.result import is_probe
+from keras_lrfinder.training.result import report
+from keras_lrfinder.training.run import RunCallback
+from keras_lrfinder.training.run import train_run
 from keras_lrfinder.training.snapshot import check_model
 
 # Mixed precision may skip some updates; data for these.
 _SPARE_BATCHES = 64
-# Of a generator's batches, kept beside those that the probes train on.
-_MOST_RESERVED = 16
-_TOO_FEW = (
-    "; no whole training was tried, as fewer than {:,} batches could be kept"
-)
+# Where a model of the user's own may do without `y`.
+_FITTING = ("fit", "train_step", "compute_loss")
 
 
 def lr_find(
@@ -60,30 +56,36 @@ def lr_find(
     start_lr: float = 1e-7,
     end_lr: float = 10.0,
     steps: int = 100,
+    ramp: str = "exponential",
+    stop_factor: float | None = 4.0,
     probe: bool = True,
-    budget: int | None = None,
-    schedule: str = "constant",
+    epochs: int | None = None,
     total_steps: int | None = None,
+    schedule: str = "constant",
+    trainings: int = 0,
     validation: Any = None,
+    monitor: str = "loss",
+    rule: str | Callable[[Curve], float] = "default",
+    optimizer: Any = None,
+    restore: bool = True,
+    plot_dir: str | os.PathLike[str] | None = None,
     verbose: int = 1,
-    **kwargs: Any,
-) -> LRFinder:
-    """Runs a range test and returns the finished `LRFinder`.
+    **fit_kwargs: Any,
+) -> Result:
+    """Finds the learning rate for the training that follows.
 
-    Trains `model` for `steps` updates on as many epochs as these need, then,
-    with `probe`, for some short runs at fixed learning rates that confirm or
-    correct the suggestion. At the end, also after an exception or Ctrl-C
-    (which goes on to the caller), the model, its optimizer and the global
-    random state are bit for bit what they were: a `fit` after `lr_find` does
-    what it would have done without.
+    Say that training as to `fit`: the data, `batch_size`, `epochs`, and the
+    schedule. The model is trained for `steps` updates while the learning rate
+    climbs (the ramp), then three times for 60 steps at one learning rate
+    (probes), and, with `trainings`, a few times for all of that training. At
+    the end, also after an exception or Ctrl-C (which goes on to the caller),
+    the model, its optimizer and the global random state are bit for bit what
+    they were: a `fit` after `lr_find` does what it would have done without,
+    and uses the training step that the test has compiled.
 
     What lies outside the model does not come back: a generator stays
-    consumed (by what a ramp of `steps` needs and no more; where the test ends
-    earlier, by what was trained on and the few batches that Keras reads
-    ahead), a shuffled `tf.data.Dataset` object goes on in its order.
-
-    An error or Ctrl-C within the test comes through once the model is back.
-    The curve until there is kept only where an `LRFinder` was passed to `fit`.
+    consumed (by what the ramp needs and no more), a shuffled `tf.data.Dataset`
+    object goes on in its order.
 
     Args:
         model: A compiled `keras.Model`, built or not, fresh or trained.
@@ -92,353 +94,363 @@ def lr_find(
         start_lr: Float > 0, learning rate of the first step.
         end_lr: Float > `start_lr`, learning rate of the last step.
         steps: Integer >= 2, length of the ramp in updates.
-        probe: Whether to run probes after the ramp. Ramp and probes together
-            stay within 300 training steps at the default `steps`.
-        budget: Integer >= `steps`, the most training steps, ramp and probes
-            together. None: the ramp and three probes of 60 steps. With fewer
-            there are fewer probes; from `steps + 900` on three learning rates
-            round what they say are tried for 240 steps. From `steps + 180`
-            and twice `total_steps` on two to five whole trainings are made in
-            their place, with `schedule`: with four, as good as a grid search.
+        ramp: `"exponential"` or `"linear"`.
+        stop_factor: Float > 1, or None, as for `LRFinder`.
+        probe: Whether to run anything after the ramp.
+        epochs: Integer >= 1, of the training that follows.
+        total_steps: Integer >= 1, its steps, in place of `epochs` where
+            nobody knows how many an epoch has. Neither: a middle length,
+            1,000 steps.
         schedule: `"constant"`, `"cosine"`, `"one_cycle"` or `"triangular"`:
-            the training that follows. `suggestion.lr` is its peak.
-        total_steps: Integer >= 1, how many steps that training has. None: a
-            middle length, 1,000 (`Suggestion.total_steps`).
+            what the learning rate does in that training. The one that is
+            found is the schedule's peak.
+        trainings: Integer, 0 or 2 to 5: how many times, at most, to try this
+            very training. With 3 as good as a grid search (`benchmarks`).
         validation: `(x, y)` or `(x, y, sample_weight)`, arrays of a fixed
-            validation sample: its loss after each step is recorded instead
-            of the batch's training loss. Slower, and right where the model
-            overfits within the test. None: the training loss.
-        verbose: 1 shows one line for all of it, with the time that is left
-            (where no line can be written over, as in a file, one for each
-            part), and the outcome at the end; 0 nothing.
-        **kwargs: The other arguments of `LRFinder` (`ramp`, `stop_factor`,
-            `monitor`, `rule`, `optimizer`, `restore`, `plot_dir`) and of
-            `model.fit` (`batch_size`, `class_weight`, `callbacks`, …).
-            `validation_data` and the part that `validation_split` holds out
-            are not trained on; the probes are judged by them.
-            Callbacks of Keras that steer training, write files or send
-            something are left out, which is printed; others are called.
+            validation sample: its loss after each step of the ramp is
+            recorded instead of the batch's training loss. Slower, and right
+            where the model overfits within the test. None: training loss.
+        monitor: String, the key of the fit's logs that is the loss.
+        rule: A name in `RULES`, or a function `Curve -> lr`. Any but
+            `"default"` reads the ramp alone.
+        optimizer: As for `LRFinder`.
+        restore: Whether to put the model back at the end.
+        plot_dir: Path of a directory for `loss.jpg` and `smooth_loss.jpg`,
+            or None.
+        verbose: 1 shows one line of progress and the outcome, 0 nothing.
+        **fit_kwargs: The other arguments of `model.fit` (`batch_size`,
+            `class_weight`, `callbacks`, …). `validation_data` and the part
+            that `validation_split` holds out are not trained on; they judge
+            probes and trainings. Callbacks of Keras that steer training,
+            write files or send something are left out, which is printed.
 
     Returns:
-        The `LRFinder`, with `curve`, `suggestion`, `probes` and `plot()`.
+        `Result`: `lr`, `suggestion`, `curve`, `runs`, `plot()`, `apply()`,
+        as a finished `LRFinder` has them.
 
     Raises:
-        TypeError: `model` is no Keras model; an argument that neither
-            `LRFinder` nor `fit` has; one of the wrong kind.
-        ValueError: The model is not compiled; `epochs` or `initial_epoch`
-            was given (`steps` decides how long the test is); no such
-            schedule; as `LRFinder`.
+        TypeError: `model` is no Keras model; an argument that `fit` does not
+            have; one of the wrong kind.
+        ValueError: The model is not compiled, or has no trainable weights;
+            an argument is not as said above.
 
     Example:
         ```python
-        finder = lr_find(model, x_train, y_train, batch_size=64)
+        finder = lr_find(model, x, y, batch_size=64, epochs=10)
         finder.apply(model)
-        model.fit(x_train, y_train, batch_size=64, epochs=10)
+        model.fit(x, y, batch_size=64, epochs=10)
         ```
     """
-    finder_kwargs, fit_kwargs = _sort_arguments({"x": x, "y": y, **kwargs})
-    _check_compiled(model)
-    restore_interrupted(model)
+    check_model(model)
+    _check_fit_arguments(model, x, y, fit_kwargs)
+    check_rule(rule)
     check_flag("probe", probe)
-    check_training(schedule, total_steps)
-    if x is None:
-        raise ValueError(
-            "`x` must be the data to train on, as for `fit`. Received: x=None"
-        )
-    check_targets(model, x, y)
-    finder = LRFinder(
-        start_lr, end_lr, steps=steps, verbose=verbose, **finder_kwargs
-    )
-    callbacks = _harmless(fit_kwargs.pop("callbacks", None), verbose)
-    loan = Loan(
-        model,
-        finder_kwargs.get("optimizer"),
-        restore=finder_kwargs.get("restore", True),
-    )
-    monitor = finder_kwargs.get("monitor", "loss")
-    loan.validation_loss = _validation_loss(validation, monitor)
+    check_flag("restore", restore)
+    check_flag("verbose", verbose)
+    _check_monitor(monitor)
+    settings: dict[str, Any] = {
+        "ramp": ramp,
+        "stop_factor": stop_factor,
+        "monitor": monitor,
+    }
+    RangeTest(start_lr, end_lr, steps, **settings)  # refuses what is wrong
+    folder = directory_path("plot_dir", plot_dir)
+    callbacks = harmless(fit_kwargs.pop("callbacks", None), verbose)
     if validation is not None:
         fit_kwargs.setdefault("validation_data", validation)
-    why_not = _why_no_probes(finder_kwargs)
-    plan = _Plan(steps, schedule=schedule, total_steps=total_steps)
-    if probe and not why_not:
-        plan = plan.within(budget)
-    job = _Job(model, loan, finder, fit_kwargs, plan, monitor)
-    progress = Progress(steps, plan.lengths, verbose)
-    loan.progress = progress.watch
-    found: tuple[Any, ...] = ()
-    with loan:
-        loan.one_step_per_call()
-        if plan.lengths:
-            job.keep_batches()
-            job.run_ramp(callbacks)
-            found = job.run_probes()
+    validation_loss = _validation_loss(validation, monitor)
+    data = FitData(
+        {"x": x, "y": y, **fit_kwargs},
+        as_given=is_overridden(model, ("fit",)),
+    )
+    alone = _why_alone(rule, restore)
+    progress = Progress(verbose)
+    with Loan(model, optimizer, restore=restore) as loan:
+        job = _Job(loan, data, monitor, progress)
+        total_steps = job.length(epochs, total_steps)
+        plan = Plan(schedule, total_steps, trainings=trainings)
+        test = RangeTest(start_lr, end_lr, steps, **settings, **job.facts())
+        searches = probe and not alone
+        left = _most_steps(plan) if searches else 0
+        curve = job.ramp(test, callbacks, validation_loss, left)
+        if searches:
+            runs, found = job.search(curve, plan)
         else:
-            job.run_ramp(callbacks)
-            if probe and why_not and finder.suggestion.lr is not None:
-                found = (), _unprobed(finder.suggestion, why_not)
-        # In here, as whoever reads data may draw random numbers.
-        found = job.blame_data(*found)
+            runs, found = (), _by_ramp(curve, plan, rule)
+            found = _noted(found, alone if probe else "")
+        found = _blamed(found, data.not_finite())
     progress.close()
-    probes, suggestion = found
-    if (suggestion.schedule, suggestion.total_steps) != (schedule, total_steps):
-        suggestion = suggestion.for_training(schedule, total_steps)
-    conclude(finder, probes, suggestion)
-    return finder
-
-
-def _why_no_probes(finder_kwargs: dict[str, Any]) -> str:
-    """Returns why probes have no place after a ramp, or an empty string."""
-    rule = finder_kwargs.get("rule", "default")
-    if rule != "default":
-        # Probes correct the package's own rule.
-        return f"{rule=} was asked for its own answer"
-    if not finder_kwargs.get("restore", True):
-        return "restore=False keeps what the ramp has trained"
-    return ""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What is run.
-
-    Attributes:
-        steps: Integer, length of the ramp.
-        schedule: String, the schedule of the training that follows.
-        total_steps: Integer, its length, or None.
-        probes: Integer, the most probes after the ramp.
-        trials: Whether longer runs follow these.
-        whole: Integer, the most whole trainings in their place.
-    """
-
-    steps: int
-    schedule: str
-    total_steps: int | None
-    probes: int = 0
-    trials: bool = False
-    whole: int = 0
-
-    def within(self, budget: Any) -> _Plan:
-        """Returns the plan with all that `budget` steps allow."""
-        if budget is None:
-            return dataclasses.replace(self, probes=MOST_PROBES)
-        left = integer("budget", budget, self.steps) - self.steps
-        probes = min(left // PROBE_STEPS, MOST_PROBES)
-        left -= MOST_PROBES * PROBE_STEPS
-        whole = min(left // self.length, MOST)
-        return dataclasses.replace(
-            self,
-            probes=probes,
-            trials=left >= TRIALS * TRIAL_STEPS,
-            whole=whole if whole >= FEWEST else 0,
-        )
-
-    def without_whole(self) -> _Plan:
-        """Returns the plan that makes no whole training."""
-        return dataclasses.replace(self, whole=0)
-
-    @property
-    def length(self) -> int:
-        """The steps of the training that follows."""
-        return self.total_steps or MIDDLE_STEPS
-
-    @property
-    def lengths(self) -> list[int]:
-        """The steps of each run after the ramp."""
-        probes = [PROBE_STEPS] * self.probes
-        if self.whole:
-            return probes + [self.length] * self.whole
-        return probes + [TRIAL_STEPS] * (TRIALS if self.trials else 0)
-
-    def search(
-        self, curve: Curve, suggestion: Suggestion
-    ) -> Climb | LongerRuns:
-        """Returns what says which runs follow a ramp."""
-        if self.whole:
-            given = self.schedule, self.total_steps, self.whole
-            return WholeTrainings(curve, suggestion, *given)
-        if self.trials:
-            return Search(curve, suggestion)
-        return Climb(curve, suggestion, self.probes)
+    result = Result(
+        curve,
+        found,
+        runs,
+        model=model,
+        optimizer=optimizer,
+        steps_per_epoch=data.batches,
+        restored=restore,
+        verbose=verbose,
+    )
+    report(result, folder)
+    return result
 
 
 class _Job:
-    """Ramp and probes on one model, whose loan they share."""
+    """Ramp and runs on one model that is on loan.
+
+    Args:
+        loan: `Loan`, entered.
+        data: `FitData`.
+        monitor: String, the key of the logs that is the loss.
+        progress: `Progress`.
+    """
 
     def __init__(
-        self,
-        model: Any,
-        loan: Loan,
-        finder: LRFinder,
-        fit_kwargs: dict[str, Any],
-        plan: _Plan,
-        monitor: str,
+        self, loan: Loan, data: FitData, monitor: str, progress: Progress
     ) -> None:
-        self._model = model
         self._loan = loan
-        self._finder = finder
+        self._data = data
         self._monitor = monitor
-        self._plan = plan
-        self._batch_size = fit_kwargs.get("batch_size")
-        self._data = FitData(fit_kwargs)
-        self._fit_kwargs = fit_kwargs
-        self._per_update = max(
-            leaf.gradient_accumulation_steps or 1 for leaf in loan.rate.leaves
-        )
+        self._progress = progress
 
-    def keep_batches(self) -> None:
-        """Has the ramp keep what the probes train on."""
-        longest = max(self._plan.lengths)
-        self._data.keep(longest * self._per_update + _MOST_RESERVED)
+    def length(self, epochs: Any, total_steps: Any) -> int | None:
+        """Returns the steps of the training that follows; None: not said."""
+        if total_steps is not None:
+            if epochs is not None:
+                raise ValueError(
+                    "`epochs` must be left out where `total_steps` is given. "
+                    f"Received: {epochs=}, {total_steps=}"
+                )
+            return integer("total_steps", total_steps, 1)
+        if epochs is None:
+            return None
+        epochs, batches = integer("epochs", epochs, 1), self._data.batches
+        if batches is None:
+            raise ValueError(
+                "`total_steps` must be given in place of `epochs`: nobody "
+                "knows how many batches an epoch of these data has. "
+                f"Received: {epochs=}"
+            )
+        return max(epochs * batches // self._loan.per_update, 1)
 
-    def run_ramp(self, callbacks: list[Any]) -> None:
-        """Runs the range test itself."""
-        finder = self._finder
-        batches = self._plan.steps * self._per_update
-        batches += _SPARE_BATCHES if self._loan.rate.scales_loss else 0
-        self._model.fit(
-            **self._data.for_fit(batches, first_epoch(self._model)),
-            **self._fit_kwargs,
-            callbacks=[finder, *callbacks],
-            verbose=0,
-        )
+    def facts(self) -> dict[str, Any]:
+        """Returns what a later reader of the curve needs to know."""
+        batches, per_update = self._data.batches, self._loan.per_update
+        steps = batches and max(batches // per_update, 1)
+        return {**self._loan.facts(), "steps_per_epoch": steps}
 
-    def run_probes(self) -> tuple[Any, ...]:
-        """Returns the probes and the suggestion that they support."""
-        finder, plan, too_few = self._finder, self._plan, ""
-        search = plan.search(finder.curve, finder.suggestion)
-        if not search.is_possible:
-            return ()
-        self._loan.rewind()
-        replay = self._replay(plan)
-        if replay is not None and plan.whole and not replay.is_enough:
-            # What is kept would come again and again, and be memorised.
-            too_few = _TOO_FEW.format(plan.length)
-            plan = plan.without_whole()
-            replay = self._replay(plan)
-            search = plan.search(finder.curve, finder.suggestion)
-        if replay is None and finder.suggestion.lr is None:
-            return ()
-        if replay is None:
-            return (), _unprobed(finder.suggestion, self._data.why_not)
-        return self._run(search, replay, too_few)
-
-    def _run(
-        self, search: Climb | LongerRuns, replay: Replay, too_few: str
-    ) -> tuple[Any, ...]:
-        given = ("class_weight",)
-        prober = Prober(
-            self._model,
-            self._loan,
-            replay,
-            monitor=self._monitor,
-            fit_kwargs={k: self._fit_kwargs.get(k) for k in given},
-        )
-        probes, found = prober.run(search)
-        return probes, dataclasses.replace(found, reason=found.reason + too_few)
-
-    def _replay(self, plan: _Plan) -> Replay | None:
-        """Returns the data for what is planned, None where there are none."""
-        batches = max(plan.lengths) * self._per_update
-        return self._data.replay(batches, self._batch_size)
-
-    def blame_data(
+    def ramp(
         self,
-        probes: tuple[Any, ...] = (),
-        suggestion: Suggestion | None = None,
-    ) -> tuple[tuple[Any, ...], Suggestion]:
-        """Says so first, where the data themselves are not finite.
+        test: RangeTest,
+        callbacks: list[Any],
+        validation_loss: Callable[[Any], float] | None,
+        left: int,
+    ) -> Curve:
+        """Runs the range test, and returns what it measured.
 
         Args:
-            probes: What was run.
-            suggestion: What is to be said otherwise; None: as the curve says.
+            test: What to run.
+            callbacks: The user's own, which are called too.
+            validation_loss: As for `RunCallback`.
+            left: Integer, how many steps may follow.
         """
-        found = suggestion or self._finder.suggestion
-        # Batches are read once more only where there is a doubt.
-        bad = self._data.not_finite(0 if found.confidence == "high" else 16)
-        if not bad:
-            return probes, found
-        named = " and ".join(f"`{k}` has {what}" for k, what in bad.items())
-        if found.lr is None:
-            why = f"{named}: replace it, or drop these samples, and test again"
-            return probes, Suggestion.refused(found.rule, why)
-        return probes, dataclasses.replace(
-            found, confidence="low", reason=f"{named}; {found.reason}"
+        self._progress.begin("ramp", len(test.lrs), left)
+        batches = len(test.lrs) * self._loan.per_update
+        batches += _SPARE_BATCHES if self._loan.rate.scales_loss else 0
+        callback = RunCallback(
+            self._loan,
+            test,
+            self._monitor,
+            progress=self._step,
+            validation_loss=validation_loss,
+        )
+        self._loan.fit(
+            **self._data.ramp(batches, first_epoch(self._loan.model)),
+            **self._data.rest,
+            callbacks=[callback, *callbacks],
+            verbose=0,
+        )
+        test.end(StopReason.OUT_OF_DATA)
+        return dataclasses.replace(test.curve, batch_size=callback.batch_size)
+
+    def _step(self, lr: float, loss: float, last: bool) -> None:
+        self._progress.step(lr, loss)
+
+    def search(
+        self, curve: Curve, plan: Plan
+    ) -> tuple[tuple[Run, ...], Suggestion]:
+        """Runs what follows the ramp; returns the runs and what they say."""
+        if not can_search(curve):
+            return (), _by_ramp(curve, plan)
+        self._loan.rewind()
+        note, replay = "", None
+        if plan.trainings:
+            replay, why = self._replay(plan.steps)
+            if replay is None:
+                note = f"No whole training was tried, as {why}."
+                plan = dataclasses.replace(plan, trainings=0)
+        if replay is None:
+            replay, why = self._replay(PROBE_STEPS)
+        if replay is None:
+            note = note or f"Not probed, as {why}."
+            return (), _noted(_by_ramp(curve, plan), note)
+        plan = self._judged(plan, replay)
+        runs, found = search(curve, self._trainer(plan, replay), plan)
+        return runs, _noted(found, note)
+
+    def _judged(self, plan: Plan, replay: Replay) -> Plan:
+        """Returns the plan with what there is to judge by."""
+        held_out, again, why = replay.held_out, replay.again, replay.why_not
+        if moving := self._loan.why_not_judged:
+            held_out, again, why = 0, 0, moving
+        return dataclasses.replace(
+            plan,
+            held_out=held_out,
+            again=again,
+            epoch=replay.epoch,
+            unchecked=why,
         )
 
+    def _replay(self, steps: int) -> tuple[Replay | None, str]:
+        """Returns the data of runs, or None and why there are none."""
+        try:
+            replay = self._data.replay(steps, self._loan.per_update)
+        except UnreadableError as error:
+            return None, str(error)
+        if steps > PROBE_STEPS and not replay.enough(steps):
+            return None, f"fewer than its {steps:,} batches could be kept"
+        return replay, ""
 
-def _unprobed(suggestion: Suggestion, why: str) -> Suggestion:
-    reason = f"{suggestion.reason}; not probed, as {why}"
-    return dataclasses.replace(suggestion, reason=reason)
+    def _trainer(
+        self, plan: Plan, replay: Replay
+    ) -> Callable[[Run], list[float]]:
+        """Returns what makes a run, and says how far it is."""
+        left = {"probe": plan.probes, "training": plan.trainings}
+        most = dict(left)
 
-
-def _sort_arguments(
-    kwargs: dict[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Tells the arguments of `LRFinder` from those of `fit`."""
-    of_finder = arguments_of(LRFinder.__init__)
-    of_fit = arguments_of(keras.Model.fit)
-    for name in ("epochs", "initial_epoch"):
-        if name in kwargs:
-            raise ValueError(
-                f"`{name}` must not be given: `steps` decides how long the "
-                f"range test is. Received: {name}={kwargs[name]!r}"
+        def train(run: Run) -> list[float]:
+            name = "judging before training"
+            if run.steps:
+                kind = "probe" if is_probe(run) else "training"
+                left[kind] -= 1
+                at = "at" if run.schedule == "constant" else "peak"
+                name = f"{kind} {most[kind] - left[kind]} of {most[kind]}"
+                name += f", {at} {run.lr:.1e}"
+                left["probe"] *= kind == "probe"
+            after = left["probe"] * PROBE_STEPS + left["training"] * plan.steps
+            self._progress.begin(name, len(run.lrs), after)
+            return train_run(
+                self._loan,
+                run,
+                replay.fit_data(run),
+                self._monitor,
+                progress=self._step,
             )
-    unknown = sorted(set(kwargs) - of_finder - of_fit)
-    # Some tools put a function of their own, of any arguments, in its place.
-    if unknown and not takes_anything(keras.Model.fit):
-        known = of_finder | of_fit | {"validation", "probe"}
-        raise TypeError(
-            "lr_find() got arguments that neither LRFinder nor fit has: "
-            + ", ".join(name + meant(name, known) for name in unknown)
+
+        return train
+
+
+def _most_steps(plan: Plan) -> int:
+    """Returns how many steps may follow the ramp."""
+    return plan.probes * PROBE_STEPS + plan.trainings * plan.steps
+
+
+def _by_ramp(curve: Curve, plan: Plan, rule: Any = "default") -> Suggestion:
+    """Returns what the ramp alone says."""
+    training = {"schedule": plan.schedule, "total_steps": plan.total_steps}
+    return suggest(curve, rule, **training)
+
+
+def _why_alone(rule: Any, restore: bool) -> str:
+    """Returns why nothing has its place after a ramp, or an empty string."""
+    if rule != "default":
+        # Runs correct the package's own rule.
+        return f"Not probed, as {rule=} was asked for its own answer."
+    if not restore:
+        return "Not probed, as restore=False keeps what the ramp has trained."
+    return ""
+
+
+def _noted(found: Suggestion, note: str) -> Suggestion:
+    """Returns the suggestion with a sentence said first."""
+    if not note:
+        return found
+    return dataclasses.replace(found, reason=f"{note} {found.reason}")
+
+
+def _blamed(found: Suggestion, bad: dict[str, str]) -> Suggestion:
+    """Returns the suggestion, where the data are not finite, with that said.
+
+    Args:
+        found: What was found.
+        bad: From `FitData.not_finite`.
+    """
+    if not bad:
+        return found
+    named = " and ".join(f"`{name}` has {what}" for name, what in bad.items())
+    if found.lr is None:
+        return dataclasses.replace(
+            found,
+            reason=f"{named}: replace it, or drop these samples, and test "
+            "again.",
         )
-    if (size := kwargs.get("batch_size")) is not None:
-        integer("batch_size", size, 1)
-    check_monitor(str(kwargs.get("monitor", "loss")))
-    finder_kwargs = {k: v for k, v in kwargs.items() if k in of_finder}
-    fit_kwargs = {k: v for k, v in kwargs.items() if k not in of_finder}
-    return finder_kwargs, fit_kwargs
+    found = dataclasses.replace(found, confidence="low")
+    return _noted(found, f"{named}, so confidence is low.")
 
 
-def _check_compiled(model: Any) -> None:
-    check_model(model)
+def _check_fit_arguments(
+    model: Any, x: Any, y: Any, fit_kwargs: dict[str, Any]
+) -> None:
+    """Raises where `fit` could not be called like this."""
     if not model.compiled or model.optimizer is None:
         raise ValueError(
             "`model` must be compiled with an optimizer: call "
             f"`model.compile(…)` first. Received: model={model!r}"
         )
-
-
-def _harmless(callbacks: Any, verbose: int) -> list[Any]:
-    """Returns the callbacks that may run, and says which may not."""
-    if callbacks is None:
-        return []
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        raise TypeError(
-            "`callbacks` must be a list of callbacks. Received: a CallbackList"
+    if "initial_epoch" in fit_kwargs:
+        raise ValueError(
+            "`initial_epoch` must not be given: `epochs` are those of the "
+            "training that follows. "
+            f"Received: initial_epoch={fit_kwargs['initial_epoch']!r}"
         )
-    given = keras.tree.flatten(callbacks)
-    for callback in given:
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise TypeError(
-                "`callbacks` must be Keras callbacks. "
-                f"Received: callbacks={callbacks!r}"
-            )
-    kept = [c for c in given if not (harm(c) or writes(c) or _steers(c))]
-    left_out = [type(c).__name__ for c in given if c not in kept]
-    if left_out and verbose:
-        print(f"lr_find leaves out {', '.join(left_out)}")
-    return kept
+    known = arguments_of(keras.Model.fit)
+    unknown = sorted(set(fit_kwargs) - known)
+    # Some tools put a function of their own, of any arguments, in its place.
+    if unknown and not takes_anything(keras.Model.fit):
+        known |= arguments_of(lr_find)
+        raise TypeError(
+            "lr_find() got arguments that neither it nor fit has: "
+            + ", ".join(name + meant(name, known) for name in unknown)
+        )
+    if (size := fit_kwargs.get("batch_size")) is not None:
+        integer("batch_size", size, 1)
+    if x is None:
+        raise ValueError(
+            "`x` must be the data to train on, as for `fit`. Received: x=None"
+        )
+    if y is not None or is_overridden(model, _FITTING):
+        return
+    loss = getattr(model, "loss", None)
+    if loss is not None and Rows.of((x, None, None)):
+        raise ValueError(
+            f"`y` must be given, as the model is compiled with loss={loss!r}. "
+            "Received: y=None"
+        )
 
 
-def _steers(callback: Any) -> bool:
-    stops = isinstance(callback, (keras.callbacks.EarlyStopping, LRFinder))
-    return stops or steers_learning_rate(callback)
+def _check_monitor(monitor: str) -> None:
+    """Raises where a loss is named that is logged once an epoch only."""
+    if monitor.startswith("val_"):
+        raise ValueError(
+            "`monitor` must be logged after each batch; for the loss on a "
+            "validation sample after each batch give `validation=(x, y)`. "
+            f"Received: monitor={monitor!r}"
+        )
 
 
 def _validation_loss(
     validation: Any, monitor: str
 ) -> Callable[[Any], float] | None:
+    """Returns what gives a model's loss on a fixed sample, if there is one."""
     if validation is None:
         return None
     sized = isinstance(validation, (tuple, list))

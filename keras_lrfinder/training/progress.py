@@ -1,77 +1,96 @@
-"""One line that says how far `lr_find` is."""
+"""One line that says how far a range test is."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 
 _SECONDS = 0.1
-_WIDTH = 76
+# The time left is told once so many steps and seconds have been measured.
+_FEWEST, _LEAST = 5, 1.0
 
 
 class Progress:
-    """Shows ramp and probes as one job, with the time that is left.
+    """Shows ramp, probes and trainings as one job, with the time left.
 
-    In a terminal and in a notebook one line is written over and over; into a
-    file, which shows no such line, goes one for the ramp and for each probe.
+    In a terminal and in a notebook one line is written over and over, and
+    `close` takes it away, also from a notebook that is saved. Anywhere else,
+    as in a file, there is one line when the first run begins.
 
     Args:
-        steps: Integer, length of the ramp.
-        probes: Sequence of integers, the lengths of the runs after it.
         verbose: 0 shows nothing.
+        label: String, what is tested, where that is one of several.
     """
 
-    def __init__(self, steps: int, probes: Sequence[int], verbose: int) -> None:
-        self._lengths = [steps, *probes]
-        self._run = 0
-        self._step = 0
-        self._began = self._shown = time.monotonic()
-        self._took = 0
-        self._verbose = verbose
-        self._overwrites = sys.stdout.isatty() or _in_notebook()
+    def __init__(self, verbose: int, label: str = "") -> None:
+        self._over = _written_over() if verbose else None
+        self._says_first = bool(verbose) and self._over is None
+        self._label = f"{label}: " if label else ""
+        self._last = self._shown = time.monotonic()
+        # Seconds and steps that were measured, and the longest step.
+        self._seconds, self._counted, self._longest = 0.0, 0, 0.0
 
-    def watch(self, lr: float, loss: float, last: bool) -> None:
-        """Counts a step; `last` says that it was the last one of its run."""
-        self._step += 1
-        self._took += 1
-        now = time.monotonic()
-        begins = self._step == 1
-        if self._overwrites:
-            if last or now - self._shown >= _SECONDS:
-                self._shown = now
-                self._write(f"\r{self._line(lr, loss):<{_WIDTH}}", end="")
-        elif begins:
-            self._write(self._name(lr))
-        if last:
-            self._run, self._step = self._run + 1, 0
+    def begin(self, name: str, steps: int, left_steps_after: int = 0) -> None:
+        """Begins a run of `steps` steps, also where the one before broke off.
+
+        Args:
+            name: String, such as "probe 2 of 3 at 1.7e-02".
+            steps: Integer, its length.
+            left_steps_after: Integer, the steps of the runs that may follow.
+        """
+        self._name, self._steps, self._step = name, steps, 0
+        self._after = left_steps_after
+        if self._says_first:
+            more = f", then up to {self._after:,} more" if self._after else ""
+            print(f"{self._label}{name}, {steps:,} steps{more}", flush=True)
+        self._says_first = False
+        self._write(f"{name}, {steps:,} steps")
+
+    def step(self, lr: float, loss: float) -> None:
+        """Counts a step, with its learning rate and its loss."""
+        now, self._step = time.monotonic(), self._step + 1
+        if self._step > 1:  # the first one may compile
+            self._seconds += now - self._last
+            self._counted += 1
+            self._longest = max(self._longest, now - self._last)
+        self._last = now
+        if now - self._shown >= _SECONDS:
+            self._shown = now
+            place = f"{self._name}, step {self._step:,} of {self._steps:,}"
+            self._write(f"{place}, loss {loss:.4g}{self._left()}")
 
     def close(self) -> None:
-        """Leaves the line."""
-        if self._overwrites:
-            self._write(f"\r{'':<{_WIDTH}}\r", end="")
+        """Takes the line away. Calling it again changes nothing."""
+        self._label = ""
+        self._write("")
+        self._over = None
 
-    def _write(self, text: str, end: str = "\n") -> None:
-        if self._verbose:
-            print(text, end=end, flush=True)
+    def _left(self) -> str:
+        if self._counted < _FEWEST or self._seconds < _LEAST:
+            return ""
+        # Without the longest one: a step may be compiled a second time.
+        pace = (self._seconds - self._longest) / (self._counted - 1)
+        left = max(self._steps - self._step, 0) + self._after
+        return f", {pace * left:.0f} s left"
 
-    def _name(self, lr: float) -> str:
-        if not self._run:
-            return f"ramp of {self._lengths[0]} steps"
-        most = len(self._lengths) - 1
-        return f"probe {self._run} of at most {most}, at {lr:.1e}"
-
-    def _line(self, lr: float, loss: float) -> str:
-        run = min(self._run, len(self._lengths) - 1)
-        left = sum(self._lengths[run:]) - self._step
-        seconds = (time.monotonic() - self._began) / self._took * left
-        at = f", lr {lr:.1e}" if not self._run else ""
-        return (
-            f"{self._name(lr)}: step {self._step}{at}, loss {loss:.4g}, "
-            f"{seconds:.0f} s left"
-        )
+    def _write(self, text: str) -> None:
+        if self._over is not None:
+            self._over(f"{self._label}{text}")
 
 
-def _in_notebook() -> bool:
+def _written_over() -> Callable[[str], None] | None:
+    """Returns what writes one line again and again; None: nothing can."""
     ask = getattr(sys.modules.get("IPython"), "get_ipython", None)
-    return ask is not None and hasattr(ask(), "kernel")
+    if ask is not None and hasattr(ask(), "kernel"):
+        display = sys.modules["IPython.display"].display
+        shown = display({"text/plain": ""}, raw=True, display_id=True)
+        return lambda text: shown.update({"text/plain": text}, raw=True)
+    return _on_terminal if sys.stdout.isatty() else None
+
+
+def _on_terminal(text: str) -> None:
+    # A line that is wrapped cannot be written over.
+    width = shutil.get_terminal_size().columns - 1
+    print(f"\r{text[:width]:<{width}}\r", end="", flush=True)

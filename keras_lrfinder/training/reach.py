@@ -20,9 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_lrfinder.training import backend_internals
 from keras_lrfinder.training import keras_internals as internals
-from keras_lrfinder.training.variables import host_copy
+from keras_lrfinder.training.learning_rate import host_copy
 
 Children = Iterable[tuple[str, Any]]
 
@@ -66,12 +65,12 @@ class Found:
     kind: Kind
 
 
-def reach(model: Any) -> list[Found]:
-    """Returns everything that `model` reaches, each thing once."""
+def reach(*roots: Any) -> list[Found]:
+    """Returns everything that a model, or the like, reaches, each once."""
     found: dict[int, Found] = {}
     # What is seen is kept, so that no id is used again during the walk.
     seen: dict[int, Any] = {}
-    todo = [(type(model).__name__, model)]
+    todo = [(type(root).__name__, root) for root in reversed(roots)]
     # Last: what the model itself reaches as well is not the user's alone.
     of_users: list[tuple[str, Any]] = []
     while todo or of_users:
@@ -102,7 +101,7 @@ def reach(model: Any) -> list[Found]:
 
 
 def _kind_of(value: Any) -> Kind | None:
-    if backend_internals.is_tensorflow_wrapper(value):
+    if internals.is_tensorflow_wrapper(value):
         return _WRAPPER
     if internals.is_variable(value):
         return _VARIABLE
@@ -270,12 +269,16 @@ def _same_tensors(a: Any, b: Any) -> bool:
 
 def _variable_state(variable: Any) -> tuple[Any, bool]:
     # `layer.trainable = …` writes into the layer's variables as well.
-    return host_copy(variable), variable.trainable
+    value = host_copy(variable)
+    if value.ndim and not value.view(np.uint8).any():
+        # Slots that are still empty need no memory.
+        value = np.broadcast_to(np.zeros((), value.dtype), value.shape)
+    return value, variable.trainable
 
 
 def _put_back_variable(variable: Any, saved: tuple[Any, bool]) -> None:
     value, trainable = saved
-    variable.assign(value)
+    variable.assign(value if value.flags.writeable else np.array(value))
     if variable.trainable != trainable:
         variable.trainable = trainable
 
@@ -315,7 +318,7 @@ _OBJECT = Kind(
 )
 _FOREIGN = dataclasses.replace(_OBJECT, put_back=lambda value, saved: None)
 _WRAPPER = dataclasses.replace(
-    _OBJECT, children=backend_internals.tensorflow_wrapper_children
+    _OBJECT, children=internals.tensorflow_wrapper_children
 )
 _BOX = Kind(
     _box_items,

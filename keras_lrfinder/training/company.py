@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import keras
 
-from keras_lrfinder.training.keras_internals import callback_list
+from keras_lrfinder.training import keras_internals as internals
 from keras_lrfinder.training.keras_internals import is_overridden
-from keras_lrfinder.training.keras_internals import wait_for_batch_hooks
 
 _BATCH_HOOKS = (
     "on_batch_begin",
@@ -23,14 +23,48 @@ def harm(callback: Any, *, after: bool = True) -> str:
     """Returns what `callback` would break in a range test, or `""`.
 
     Args:
-        callback: A Keras callback.
+        callback: A callback, of Keras or another library.
         after: Whether its hooks run after those of the range test.
     """
     for name, explain in _HARMS.items():
         kind = getattr(keras.callbacks, name, None)
         if kind is not None and isinstance(callback, kind):
             return explain(callback, after)
+    for kind in type(callback).__mro__:
+        package = kind.__module__.partition(".")[0]
+        if package in _OTHERS and kind.__name__ in _OTHERS[package]:
+            return _OTHERS[package][kind.__name__]
     return ""
+
+
+def harmless(callbacks: Any, verbose: int) -> list[Any]:
+    """Returns the callbacks that may run in `lr_find`, and says which not.
+
+    Args:
+        callbacks: What `fit` takes.
+        verbose: 0 says nothing.
+
+    Raises:
+        TypeError: They are no callbacks, or in a `CallbackList`.
+    """
+    if callbacks is None:
+        return []
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        raise TypeError(
+            "`callbacks` must be a list of callbacks. Received: a CallbackList"
+        )
+    given = keras.tree.flatten(callbacks)
+    for callback in given:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(
+                "`callbacks` must be Keras callbacks. "
+                f"Received: callbacks={callbacks!r}"
+            )
+    kept = [c for c in given if not (harm(c) or _writes(c) or _steers(c))]
+    left_out = [type(c).__name__ for c in given if c not in kept]
+    if left_out and verbose:
+        print(f"lr_find leaves out {', '.join(left_out)}")
+    return kept
 
 
 def check_other_callbacks(finder: Any, kind: type) -> None:
@@ -49,7 +83,7 @@ def check_other_callbacks(finder: Any, kind: type) -> None:
     shared = callback_list(finder)
     if shared is None:
         return
-    wait_for_batch_hooks(shared)
+    internals.wait_for_batch_hooks(shared)
     callbacks = list(shared.callbacks)
     places = [i for i, c in enumerate(callbacks) if c is finder]
     if len(places) > 1:
@@ -71,12 +105,26 @@ def check_other_callbacks(finder: Any, kind: type) -> None:
             )
 
 
+def callback_list(callback: Any) -> Any:
+    """Returns the CallbackList of the fit that is calling a callback's hook.
+
+    A callback has no reference to it. The list's own method is what calls
+    the hook, so it is in a frame not far up. None: nobody is calling.
+    """
+    for frame in internals.frames(sys._getframe(1), 12):
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, keras.callbacks.CallbackList) and any(
+            each is callback for each in owner.callbacks
+        ):
+            return owner
+    return None
+
+
 def _times(count: int) -> str:
     return "twice" if count == 2 else f"{count} times"
 
 
-def steers_learning_rate(callback: Any) -> bool:
-    """Returns whether a callback of Keras sets learning rates of its own."""
+def _sets_learning_rate(callback: Any) -> bool:
     return isinstance(
         callback,
         (
@@ -86,19 +134,25 @@ def steers_learning_rate(callback: Any) -> bool:
     )
 
 
+def _steers(callback: Any) -> bool:
+    stops = isinstance(callback, keras.callbacks.EarlyStopping)
+    # A range test within a range test: `LRFinder`.
+    tests = type(callback).__module__.startswith("keras_lrfinder.")
+    return stops or tests or _sets_learning_rate(callback)
+
+
 def rate_setters(finder: Any) -> str:
     """Returns who may have set the learning rate between two epochs."""
     shared = callback_list(finder)
     found = [
         type(other).__name__
         for other in (shared.callbacks if shared else ())
-        if steers_learning_rate(other)
+        if _sets_learning_rate(other)
     ]
     return " and ".join(dict.fromkeys(found)) or "another callback"
 
 
-def writes(callback: Any) -> bool:
-    """Returns whether a callback of Keras writes files, or sends something."""
+def _writes(callback: Any) -> bool:
     names = ("CSVLogger", "RemoteMonitor", "TensorBoard", *_CHECKPOINTS)
     kinds = [getattr(keras.callbacks, name, ()) for name in names]
     return isinstance(callback, tuple(kind for kind in kinds if kind))
@@ -180,6 +234,28 @@ def _terminate_on_nan(callback: Any, after: bool) -> str:
     return ""
 
 
+_TUNER = (
+    "it would report and save the range test as a trial; call `lr_find` in "
+    "`HyperModel.fit` before the trial's own `model.fit`"
+)
+_TRACKER = (
+    "it would save weights of the range test as a model of yours; leave it out"
+)
+# By package and class, as these need not be installed.
+_OTHERS = {
+    "keras_tuner": {"SaveBestEpoch": _TUNER, "TunerCallback": _TUNER},
+    "kerastuner": {"SaveBestEpoch": _TUNER, "TunerCallback": _TUNER},
+    "autokeras": {"SaveBestEpoch": _TUNER},
+    "optuna": {"KerasPruningCallback": _TUNER, "TFKerasPruningCallback": _TUNER},
+    "optuna_integration": {
+        "KerasPruningCallback": _TUNER,
+        "TFKerasPruningCallback": _TUNER,
+    },
+    "ray": {"ReportCheckpointCallback": _TUNER},
+    "wandb": {"WandbCallback": _TRACKER, "WandbModelCheckpoint": _TRACKER},
+    "mlflow": {"MlflowModelCheckpointCallback": _TRACKER},
+    "dvclive": {"DVCLiveCallback": _TRACKER},
+}
 _CHECKPOINTS = ("ModelCheckpoint", "OrbaxCheckpoint", "BackupAndRestore")
 _HARMS = {
     "EarlyStopping": _early_stopping,

@@ -1,0 +1,355 @@
+"""What a finished range test offers: the LR, pictures, and what to train with.
+
+`lr_find` returns a `Result`; an `LRFinder` offers the same after its fit.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.runs import Run
+from keras_lrfinder.analysis.search import PROBE_STEPS
+from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.analysis.suggestions import check_training
+from keras_lrfinder.arguments import integer
+from keras_lrfinder.pictures.plotting import plot_curve
+from keras_lrfinder.pictures.plotting import save_plots
+from keras_lrfinder.pictures.report import html_report
+from keras_lrfinder.pictures.report import html_table
+from keras_lrfinder.pictures.report import line
+from keras_lrfinder.pictures.report import text_report
+from keras_lrfinder.pictures.report import text_table
+from keras_lrfinder.schedules import SCHEDULES
+from keras_lrfinder.training.environment import directory_path
+from keras_lrfinder.training.environment import is_chief
+from keras_lrfinder.training.keras_internals import batches_seen
+from keras_lrfinder.training.keras_internals import learning_rate_of
+from keras_lrfinder.training.learning_rate import all_optimizers
+from keras_lrfinder.training.learning_rate import apply_learning_rate
+from keras_lrfinder.training.learning_rate import check_kind
+from keras_lrfinder.training.learning_rate import leaves_of
+from keras_lrfinder.training.learning_rate import named_optimizers
+from keras_lrfinder.training.snapshot import check_model
+
+
+class Runs(tuple[Run, ...]):
+    """The runs after a ramp, in the order made; printed, a table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return text_table(self._table()) if self else "no run after the ramp"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return html_table(self._table()) if self else str(self)
+
+    def _table(self) -> list[list[str]]:
+        judged = any(run.held_out_loss is not None for run in self)
+        last = "held-out loss" if judged else "last losses"
+        return [["run", "LR", "steps", "first loss", last], *map(_row, self)]
+
+
+def is_probe(run: Run) -> bool:
+    """Returns whether a run was a short one at one learning rate."""
+    return run.steps <= PROBE_STEPS and run.schedule == "constant"
+
+
+def _row(run: Run) -> list[str]:
+    name, first, end = "probe" if is_probe(run) else "training", "", ""
+    if run.schedule != "constant":
+        name = f"{run.schedule}, peak"
+    if run.losses is not None and len(run.losses):
+        first = f"{run.losses[0]:.4g}"
+        end = "blew up" if run.blew_up else f"{run.final_loss:.4g}"
+    return [name, f"{run.lr:.1e}", f"{run.steps:,}", first, end]
+
+
+class Outcome:
+    """What a finished test offers, of the attributes below."""
+
+    _curve: Any  # what the ramp measured
+    _suggestion: Any
+    _runs: Runs = Runs()  # what was run after the ramp
+    _model: Any  # the one tested, or None
+    _optimizer: Any  # which of the model's is meant, as for `LRFinder`
+    _epoch_batches: int | None  # batches of an epoch of the data
+    _restores: bool  # whether the test put the model back
+    _verbose: int  # whether to say what is done
+
+    @property
+    def curve(self) -> Curve:
+        """What the ramp measured."""
+        return self._curve  # type: ignore[no-any-return]
+
+    @property
+    def suggestion(self) -> Suggestion:
+        """Which learning rate to train with, how sure that is, and why."""
+        return self._suggestion  # type: ignore[no-any-return]
+
+    @property
+    def runs(self) -> Runs:
+        """The probes and whole trainings that were made after the ramp."""
+        return self._runs
+
+    @property
+    def lr(self) -> float:
+        """The suggested learning rate, of a schedule the peak.
+
+        Raises a `ValueError` with the reason where there is none.
+        """
+        return float(self.suggestion)
+
+    def __float__(self) -> float:
+        return self.lr
+
+    def plot(self, ax: Any = None, rules: Sequence[str] = ()) -> Any:
+        """Draws the curve with the suggestion, and returns the Axes.
+
+        As the last line of a notebook's cell it shows the picture; in a
+        script `plt.show()` does, and `plt.savefig(…)` writes it.
+
+        Args:
+            ax: A matplotlib Axes to draw into, or None for a new figure.
+            rules: Names in `RULES` whose answers are marked as well.
+        """
+        return plot_curve(
+            self.curve, self.suggestion, runs=self.runs, rules=rules, ax=ax
+        )
+
+    def save_plots(self, directory: str | os.PathLike[str]) -> Any:
+        """Writes `loss.jpg` and `smooth_loss.jpg` into `directory`.
+
+        Returns the paths of both.
+        """
+        folder = directory_path("directory", directory) or "."
+        return save_plots(self.curve, self.suggestion, folder, runs=self.runs)
+
+    def apply(
+        self,
+        model: Any = None,
+        *,
+        schedule: str | None = None,
+        epochs: int | None = None,
+        total_steps: int | None = None,
+    ) -> float:
+        """Sets what the training takes, and says so in one line.
+
+        That is the learning rate where it is to stay, and otherwise a plain
+        Keras schedule with its peak and length, which begins at the step
+        where the optimizer stands and stays at its last value. It takes the
+        place of whatever the optimizer held; the model can be saved,
+        checkpointed and exported as before, and `apply` called again.
+
+        Args:
+            model: The model to set it on, or None for the one tested. Of
+                its optimizers it is the one that the test swept.
+            schedule: `"constant"`, `"cosine"`, `"one_cycle"` or
+                `"triangular"`. None: the one that the test was told.
+            epochs: Integer >= 1, those of the fit that follows.
+            total_steps: Integer >= 1, its steps (updates), instead. Neither:
+                what the test was told.
+
+        Returns:
+            The learning rate, of a schedule the peak: `lr` where no other
+            training is asked for.
+
+        Raises:
+            ValueError: There is no learning rate, with the reason; or `model`
+                has another optimizer; or the length is not known.
+        """
+        float(self.suggestion)  # raises where there is none
+        model = self._model if model is None else model
+        leaves = self._leaves(model)
+        per_update = leaves[0].gradient_accumulation_steps or 1
+        steps, batches = self._length(epochs, total_steps, per_update)
+        if schedule is None:
+            schedule = self.suggestion.schedule
+        lr = self._lr_for(schedule, steps)
+        was = [learning_rate_of(leaf) for leaf in leaves]
+        for leaf in leaves:
+            value = _held(leaf, schedule, lr, batches)
+            apply_learning_rate(model, [leaf], value)
+        if self._verbose and is_chief():
+            path = f"{lr:.1e}"
+            if schedule != "constant":
+                unit = "steps" if per_update == 1 else "batches"
+                path = f"{schedule} with peak {path} over {batches:,} {unit}"
+            print(_said(leaves, path, was) + self._then(batches, per_update))
+        return lr
+
+    def _leaves(self, model: Any) -> list[Any]:
+        """Returns those of a model's optimizers that are like the tested."""
+        check_model(model)
+        optimizers = named_optimizers(model, self._optimizer)
+        own = {id(optimizer) for optimizer in all_optimizers(model)}
+        if not all(id(optimizer) in own for optimizer in optimizers):
+            raise ValueError(
+                "`model` must hold the optimizer that was tested; set the "
+                f"learning rate of its own to {self.lr:.1e} by hand. "
+                f"Received: model={model!r}"
+            )
+        check_kind(optimizers, self.curve.optimizer)
+        return leaves_of(optimizers)
+
+    def _lr_for(self, schedule: str, steps: int | None) -> float:
+        found = self.suggestion
+        check_training(schedule, steps)
+        if steps is None and schedule != "constant":
+            raise ValueError(
+                f"`epochs` or `total_steps` must be given: {schedule} has an "
+                "end. Received: epochs=None, total_steps=None"
+            )
+        if (schedule, steps) == (found.schedule, found.total_steps):
+            return float(found)
+        return found.lr_for(schedule, steps)
+
+    def _length(
+        self, epochs: Any, total_steps: Any, per_update: int
+    ) -> tuple[int | None, int | None]:
+        """Returns the updates and the batches of the training that follows."""
+        if epochs is None:
+            steps = self.suggestion.total_steps
+            if total_steps is not None:
+                steps = integer("total_steps", total_steps, 1)
+            return steps, steps and steps * per_update
+        if total_steps is not None:
+            raise ValueError(
+                "`epochs` must be left out where `total_steps` is given. "
+                f"Received: {epochs=}, {total_steps=}"
+            )
+        if self._epoch_batches is None:
+            raise ValueError(
+                "`total_steps` must be given in place of `epochs`: nobody "
+                "knows how many batches an epoch of the tested data has. "
+                f"Received: {epochs=}"
+            )
+        batches = integer("epochs", epochs, 1) * self._epoch_batches
+        return max(batches // per_update, 1), batches
+
+    def _then(self, batches: int | None, per_update: int) -> str:
+        """Returns what to call next."""
+        if batches is None:
+            return ": call fit"
+        if self._epoch_batches is not None:
+            # A last update may want for batches.
+            epochs = -(-batches // self._epoch_batches)
+            if epochs * self._epoch_batches - batches < per_update:
+                return f": call fit with epochs={epochs}"
+        return f": call fit for {batches // per_update:,} steps"
+
+    def to_dict(self) -> dict[str, float | int | str | None]:
+        """Returns the outcome as plain numbers and strings.
+
+        For experiment trackers, reports and tests: `mlflow.log_dict`,
+        `wandb.config.update`, `json.dump`. `curve.to_json()` has the losses.
+        """
+        found, curve = self.suggestion, self.curve
+        said = ("lr", "low", "high", "confidence", "rule", "reason")
+        best = float(curve.best_loss)
+        return {
+            **{name: getattr(found, name) for name in said},
+            "schedule": found.schedule,
+            "total_steps": found.total_steps,
+            "optimizer": curve.optimizer,
+            "steps": len(curve),
+            "stop_reason": str(curve.stop_reason),
+            "best_loss": best if math.isfinite(best) else None,
+            "batch_size": curve.batch_size,
+            "runs": len(self.runs),
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the model, which is no part of the outcome."""
+        named = self._optimizer if isinstance(self._optimizer, str) else None
+        return {**vars(self), "_model": None, "_optimizer": named}
+
+    def __str__(self) -> str:
+        report = text_report(self.curve, self.suggestion, self.runs)
+        if not self._restores:
+            return report
+        return f"{report}\n(nothing was trained: the model is as it was before)"
+
+    def _repr_html_(self) -> str:
+        return html_report(self.curve, self.suggestion, self.runs)
+
+
+class Result(Outcome):
+    """What `lr_find` returns.
+
+    Args:
+        curve: `Curve`, what the ramp measured.
+        suggestion: `Suggestion`, what to do.
+        runs: Sequence of `Run`, what was run after the ramp.
+        model: The model that was tested.
+        optimizer: The optimizer to set, as for `LRFinder`.
+        steps_per_epoch: Integer, batches of an epoch of the data, or None.
+        restored: Whether the model is as it was before.
+        verbose: Whether to say what is done.
+    """
+
+    def __init__(
+        self,
+        curve: Curve,
+        suggestion: Suggestion,
+        runs: Sequence[Run] = (),
+        *,
+        model: Any,
+        optimizer: Any = None,
+        steps_per_epoch: int | None = None,
+        restored: bool = True,
+        verbose: int = 1,
+    ) -> None:
+        self._curve, self._suggestion = curve, suggestion
+        self._runs = Runs(runs)
+        self._model, self._optimizer = model, optimizer
+        self._epoch_batches = steps_per_epoch
+        self._restores, self._verbose = restored, verbose
+
+    def __repr__(self) -> str:
+        lr = self.suggestion.lr
+        return f"Result(lr={lr if lr is None else f'{lr:.1e}'})"
+
+
+def report(outcome: Outcome, plot_dir: str | None = None) -> None:
+    """Writes the pictures of a test and says its verdict, if asked to."""
+    if not is_chief():
+        return
+    try:
+        if plot_dir is not None:
+            outcome.save_plots(plot_dir)
+    except Exception as error:  # what was measured must not be lost for it
+        warnings.warn(
+            f"no picture was written ({type(error).__name__}: {error}); "
+            "nothing else is lost, and `save_plots` tries it again",
+            stacklevel=2,
+        )
+    if outcome._verbose:
+        print(line(outcome.curve, outcome.suggestion))
+
+
+def _held(leaf: Any, schedule: str, lr: float, batches: int | None) -> Any:
+    """Returns what an optimizer is to hold: a number, or a schedule."""
+    if schedule == "constant" or batches is None:
+        return lr
+    begin = int(keras.ops.convert_to_numpy(batches_seen(leaf)))
+    return SCHEDULES[schedule](lr, batches, begin)
+
+
+def _said(leaves: list[Any], path: str, was: list[Any]) -> str:
+    """Returns what is whose learning rate now."""
+    names = dict.fromkeys(f"{type(leaf).__name__}'s" for leaf in leaves)
+    held = [one for one in was if not hasattr(one, "assign")]
+    gone = dict.fromkeys(
+        getattr(one, "__name__", type(one).__name__) for one in held
+    )
+    place = f", in place of {' and '.join(gone)}" if gone else ""
+    return f"{' and '.join(names)} learning rate is now {path}{place}"
