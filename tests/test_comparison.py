@@ -53,7 +53,7 @@ def test_a_table_has_a_row_for_each():
     row = ["sgd", "2.5e-01", "1.0e-01", "to", "5.0e-01", "high", "1.25"]
     assert sgd.split() == row
     assert adam.split() == ["adam", "none", "none"]
-    assert "<td>2.5e-01</td>" in found._repr_html_()
+    assert "2.5e-01</td>" in found._repr_html_()
 
 
 def test_rows_hold_the_numbers():

@@ -13,6 +13,7 @@ import reference
 
 from keras_lrfinder import RangeTest
 from keras_lrfinder import StopReason
+from keras_lrfinder import search
 from keras_lrfinder import snapshot
 
 SIZE = 8
@@ -159,6 +160,32 @@ def test_a_model_without_keras(xy, losses, engine, net):
         if not engine.record(loss):
             break
     reference.assert_measured(engine.curve, losses)
+
+
+def test_a_loop_of_ones_own_has_probes_too(xy, net):
+    """`search` asks for runs, and ten lines of NumPy make them."""
+    test = RangeTest(1e-4, 10.0, 60, optimizer="sgd")
+    start = [np.asarray(w, "float64") for w in net.get_weights()]
+
+    def train(lrs, record):
+        weights = start
+        source = itertools.cycle(reference.batches(*xy, SIZE))
+        for lr, batch in zip(lrs, source):
+            loss, slopes = reference.gradients(weights, *batch)
+            pairs = zip(weights, slopes, strict=True)
+            weights = [w - lr * g for w, g in pairs]
+            if record(loss) is False:
+                break
+
+    def made(run):
+        losses = []
+        train(run.lrs, losses.append)
+        return losses
+
+    train(test.lrs, test.record)
+    runs, found = search(test.curve, made)
+    assert {len(run.losses) for run in runs} == {60}
+    assert found.low < found.lr < found.high
 
 
 def test_a_loop_that_ends_early_says_why(engine):

@@ -1,24 +1,19 @@
-"""The learning rates of a run, by step, against Keras's own schedules."""
+"""Runs: their learning rates, against Keras's schedules, and their losses."""
 
 import keras
 import numpy as np
 import pytest
 
 from keras_lrfinder import OneCycle
+from keras_lrfinder import Run
 from keras_lrfinder import Triangular
-from keras_lrfinder.analysis.runs import SHARES
-from keras_lrfinder.analysis.runs import Run
-from keras_lrfinder.analysis.schedule_factors import SCHEDULES
+
+SCHEDULES = ("constant", "cosine", "one_cycle", "triangular")
 
 
 def path(schedule, steps):
     """What a schedule of Keras's says, step by step."""
     return [float(schedule(step)) for step in range(steps)]
-
-
-def test_every_schedule_that_can_be_asked_for_can_be_run():
-    """`lr_find(schedule=…)` and runs know the same ones."""
-    assert set(SHARES) == set(SCHEDULES)
 
 
 @pytest.mark.parametrize("steps", [2, 3, 50, 501])
@@ -56,3 +51,54 @@ def test_very_short_runs_have_a_learning_rate_at_every_step(schedule, steps):
     lrs = Run(0.1, steps, schedule).lrs
     assert lrs.shape == (steps,)
     assert np.all((lrs > 0) & (lrs <= 0.1 * (1 + 1e-12)))
+
+
+LOSSES = [4.0, 3.0, 2.0, 1.0]
+
+
+def test_a_run_is_judged_where_it_stands_still():
+    """By the mean on fresh batches, and on those that it has seen."""
+    run = Run(0.1, 4, held_out=2, again=1).ended([*LOSSES, 1.5, 2.5, 0.5])
+    assert run.lrs.tolist() == [0.1] * 4 + [0.0] * 3
+    assert (run.tail, run.held_out_loss, run.again_loss) == (1.0, 2.0, 0.5)
+    assert run.final_loss == 2.0
+    assert run.blew_up is False
+
+
+def test_the_untrained_model_is_a_run_without_steps():
+    """It has nothing but what judges it."""
+    run = Run(0.0, 0, held_out=2).ended([1.0, 3.0])
+    assert (run.tail, run.held_out_loss, run.final_loss) == (None, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("came", [0, 3, 4, 5])
+def test_what_was_not_measured_is_none(came):
+    """Of a run that ended early, or of one without held-out batches."""
+    run = Run(0.1, 4, held_out=2).ended([*LOSSES, 1.5][:came])
+    assert run.held_out_loss is run.again_loss is None
+    assert run.final_loss == run.tail == [None, 0, 0, 2.0, 1.0, 1.0][came]
+
+
+def test_a_run_still_to_be_made_has_no_losses():
+    """Nor does it know whether it blows up."""
+    run = Run(0.1, 4, held_out=2)
+    found = run.tail, run.held_out_loss, run.blew_up, run.final_loss
+    assert found == (None, None, None, None)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("at", [0, 2, 5])
+def test_a_loss_that_is_not_finite_is_a_run_that_blew_up(bad, at):
+    """Wherever it stands; the final loss is NaN then."""
+    losses = [*LOSSES, 1.5, 2.5]
+    losses[at] = bad
+    run = Run(0.1, 4, held_out=2).ended(losses)
+    assert run.blew_up is True
+    assert np.isnan(run.final_loss)
+
+
+def test_a_run_says_in_one_line_what_it_is():
+    """Not with hundreds of numbers."""
+    text = repr(Run(0.1, 60).ended(np.ones(60)))
+    assert text.startswith("Run(lr=0.1, steps=60, schedule='constant'")
+    assert len(text) < 100

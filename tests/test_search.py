@@ -1,340 +1,484 @@
-"""The longer search: its trials, and what it makes of them."""
+"""What follows a ramp: which runs are made, and what they are taken to mean."""
 
 import dataclasses
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+from landscape import START
+from landscape import flat
+from landscape import ramp
+from landscape import trainer
 
-from keras_lrfinder import Curve
+from keras_lrfinder import Plan
 from keras_lrfinder import StopReason
+from keras_lrfinder import search
 from keras_lrfinder import suggest
-from keras_lrfinder.analysis import schedule_factors
-from keras_lrfinder.analysis import search
-from keras_lrfinder.analysis.probe_levels import PROBE_STEPS
-from keras_lrfinder.analysis.probe_levels import Probe
-from keras_lrfinder.analysis.probes import MOST_PROBES
-from keras_lrfinder.analysis.probes import Climb
-from keras_lrfinder.analysis.search import TRIAL_STEPS
-from keras_lrfinder.analysis.search import TRIALS
-from keras_lrfinder.analysis.search import Search
+
+JUDGED = {"held_out": 4, "again": 2}
 
 
-def test_trials_lie_evenly_round_what_probes_answered():
-    """Three of them, three quarters of a decade apart."""
-    made = ran(fallen_curve(), bowl(-3.0))
-    decades = np.log10([trial.lr for trial in made.probes[-TRIALS:]])
-    np.testing.assert_allclose(decades - made.centre, [-0.75, 0.0, 0.75])
+def decades(found):
+    """log10 of what was suggested."""
+    return math.log10(found.lr)
 
 
-def test_probes_are_followed_by_longer_runs():
-    """As many and as long as the budget of `lr_find` is reckoned by."""
-    made = ran(fallen_curve(), bowl(-3.0))
-    lengths = [len(probe.losses) for probe in made.probes]
-    probes, trials = [PROBE_STEPS] * MOST_PROBES, [TRIAL_STEPS] * TRIALS
-    assert lengths == probes + trials
+def searched(curve=None, *, plan=None, **truth):
+    """The runs of a search whose truth is a formula, and what it says."""
+    plan = Plan(**JUDGED) if plan is None else plan
+    return search(curve or ramp(), trainer(**truth), plan)
 
 
-def test_probes_of_a_search_are_those_without_one():
-    """A larger budget goes on where the usual one ends."""
-    made, curve = ran(fallen_curve(), bowl(-3.0)), fallen_curve()
-    climb = Climb(curve, suggest(curve))
-    while runs := climb.next_runs():
-        for lr, steps, _ in runs:
-            climb.add(run(lr, steps, bowl(-3.0)))
-    usual = [probe.lr for probe in climb.probes]
-    assert [probe.lr for probe in made.probes[:-TRIALS]] == usual
+def test_probes_are_short_runs_at_one_learning_rate():
+    """Three of sixty steps, at three learning rates."""
+    runs, _ = searched()
+    assert [(r.steps, r.schedule) for r in runs] == [(60, "constant")] * 3
+    assert len({r.lr for r in runs}) == 3
 
 
-@pytest.mark.parametrize("kind", ["adam", "lion"])
-def test_answer_is_that_of_the_formula(kind):
-    """Centre, what trials like, trust, offset and a middle length."""
-    curve = dataclasses.replace(fallen_curve(), optimizer=kind)
-    made = ran(curve, bowl(-2.6))
-    constants = search.CONSTANTS
-    trials = made.probes[-TRIALS:]
-    x = np.log10([t.lr for t in trials])
-    loss = np.array([t.held_out for t in trials])
-    # Equal steps: the vertex of the parabola by its differences.
-    before, after = np.diff(loss)
-    liked = x[1] - 0.75 * (before + after) / (after - before) / 2
-    expected = x[1] + constants.trust * (liked - x[1])
-    expected += constants.offset[kind]
-    expected += schedule_factors.shift(kind, "constant", 1000)
-    assert np.log10(made.suggestion().lr) == pytest.approx(expected)
+def test_the_untrained_model_is_judged_first_and_once():
+    """At no learning rate, on the batches that judge all others."""
+    made = []
+    runs, _ = search(ramp(), trainer(made=made), Plan(**JUDGED))
+    first = made[0]
+    assert (first.lr, first.steps) == (0.0, 0)
+    assert first.lrs.tolist() == [0.0] * 6
+    assert [r.steps for r in made[1:]] == [60] * 3
+    assert len(runs) == 3
 
 
-def test_moved_landscape_moves_the_answer():
-    """By the trials' weight: where one alone learns, it goes beyond it."""
-    answers = []
-    for learns in (-1, 1):
-        only = 10.0 ** (ran(fallen_curve(), bowl(-3.0)).centre + 0.75 * learns)
-
-        def held_out(lr, steps, only=only):
-            if steps == PROBE_STEPS:
-                return bowl(-3.0)(lr, steps)
-            return 0.2 if math.isclose(lr, only) else 1.0
-
-        made = ran(fallen_curve(), held_out)
-        answers.append(np.log10(made.suggestion().lr))
-    between = 1.5 + 0.2 + 0.4
-    expected = search.CONSTANTS.trust * between
-    assert answers[1] - answers[0] == pytest.approx(expected, rel=1e-2)
+def test_every_run_ends_on_what_judges_it():
+    """After its steps it stands still, on as many batches as were planned."""
+    made = []
+    search(ramp(), trainer(made=made), Plan(**JUDGED))
+    for run in made[1:]:
+        assert run.lrs[-6:].tolist() == [0.0] * 6
+        assert (run.lrs[:-6] == run.lr).all()
 
 
-def test_one_trial_that_blew_up_bounds_the_answer():
-    """It stays half a step of probes below it."""
-    falling = ran(fallen_curve(), lambda lr, n: 1.0 - 0.1 * lr**0.1)
-    top = max(p.lr for p in falling.probes)
-
-    def held_out(lr, steps):
-        long = steps == TRIAL_STEPS
-        return math.nan if long and lr > top / 10 else 1.0 - 0.3 * lr**0.1
-
-    found = ran(fallen_curve(), held_out)
-    lost = min(p.lr for p in found.probes if not math.isfinite(p.held_out))
-    said = found.suggestion()
-    assert np.log10(lost / said.lr) >= 0.375 - 1e-9
-    assert said.high <= lost * (1 + 1e-9)
-    assert f"training blew up at {lost:.1e}" in said.reason
+def test_nothing_is_run_where_nothing_is_planned():
+    """Then the answer is that of the ramp, for the training that follows."""
+    made = []
+    plan = Plan("cosine", 300, probes=0, held_out=4)
+    runs, found = search(ramp(), trainer(made=made), plan)
+    assert (runs, made) == ((), [])
+    assert found == suggest(ramp(), schedule="cosine", total_steps=300)
 
 
-def test_one_probe_that_blew_up_bounds_the_range():
-    """Even where no trial blows up."""
-
-    def held_out(lr, steps):
-        lost = steps == PROBE_STEPS and lr > 2e-3
-        return math.nan if lost else 1.0 - 0.3 * lr**0.1
-
-    made = ran(fallen_curve(), held_out)
-    lost = [p.lr for p in made.probes if not math.isfinite(p.held_out)]
-    assert made.suggestion().high <= min(lost) * (1 + 1e-9)
-
-
-def test_what_blew_up_bounds_an_answer_that_trials_do_not_support():
-    """Those that did not blow up learnt nothing; the others did."""
-
-    def held_out(lr, steps):
-        if steps == PROBE_STEPS:
-            return bowl(-3.0)(lr, steps)
-        return math.nan if lr > 1e-3 else 1.0
-
-    made = ran(fallen_curve(), held_out)
-    lost = min(p.lr for p in made.probes if not math.isfinite(p.held_out))
-    said = made.suggestion()
-    assert np.log10(lost / said.lr) >= 0.375 - 1e-9
-    assert said.low < said.lr < said.high <= lost * (1 + 1e-9)
-    assert said.confidence == "low"
-
-
-def test_no_trials_where_every_probe_blew_up():
-    """Longer runs at what blows up in sixty steps show nothing."""
-    made = ran(fallen_curve(), lambda lr, n: math.nan)
-    assert {len(p.losses) for p in made.probes} == {PROBE_STEPS}
-    assert made.suggestion().lr is None
-
-
-def test_trials_that_learn_nothing_leave_low_confidence():
-    """What probes said stays, and that is said."""
-
-    def held_out(lr, steps):
-        return bowl(-3.0)(lr, steps) if steps == PROBE_STEPS else 1.0
-
-    made = ran(fallen_curve(), held_out)
-    climb = Climb(fallen_curve(), suggest(fallen_curve()))
-    for probe in made.probes[:-3]:
-        climb.add(probe)
-    said = made.suggestion()
-    assert said.lr == climb.suggestion().lr
-    assert said.confidence == "low"
-    assert "240 steps did not lower the loss" in said.reason
-
-
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
-def test_what_trials_memorise_lowers_the_answer(share):
-    """By the caution; from a half on in full."""
-    answers = []
-    for memorised in (0.0, share):
-        made = Search(fallen_curve(), suggest(fallen_curve()))
-        while runs := made.next_runs():
-            for lr, steps, _ in runs:
-                one = run(lr, steps, bowl(-3.0))
-                if steps == TRIAL_STEPS:
-                    fall = (1.0 - one.held_out) / (1.0 - memorised)
-                    one = dataclasses.replace(
-                        one, trained=1.0 - fall, trained_before=1.0
-                    )
-                made.add(one)
-        answers.append(np.log10(made.suggestion().lr))
-    lower = search.CONSTANTS.caution * min(1.0, 2.0 * share)
-    assert answers[0] - answers[1] == pytest.approx(lower)
-
-
-def test_trials_without_held_out_samples_count_for_a_fourth():
-    """Where they meet samples twice, all that fell may be memorised."""
-    # A generator has no epoch: of it there is what the ramp took.
-    middle = schedule_factors.shift("adam", "constant", 1000)
-    moves = []
-    for epoch in (1000, 100, None):
-        curve = dataclasses.replace(fallen_curve(), steps_per_epoch=epoch)
-        made = ran(curve, bowl(-2.6), checked=False)
-        moves.append(np.log10(made.suggestion().lr) - middle - made.centre)
-    np.testing.assert_allclose(moves[1:], moves[0] / 4.0)
-
-
-@pytest.mark.parametrize("kind", schedule_factors.KINDS)
-def test_constant_500_is_the_reference(kind):
-    """Nothing is added for the training that all is measured against."""
-    assert schedule_factors.shift(kind, "constant", 500) == 0.0
-
-
-def test_length_is_not_extrapolated():
-    """Beyond what was measured the factor stays."""
-    at = [schedule_factors.shift("adam", "cosine", n) for n in (80_000, 100)]
-    table = schedule_factors.FACTORS["adam"]
-    assert at == [table["cosine 8000"], table["cosine 500"]]
-
-
-def test_few_batches_make_length_matter_more():
-    """By 1.2 decades for each of length and each of an epoch, round 1,000."""
-    more = [
-        schedule_factors.shift("adam", "constant", n, few=0.5)
-        - schedule_factors.shift("adam", "constant", n)
-        for n in (1000, 4000, 500)
-    ]
-    length = np.log10([1.0, 4.0, 0.5])
-    np.testing.assert_allclose(more, -1.2 * 0.5 * length, atol=1e-12)
-
-
-def test_length_in_between_follows_its_logarithm():
-    """At 1,000 steps half of what 2,000 steps add is added."""
-    at = [schedule_factors.shift("lion", "constant", n) for n in (1000, 2000)]
-    assert at[0] == pytest.approx(at[1] / 2.0)
-
-
-def flat_curve():
-    """A ramp that shows noise and no fall."""
-    losses = 1.0 + 0.01 * np.random.default_rng(0).normal(size=100)
-    return Curve(
-        lrs=np.geomspace(1e-7, 10.0, 100),
-        losses=losses,
-        steps=100,
-        end_lr=10.0,
-        stop_reason=StopReason.COMPLETED,
-        optimizer="adam",
+def test_an_answer_is_for_the_training_that_was_planned():
+    """It says so in its fields and in words."""
+    plan = Plan("one_cycle", 2000, **JUDGED)
+    _, found = searched(plan=plan)
+    assert (found.schedule, found.total_steps) == ("one_cycle", 2000)
+    assert f"{found.lr:.1e}, the peak of one_cycle over 2,000 steps" in (
+        found.reason
     )
 
 
-def fallen_curve():
-    """A ramp with a clear fall, and a rise after it."""
-    x = np.linspace(-7.0, 1.0, 100)
-    losses = 0.2 + 0.8 / (1 + np.exp(3 * (x + 3))) + np.exp(4 * (x + 0.3))
-    return Curve(lrs=10**x, losses=losses, steps=100, optimizer="adam")
+def test_the_answer_follows_what_probes_like():
+    """A decade higher or lower moves it, by less than that."""
+    low, high = (decades(searched(best=x)[1]) for x in (-3.0, -1.0))
+    assert 0.4 < high - low < 2.0
 
 
-def bowl(best):
-    """Held-out losses that are lowest at 10**best."""
-    return lambda lr, steps: 0.2 + abs(math.log10(lr) - best) / 9
+@pytest.mark.parametrize("away", [-0.9, 0.0, 0.9])
+@pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
+def test_whole_trainings_find_what_is_best_for_them(away, schedule):
+    """Five of them, away from what the ramp says, to a fourth of a decade."""
+    plan = Plan(schedule, 500, trainings=5, **JUDGED)
+    best = away + decades(suggest(ramp(), schedule=schedule, total_steps=500))
+    runs, found = searched(plan=plan, best=-2.0, whole=best)
+    whole = [r for r in runs if r.steps == 500]
+    assert {r.schedule for r in whole} == {schedule}
+    assert 2 <= len(whole) <= 5
+    assert abs(decades(found) - best) < 0.25
 
 
-def run(lr, steps, held_out, checked=True):
-    """A run that ends with `held_out(lr, steps)`."""
-    loss = held_out(lr, steps)
-    falls = np.linspace(1.0, loss, steps)
-    held = (loss, 1.0, "reserved", 256) if checked else ()
-    return Probe(lr, falls, *held)
+def test_whole_trainings_alone_are_enough():
+    """Without a probe before them."""
+    plan = Plan(total_steps=500, probes=0, trainings=4, **JUDGED)
+    runs, found = searched(plan=plan, whole=-2.5)
+    assert {r.steps for r in runs} == {500}
+    assert abs(decades(found) + 2.5) < 0.3
 
 
-def ran(curve, held_out, checked=True):
-    """A whole search, whose runs end with `held_out(lr, steps)`."""
-    made = Search(curve, suggest(curve))
-    while runs := made.next_runs():
-        for lr, steps, _ in runs:
-            made.add(run(lr, steps, held_out, checked))
-    return made
+@pytest.mark.parametrize("plan", [Plan(**JUDGED), Plan(trainings=3, **JUDGED)])
+def test_more_evidence_makes_the_range_narrower(plan):
+    """Than that of the ramp alone."""
+    alone, found = suggest(ramp()), searched(plan=plan)[1]
+    assert found.high / found.low < 0.8 * alone.high / alone.low
 
 
-def searched(curve, held_out):
-    """What a search says whose runs end with `held_out(lr)`."""
-    return ran(curve, lambda lr, steps: held_out(lr)).suggestion()
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon", "adafactor"])
+@pytest.mark.parametrize("trainings", [0, 2])
+def test_a_clear_case_is_sure(optimizer, trainings):
+    """Also after two whole trainings, and for every optimizer measured."""
+    curve = ramp(optimizer=optimizer)
+    best = math.log10(suggest(curve).lr)
+    plan = Plan(trainings=trainings, **JUDGED)
+    _, found = searched(curve, plan=plan, best=best)
+    assert (found.confidence, found.reason.count("low")) == ("high", 0)
 
 
-def test_an_answer_knows_how_short_an_epoch_is():
-    """That of a ramp, of probes and of a search: `lr_for` goes by it."""
-    curve = dataclasses.replace(fallen_curve(), steps_per_epoch=10)
-    climb = Climb(curve, suggest(curve))
-    climb.add(Probe(1e-3, np.linspace(1.0, 0.2, 60), 0.2, 1.0, "it", 256))
-    answers = [
-        suggest(curve),
-        climb.suggestion(),
-        searched(curve, lambda lr: 0.2 + abs(np.log10(lr) + 3) / 9),
-    ]
-    for said in answers:
-        assert said.few == pytest.approx(1.0)
-        plain = dataclasses.replace(said, few=0.0).lr_for("constant", 4000)
-        ratio = said.lr_for("constant", 4000) / plain
-        assert ratio == pytest.approx(4.0**-1.2)
+def test_what_blew_up_bounds_the_answer():
+    """It stays below, as does its range, and the learning rate is named."""
+    runs, found = searched(best=-1.0, blows=-1.8)
+    top = min(r.lr for r in runs if r.blew_up)
+    assert found.lr < found.high <= top
+    assert f"Training blew up at {top:.1e}." in found.reason
 
 
-def test_search_can_answer_where_the_ramp_cannot():
-    """Held-out losses that fall by half are an answer, of low confidence."""
-    curve = flat_curve()
-    assert suggest(curve).lr is None
-    [(middle, _, _)] = Search(curve, suggest(curve)).next_runs()
-    found = searched(curve, lambda lr: 0.5 + 0.2 * abs(np.log10(lr / middle)))
-    assert found.confidence == "low"
-    assert abs(np.log10(found.lr / middle)) < 0.75
-    assert "the ramp alone gave no answer" in found.reason
-
-
-def test_search_does_not_outvote_the_ramp_by_noise():
-    """Where held-out losses fall by half a percent, there is no answer."""
-    rng = np.random.default_rng(1)
-    found = searched(flat_curve(), lambda lr: 0.995 + 0.004 * rng.random())
+@pytest.mark.parametrize("plan", [Plan(**JUDGED), Plan(trainings=2, **JUDGED)])
+def test_probes_that_all_blow_up_are_refused(plan):
+    """No training follows, and each learning rate is named."""
+    runs, found = searched(plan=plan, blows=-9.0)
+    assert len(runs) == 3
     assert found.lr is None
-    assert found.confidence == "none"
+    assert "blew up" in found.reason
+    for run in runs:
+        assert f"{run.lr:.1e}" in found.reason
 
 
-def test_search_does_not_take_what_happens_at_any_rate():
-    """Where all trials end alike the learning rate was not what helped."""
-    found = searched(flat_curve(), lambda lr: 0.7)
-    assert found.lr is None
-    told = found.reason.partition("240 steps at")[2]
-    assert "what they learnt is too little to judge by" in told
-
-
-def test_trials_can_answer_where_neither_ramp_nor_probes_can():
-    """Then the reason is theirs alone."""
-
-    def held_out(lr, steps):
-        if steps == PROBE_STEPS:
-            return 1.0
-        return 0.3 + 0.2 * abs(math.log10(lr) + 3.0)
-
-    said = ran(flat_curve(), held_out).suggestion()
-    assert said.confidence == "low"
-    assert said.low < said.lr < said.high
-    assert said.reason.startswith("neither ramp nor probes gave an answer. 240")
-
-
-def test_search_without_a_curve_runs_nothing():
-    """Where the ramp has no losses there is nothing to search round."""
-    curve = Curve(
-        lrs=[1e-7],
-        losses=[math.nan],
-        steps=100,
-        end_lr=10.0,
-        stop_reason=StopReason.NOT_FINITE,
-    )
-    assert not Search(curve, suggest(curve)).next_runs()
-
-
-def test_trials_that_all_blow_up_are_refused():
+def test_trainings_that_all_blow_up_are_refused():
     """What blows up later is no learning rate, though probes learnt there."""
 
-    def held_out(lr, steps):
-        return bowl(-3.0)(lr, steps) if steps == PROBE_STEPS else math.nan
+    def train(run):
+        losses = trainer()(run)
+        if run.steps == 500:
+            losses[400] = math.inf
+        return losses
 
-    found = ran(fallen_curve(), held_out).suggestion()
-    assert found.lr is None
-    assert "240 steps blew up at every learning rate tried" in found.reason
+    plan = Plan(total_steps=500, trainings=3, **JUDGED)
+    _, found = search(ramp(), train, plan)
+    assert (found.lr, found.confidence) == (None, "none")
+    assert "blew up" in found.reason
+
+
+class TestCustomLoops:
+    def test_training_losses_alone_will_do(self):
+        """Where nothing is held out a plain list of them is an answer."""
+
+        def train(run):
+            return trainer()(run)[: run.steps]
+
+        runs, found = search(ramp(steps_per_epoch=1000), train)
+        assert [r.held_out_loss for r in runs] == [None] * 3
+        assert (found.schedule, found.total_steps) == ("constant", None)
+        assert found.confidence == "high"
+
+    def test_a_run_that_ends_at_its_nan_blew_up(self):
+        """A list that is shorter for it."""
+
+        def train(run):
+            losses = trainer()(run)
+            if run.lr > 2e-3:
+                return [*losses[:7], math.nan]
+            return losses
+
+        runs, found = search(ramp(), train, Plan(**JUDGED))
+        assert [r.blew_up for r in runs] == [r.lr > 2e-3 for r in runs]
+        assert found.lr < min(r.lr for r in runs if r.blew_up)
+
+    def test_a_run_that_ended_early_counts_as_far_as_it_came(self):
+        """A loop may have data for forty steps only."""
+
+        def train(run):
+            return trainer()(run)[:40]
+
+        runs, found = search(ramp(), train)
+        assert {len(r.losses) for r in runs} == {40}
+        assert found.lr is not None
+
+    @pytest.mark.parametrize(
+        "kind", [tuple, np.array, lambda v: np.array(v, "float32")]
+    )
+    def test_any_sequence_of_numbers_will_do(self, kind):
+        """Tuples and arrays as well as lists."""
+        train = trainer()
+        _, found = search(ramp(), lambda run: kind(train(run)), Plan(**JUDGED))
+        assert found.lr == pytest.approx(searched()[1].lr, rel=1e-3)
+
+    def test_losses_that_reach_zero_are_an_answer(self):
+        """Nothing is divided by it."""
+
+        def train(run):
+            end = 2.0 * abs(math.log10(run.lr) + 2.5) if run.steps else 2.0
+            return [*np.linspace(2.0, min(end, 2.0), run.steps), *[end] * 4]
+
+        _, found = search(ramp(), train, Plan(held_out=4))
+        assert found.low < found.lr < found.high
+
+    @pytest.mark.parametrize("losses", [["a"], [[1.0, 2.0]], [1.0] * 65])
+    def test_what_are_no_losses_of_the_run_is_refused(self, losses):
+        """With an error that names them."""
+        with pytest.raises((TypeError, ValueError), match="`losses`"):
+            search(ramp(), lambda run: losses)
+
+
+class TestDoubts:
+    """What lowers the confidence is named."""
+
+    def test_nothing_held_out_where_batches_come_twice(self):
+        """All may be memorised: the reason handed in is given."""
+        plan = Plan(unchecked="the data are read once")
+        _, found = searched(ramp(steps_per_epoch=20), plan=plan)
+        assert found.confidence == "low"
+        assert "memorised (the data are read once)" in found.reason
+
+    def test_what_is_not_checked_weighs_less(self):
+        """It moves the answer of the ramp less than what is."""
+        curve = ramp(steps_per_epoch=50)
+        alone = decades(suggest(curve))
+        moves = [
+            abs(decades(searched(curve, plan=plan, best=-4.0)[1]) - alone)
+            for plan in (Plan(), Plan(epoch=500))
+        ]
+        assert 0.0 < moves[0] < moves[1]
+
+    def test_few_held_out_samples(self):
+        """How many there are."""
+        curve = ramp(batch_size=8, steps_per_epoch=500)
+        _, found = searched(curve)
+        assert found.confidence == "low"
+        assert "32 held-out samples are few" in found.reason
+
+    def test_a_held_out_loss_that_hardly_fell(self):
+        """By which share."""
+
+        def train(run):
+            return [1.0 - 0.01 * (run.steps > 0)] * len(run.lrs)
+
+        _, found = search(ramp(), train, Plan(**JUDGED))
+        assert found.confidence == "low"
+        assert "60 steps took 1.0% off the held-out loss" in found.reason
+
+    def test_mostly_memorised(self):
+        """And by how much, among what was seen."""
+        _, found = searched(memorised=0.7)
+        assert found.confidence == "low"
+        assert "70% is memorised" in found.reason
+        assert "most of what was learnt is memorised" in found.reason
+
+    def test_trainings_far_from_the_ramp(self):
+        """What the ramp alone gives is named."""
+        curve = ramp(lambda x: 2.3 + 0.1 * np.tanh(-x - 2) + 10 ** (3 * x))
+        plan = Plan(total_steps=500, trainings=5)
+        alone = suggest(curve, total_steps=500)
+        _, found = searched(curve, plan=plan, whole=decades(alone) - 2.0)
+        assert found.confidence == "low"
+        assert f"the ramp alone gives {alone.lr:.1e}" in found.reason
+
+    @pytest.mark.parametrize("name", ["nadam", "adamax", "ftrl"])
+    def test_an_optimizer_that_was_never_measured(self, name):
+        """It is taken for Adam, which is said."""
+        _, found = searched(ramp(optimizer=name))
+        assert found.lr == searched()[1].lr
+        assert found.confidence == "low"
+        assert f"{name} was never measured" in found.reason
+
+    def test_probes_that_ended_lower_than_trainings(self):
+        """What trains longer and ends higher memorises: stop early."""
+
+        def train(run):
+            losses = trainer()(run)
+            return [x + 0.2 * (run.steps > 60) for x in losses]
+
+        plan = Plan(total_steps=500, trainings=3, **JUDGED)
+        runs, found = search(ramp(), train, plan)
+        whole = [r.lr for r in runs if r.steps == 500]
+        assert found.confidence == "low"
+        assert "60 steps ended lower than any training" in found.reason
+        assert whole[1] < whole[0]
+
+
+class TestLittleData:
+    """With few data more training means more memorising."""
+
+    LENGTHS = (60, 120, 330, 500, 1000, 3000, 8000)
+
+    @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+    def test_more_steps_do_not_raise_the_answer(self, optimizer):
+        """Of the ramp, and after probes."""
+        curve = ramp(optimizer=optimizer, batch_size=32, steps_per_epoch=11)
+        for found in (
+            [suggest(curve, total_steps=n).lr for n in self.LENGTHS],
+            [
+                searched(curve, plan=Plan(total_steps=n, **JUDGED))[1].lr
+                for n in self.LENGTHS
+            ],
+        ):
+            assert all(np.diff(found) <= 1e-9)
+
+    @pytest.mark.parametrize("steps", [110, 330, 990])
+    def test_telling_a_short_training_does_not_raise_it(self, steps):
+        """331 rows, batches of 32: hardly above what it is untold."""
+        curve = ramp(batch_size=32, steps_per_epoch=11)
+        told, untold = (
+            searched(curve, plan=Plan(total_steps=n, **JUDGED), memorised=0.4)
+            for n in (steps, None)
+        )
+        assert told[1].lr < 1.1 * untold[1].lr
+
+    def test_what_is_memorised_lowers_the_answer(self):
+        """The more of it, and the longer the training."""
+        lrs = [
+            [
+                searched(plan=Plan(total_steps=n, **JUDGED), memorised=m)[1].lr
+                for m in (0.0, 0.3, 0.6)
+            ]
+            for n in (200, 5000)
+        ]
+        assert (np.diff(lrs, axis=1) < 0.0).all()
+        assert lrs[1][2] / lrs[1][0] < lrs[0][2] / lrs[0][0]
+
+
+class TestWhatTheRampDidNotShow:
+    def test_runs_can_answer_where_it_cannot(self):
+        """Held-out losses that fall by half are an answer, and a doubt."""
+        assert suggest(flat()).lr is None
+        _, found = searched(flat(), best=-2.0)
+        assert found.confidence == "low"
+        assert "the ramp alone gives no answer" in found.reason
+        assert abs(decades(found) + 2.0) < 1.5
+
+    def test_noise_is_no_answer(self):
+        """Where held-out losses fall by half a percent."""
+        rng = np.random.default_rng(1)
+
+        def train(run):
+            noise = 0.99 + 0.01 * rng.random(len(run.lrs))
+            return START * noise
+
+        _, found = search(flat(), train, Plan(**JUDGED))
+        assert (found.lr, found.confidence) == (None, "none")
+
+    def test_what_happens_at_any_learning_rate_is_no_answer(self):
+        """Where all runs end alike it was not the learning rate."""
+
+        def train(run):
+            return np.full(len(run.lrs), 1.5 if run.steps else START)
+
+        _, found = search(flat(), train, Plan(**JUDGED))
+        assert found.lr is None
+        assert "too little to judge by" in found.reason
+
+    def test_nothing_learnt_anywhere_is_refused(self):
+        """With what to look at."""
+        curve = ramp(lambda x: START + np.exp(6 * (x - 0.5)))
+
+        def train(run):
+            return np.full(len(run.lrs), START)
+
+        _, found = search(curve, train, Plan(**JUDGED))
+        assert found.lr is None
+        assert "inputs and targets belong together" in found.reason
+
+    @pytest.mark.parametrize("steps", [9, 20, 40])
+    def test_data_that_ran_out_at_once_are_refused(self, steps):
+        """Not answered by what lies below all learning rates that learn."""
+        curve = ramp(lambda x: START - 0.001 * x, steps=100)
+        curve = cut(curve, steps, StopReason.OUT_OF_DATA)
+        runs, found = searched(curve)
+        assert (runs, found.lr) == ((), None)
+        assert f"the data ran out after {steps} of 100 steps" in found.reason
+        assert "`steps`" in found.reason
+
+    def test_data_that_ran_out_after_a_clear_fall_are_an_answer(self):
+        """By what was seen: a lower bound, within what was seen to learn."""
+        curve = cut(ramp(), 70, StopReason.OUT_OF_DATA)
+        found = suggest(curve)
+        assert found.confidence == "low"
+        assert "the data ran out after 70 of 100 steps" in found.reason
+        assert 1e-4 < found.lr < 10 ** (-7 + 8 * 69 / 99)
+
+
+def cut(curve, steps, reason):
+    """The same test, over after so many steps."""
+    return dataclasses.replace(
+        curve,
+        lrs=curve.lrs[:steps],
+        losses=curve.losses[:steps],
+        smoothed=None,
+        best_loss=None,
+        stop_reason=reason,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("schedule", "linear"),
+        ("total_steps", 0),
+        ("probes", -1),
+        ("trainings", 1),
+        ("trainings", 6),
+        ("held_out", 0.5),
+        ("epoch", 0),
+        ("unchecked", None),
+    ],
+)
+def test_a_wrong_plan_is_refused_by_name(name, value):
+    """The error names the argument and shows what was received."""
+    with pytest.raises((TypeError, ValueError), match=f"`{name}` must be"):
+        Plan(**{name: value})
+
+
+@pytest.mark.parametrize("wrong", [{"curve": [1.0]}, {"plan": 3}])
+def test_wrong_arguments_are_refused_by_name(wrong):
+    """Before anything is run."""
+    name = next(iter(wrong))
+    given = {"curve": ramp(), "train": trainer(), "plan": Plan()} | wrong
+    with pytest.raises(TypeError, match=f"`{name}` must be"):
+        search(**given)
+
+
+TRUTHS = st.fixed_dictionaries(
+    {
+        "best": st.floats(-6.0, 0.5),
+        "whole": st.floats(-6.0, 0.5),
+        "memorised": st.floats(0.0, 1.0),
+        "blows": st.floats(-5.0, 1.0),
+    }
+)
+PLANS = st.builds(
+    Plan,
+    st.sampled_from(["constant", "cosine", "one_cycle", "triangular"]),
+    st.none() | st.integers(1, 400),
+    st.integers(0, 3),
+    st.sampled_from([0, 2, 3, 5]),
+    st.sampled_from([0, 4]),
+    st.sampled_from([0, 2]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    TRUTHS,
+    PLANS,
+    st.sampled_from(["sgd", "adam", "lion", "nadam", ""]),
+    st.sampled_from([None, 11, 500]),
+)
+def test_words_and_numbers_agree(truth, plan, optimizer, epoch):
+    """Whatever happens: in range, each low with a doubt, nothing made up."""
+    curve = ramp(optimizer=optimizer, steps_per_epoch=epoch)
+    runs, found = searched(curve, plan=plan, **truth)
+    reason = found.reason
+    assert ("Confidence is low: " in reason) == (found.confidence == "low")
+    assert ("blew up" in reason) == any(r.blew_up for r in runs)
+    if found.lr is None:
+        return
+    assert found.low < found.lr <= found.high
+    assert f"That gives {found.lr:.1e}, " in reason
+    for steps in {r.steps for r in runs}:
+        made = [r for r in runs if r.steps == steps]
+        losses = [r.final_loss for r in made]
+        if (
+            len(made) > 1
+            and f"{steps:,} steps" in reason
+            and (np.nanmin(losses) < START - 1e-3)
+        ):
+            best = made[int(np.nanargmin(losses))]
+            assert f"to {best.final_loss:.3g}" in reason

@@ -19,9 +19,6 @@ from benchmarks.quality.hopeless import with_bad_row
 from keras_lrfinder import Curve
 from keras_lrfinder import LRFinder
 from keras_lrfinder import suggest
-from keras_lrfinder.analysis.probe_levels import Probe
-from keras_lrfinder.pictures.plotting import plot_curve
-from keras_lrfinder.pictures.report import text_report
 
 # A callback does not see the data, and a bias learns well without them.
 HOPELESS = [
@@ -80,19 +77,6 @@ def usual(rows=60):
     x = np.linspace(-6, 0, rows)
     losses = 2.3 - 1.8 / (1 + np.exp(-3 * (x + 2.5))) + np.exp(4 * (x + 0.3))
     return curve_of(10.0**x, losses, optimizer="adam")
-
-
-def test_a_blown_up_probe_is_so_in_report_and_picture():
-    """Its last loss says it, though the held-out one is a number."""
-    losses = np.append(np.full(59, 1.0), np.nan)
-    probe = Probe(1e-2, losses, 1.5, 2.3, "validation data")
-    curve = usual()
-    assert "blew up" in text_report(curve, suggest(curve), [probe])
-    _, labels = plot_curve(
-        curve, suggest(curve), probes=[probe]
-    ).get_legend_handles_labels()
-    assert "probes that ended above" in labels
-    assert "probes, after their last step" not in labels
 
 
 @pytest.mark.parametrize("lrs", [[1e-1, 1e-2, 1e-3], [1e-3, 1e-1, 1e-2]])

@@ -147,27 +147,24 @@ class Curve:
     The arrays are read-only, `==` compares the contents.
 
     Args:
-        lrs: Array of shape `(n,)`, positive, the learning rate of each step.
-        losses: Array of shape `(n,)`, the raw loss of each step, NaN and
-            infinities kept.
-        smoothed: Array of shape `(n,)`, the bias-corrected moving average of
-            the finite losses (NaN where the loss is not finite). Defaults to
-            `ema` with a span of a tenth of `steps`.
+        lrs: Array, the rising learning rates of the steps.
+        losses: Array, the raw losses, NaN and infinities kept.
+        smoothed: Array, the bias-corrected moving average of the finite
+            losses, NaN at others; as a default over a tenth of `steps`.
         best_loss: Float, the lowest smoothed loss; NaN if there is none.
         stop_reason: `StopReason`, why the test ended.
-        start_lr: Float, learning rate planned for the first step.
-        end_lr: Float, learning rate planned for the last step.
-        steps: Integer, the *planned* number of steps; `len(lrs)` ran.
+        start_lr: Float, the learning rate *planned* for the first step.
+        end_lr: Float, the one planned for the last step.
+        steps: Integer, the planned number of steps; `len(lrs)` ran.
         ramp: `"exponential"` or `"linear"`.
-        optimizer: String, the optimizer's name in lower case, or `""`.
-        hyperparameters: Mapping, the optimizer's own settings that a rule or
-            a reader may need, such as `{"momentum": 0.9}`. Kept as plain
-            values: lists become tuples, unknown objects their `str`.
+        optimizer: String, the optimizer's name, such as `"adam"`, or `""`.
+        hyperparameters: Mapping, the optimizer's own settings, such as
+            `{"momentum": 0.9}`: kept as plain values, objects as their `str`.
         stop_factor: Float or None, as given to the test.
         monitor: String, the name of the loss.
-        batch_size: Integer, or None where it is not known.
-        steps_per_epoch: Integer, after how many steps the data repeats, or
-            None where it is not known.
+        batch_size: Integer, samples of a step; None: not known.
+        steps_per_epoch: Integer, after how many steps the data repeats;
+            None: not known.
         environment: Mapping of strings: date, versions, backend.
 
     Example:
@@ -257,12 +254,10 @@ class Curve:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Curve):
             return NotImplemented
-        return _same(self._values(), other._values())
+        return bool(_encode(self._values()) == _encode(other._values()))
 
     def __hash__(self) -> int:
-        # What is equal must hash alike: 0.0 and -0.0, and NaNs of any bits.
-        losses = np.where(np.isnan(self.losses), np.nan, self.losses) + 0.0
-        return hash((losses.tobytes(), self.lrs.tobytes()))
+        return hash((len(self), self.steps, self.lrs.tobytes()))
 
     def __repr__(self) -> str:
         span = f"{self.lrs[0]:.1e}..{self.lrs[-1]:.1e}" if len(self) else "-"
@@ -272,8 +267,7 @@ class Curve:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Mapping proxies cannot be pickled or deep-copied: go through the
-        # constructor, which makes them anew.
+        # Mapping proxies cannot be pickled: the constructor makes them anew.
         values = self._values()
         for name in ("hyperparameters", "environment"):
             values[name] = dict(values[name])
@@ -311,10 +305,7 @@ class Curve:
             raise ValueError(f"not a valid curve: {error}") from error
 
     def to_csv(self, path: Path | None = None) -> str:
-        """Returns `step,lr,loss,smoothed` lines, and writes them to `path`.
-
-        Numbers are written with all their digits, NaN as `nan`.
-        """
+        """Returns `step,lr,loss,smoothed` lines, and writes them to `path`."""
         columns = (self.lrs, self.losses, self.smoothed)
         rows = zip(*(column.tolist() for column in columns))
         lines = [",".join(map(repr, (i, *row))) for i, row in enumerate(rows)]
@@ -325,24 +316,8 @@ def _given(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return np.array_equal(a, b, equal_nan=True)
-    if isinstance(a, float) and isinstance(b, float):
-        return a == b or (math.isnan(a) and math.isnan(b))
-    if isinstance(a, Mapping) and isinstance(b, Mapping):
-        return set(a) == set(b) and all(_same(a[key], b[key]) for key in a)
-    if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(map(_same, a, b))
-    return bool(a == b)
-
-
 def _plain(value: Any) -> Any:
-    """Returns `value` made of what JSON can hold, and of nothing mutable.
-
-    Mappings become dicts with string keys, sequences and arrays tuples,
-    numpy's scalars Python's; what is none of these becomes its `str`.
-    """
+    """Returns `value` made of what JSON can hold, sequences as tuples."""
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -433,18 +408,12 @@ def _text_of(source: Path) -> str:
         raise TypeError(
             f"expected JSON text or a path. Received: {type(source).__name__}"
         )
-    if isinstance(source, str) and _looks_like_text(source):
-        return source.lstrip("\ufeff")
+    if isinstance(source, str):
+        start = source.lstrip("\ufeff \t\r\n")[:1]
+        if start in ("{", "") or "\n" in source or "\0" in source:
+            return source.lstrip("\ufeff")
     with open(source, encoding="utf-8-sig") as file:
-        try:
-            return file.read()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"damaged, not UTF-8: {error}") from error
-
-
-def _looks_like_text(source: str) -> bool:
-    start = source.lstrip("\ufeff \t\r\n")[:1]
-    return start in ("{", "") or "\n" in source or "\0" in source
+        return file.read()
 
 
 def _refuse_constant(name: str) -> float:

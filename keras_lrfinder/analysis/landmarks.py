@@ -22,15 +22,11 @@ _BIN = 8.0 / 99.0
 # Where the very first loss is below this share of those of the first fifth,
 # the first step may have blown the loss up.
 _BLOWN = 0.5
-# A rise is looked for in medians of this many bins: a quarter, and half, of
-# a decade.
+# A rise is looked for in medians of so many bins: a quarter, half a decade.
 _WINDOWS = (3, 6)
-# A rise counts from this many times the noise, ...
-_NOISE_FACTORS = (5.0, 4.0)
-# ... from this share of the fall before it, ...
-_SHARES = (1.0, 0.5)
-# ... and from this share of the loss, for losses without any noise.
-_LEAST_RISE = 1e-3
+# A rise counts from so many times the noise, from such a share of the fall
+# before it, and from this share of the loss, for losses without any noise.
+_NOISE_FACTORS, _SHARES, _LEAST_RISE = (5.0, 4.0), (1.0, 0.5), 1e-3
 # A fall counts when the median of so many bins (of two: the higher) lies so
 # many times the noise below the loss at the start.
 _FALLS = ((2, 4.0), (3, 4.0), (10, 2.0))
@@ -39,8 +35,8 @@ _FEWEST_POINTS = 8
 # A fall by less than this share of the loss is nothing to be sure of: random
 # labels take off a tenth, as what is random at the start is unlearnt.
 ENOUGH_FALL = 0.2
-# In this first part of the range, in decades, a rise without a fall says that
-# the test started too high or that something is wrong.
+# A rise without a fall in this first part of the range says that the test
+# started too high or that something is wrong.
 _TOO_EARLY = 1.0 / 3.0
 
 
@@ -49,22 +45,21 @@ class Landmarks:
     """Where on a curve things happen.
 
     Attributes:
-        first: Float, the loss before anything was learnt.
-        lowest: Float, the lowest loss (average of a quarter of a decade).
-        noise: Float, standard deviation from one loss to the next where
-            nothing is learnt yet.
-        scale: Float > 0, size of the losses: what noise is measured against.
-        bottom: Float, log10(LR) of `lowest`.
-        edge: Float, log10(LR) from which on training is unstable; beyond
-            the last learning rate where the loss never rose.
-        rose: Boolean, whether it did.
-        stayed_high: Boolean, whether it ended the test, began with its first
-            step, or left the last losses above the first ones by more than
-            noise explains.
-        fell: Boolean, whether the loss fell by more than noise explains.
-        sudden: Boolean, whether a loss that is not finite came without a
-            rise before it: that is seldom the learning rate's doing.
-        points: Integer, how many finite losses there are.
+        first: The loss before anything was learnt.
+        lowest: The lowest loss (average of a quarter of a decade).
+        noise: Standard deviation from one loss to the next where nothing is
+            learnt yet.
+        scale: Size of the losses: what noise is measured against.
+        bottom: log10(LR) of `lowest`.
+        edge: log10(LR) from which on training is unstable; beyond the last
+            learning rate where the loss never rose.
+        rose: Whether it did.
+        stayed_high: Whether that ended the test, began with its first step,
+            or left the last losses above the first ones by more than noise.
+        fell: Whether the loss fell by more than noise explains.
+        sudden: Whether a loss that is not finite came without a rise before
+            it: that is seldom the learning rate's doing.
+        points: How many finite losses there are.
     """
 
     first: float
@@ -92,10 +87,10 @@ class Landmarks:
 
 def landmarks(curve: Curve) -> Landmarks | None:
     """Returns the landmarks of a curve; None: it has no finite loss."""
-    x, y = _finite_start(curve)
-    if not len(y):
-        return None
-    return _landmarks(curve, x, y)
+    bad = np.flatnonzero(~np.isfinite(curve.losses))
+    end = int(bad[0]) if len(bad) else len(curve.losses)
+    x, y = np.log10(curve.lrs[:end]), curve.losses[:end]
+    return _landmarks(curve, x, y) if end else None
 
 
 def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
@@ -115,7 +110,8 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
     scale = max(abs(first), first - lowest) or 1.0
     level = float(np.log(first) if blown else np.median(shown[:start]))
     bin_noise = _early_noise(means)
-    blew_up = _blew_up(curve, y)
+    ends = (StopReason.DIVERGED, StopReason.NOT_FINITE)
+    blew_up = curve.stop_reason in ends or len(y) < len(curve.losses)
     beyond = x[-1] + (0.0 if blew_up else 0.2)
     edges = [
         _edge(bins, means, first, bin_noise, case, beyond) for case in (0, 1)
@@ -140,26 +136,12 @@ def _landmarks(curve: Curve, x: Vector, y: Vector) -> Landmarks:
     )
 
 
-def _blew_up(curve: Curve, y: Vector) -> bool:
-    """Returns whether that ended the test."""
-    ends = (StopReason.DIVERGED, StopReason.NOT_FINITE)
-    return curve.stop_reason in ends or len(y) < len(curve.losses)
-
-
-def _finite_start(curve: Curve) -> tuple[Vector, Vector]:
-    """Returns log10(LR) and losses before the first that is not finite."""
-    bad = np.flatnonzero(~np.isfinite(curve.losses))
-    end = int(bad[0]) if len(bad) else len(curve.losses)
-    return np.log10(curve.lrs[:end]), curve.losses[:end]
-
-
 def _binned(x: Vector, y: Vector) -> tuple[Vector, Vector]:
     """Returns centres and mean losses of the bins that hold a point."""
     cell = np.floor((x - x[0]) / _BIN + 0.5).astype(np.int64)
     begin = np.flatnonzero(np.diff(cell, prepend=cell[0] - 1))
     counts = np.diff(begin, append=len(x))
-    mean = np.add.reduceat(y, begin) / counts
-    centre = np.add.reduceat(x, begin) / counts
+    centre, mean = (np.add.reduceat(v, begin) / counts for v in (x, y))
     return centre, mean
 
 
@@ -192,9 +174,8 @@ def _comparable(means: Vector) -> Vector:
 
 def _blown_at_once(before: float, first: float, shown: Vector) -> bool:
     """Returns whether the first step took the loss to another level."""
-    if not 0.0 < before < _BLOWN * first:
-        return False
-    return bool(np.log(first / before) > 4.0 * _early_noise(shown))
+    far = 0.0 < before < _BLOWN * first
+    return far and bool(np.log(first / before) > 4.0 * _early_noise(shown))
 
 
 def _fell(y: Vector, first: float, after: int, scale: float) -> bool:
@@ -227,12 +208,7 @@ def _early_noise(y: Vector) -> float:
 
 
 def _edge(
-    x: Vector,
-    y: Vector,
-    first: float,
-    noise: float,
-    case: int,
-    beyond: float,
+    x: Vector, y: Vector, first: float, noise: float, case: int, beyond: float
 ) -> float:
     """Returns log10(LR) of the first rise that is no noise.
 

@@ -52,6 +52,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.landmarks import Landmarks
 from keras_lrfinder.analysis.runs import Levels
 
-Vector = NDArray[Any]
+Vector = NDArray[np.float64]
 Constants = Mapping[str, Any]
 
 CONSTANTS: Constants = json.loads(
@@ -73,8 +74,8 @@ PROBE_STEPS, BASE_STEPS, MIDDLE_STEPS, _LONGEST = 60, 500, 1000, 8000
 GRID = np.arange(-50, 51) * 0.06
 # Decades: so far below what blew up is safe.
 _SAFE = 0.375
-# Beyond e times the lowest loss it does not matter by how much; nor does what
-# all that fell was, below this.
+# Beyond e times the lowest loss it does not matter by how much. A smaller fall
+# counts as this one.
 _ALL_LOST, _LEAST_FALL = 1.0, 0.02
 # What is learnt of batches met more than once may all be memorised.
 _UNCHECKED = 0.25
@@ -87,11 +88,10 @@ class Traits:
     """What is known before any run.
 
     Attributes:
-        kind: String, the optimizer: its name, for SGD with a momentum of a
-            half and more `"momentum"`.
-        momentum: Float, of SGD: log10 of how much its momentum lengthens a
-            step, 1 for 0.9; no more than 1.5.
-        edge, rough, few, large: Floats, as in the formula.
+        kind: The optimizer's name; `"momentum"` for SGD with a half or more.
+        momentum: Of SGD, log10 of how much its momentum lengthens a step: 1
+            for 0.9; no more than 1.5.
+        edge, rough, few, large: As in the formula.
     """
 
     kind: str
@@ -131,15 +131,7 @@ def moved(
     steps: int,
     constants: Constants = CONSTANTS,
 ) -> float:
-    """Returns the decades from 500 constant steps to a training.
-
-    Args:
-        kind: String, as in `Traits`.
-        few: Float, likewise.
-        schedule: String, the schedule of the training.
-        steps: Integer, its length.
-        constants: The fitted numbers.
-    """
+    """Returns the decades from 500 constant steps to a training."""
     length, c = _length(few, steps), constants
     slope = "constant" if schedule == "constant" else "scheduled"
     slope = slope if length > BASE_STEPS else "shorter"
@@ -166,40 +158,17 @@ def prior(
     return decades, _of(c["sigma"], kind)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Posterior:
-    """What is known of the best learning rate.
+class Answer(NamedTuple):
+    """What a posterior says: log10 of learning rates.
 
     Attributes:
-        x: log10 of learning rates.
-        p: Their probabilities.
-        safe: Float, the highest of them that is safe.
-        most: Float, the highest that can be the best.
-        spread: Tuple of floats, `LEAST_SPREAD` and `SPREAD`.
+        x: To train with.
+        low, high: Both ends of what holds the best one in 95 of 100 tests.
     """
 
-    x: Vector
-    p: Vector
-    safe: float
-    most: float
-    spread: tuple[float, float]
-
-    @property
-    def answer(self) -> float:
-        """log10 of the learning rate to train with."""
-        return min(float(self.p @ self.x), self.safe)
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """Both ends of what holds the best one in 95 of 100 tests."""
-        sd = math.sqrt(float(self.p @ (self.x - float(self.p @ self.x)) ** 2))
-        wide = 2.0 * math.hypot(self.spread[0], self.spread[1] * sd)
-        high = min(self.answer + wide, max(self.most, self.answer))
-        return self.answer - wide, high
-
-    def above(self, x: float) -> float:
-        """Returns how probable it is that the best one lies above `x`."""
-        return float(self.p[self.x > x].sum())
+    x: float
+    low: float
+    high: float
 
 
 def posterior(
@@ -210,7 +179,7 @@ def posterior(
     trainings: Levels | None = None,
     epoch: int | None = None,
     constants: Constants = CONSTANTS,
-) -> Posterior:
+) -> Answer:
     """Returns what ramp and runs say of a training.
 
     Args:
@@ -219,8 +188,7 @@ def posterior(
         steps: Integer, its length.
         probes: What runs of 60 steps at one learning rate reached.
         trainings: What such trainings reached.
-        epoch: Integer, after how many steps a run meets batches again; None:
-            it never does.
+        epoch: After how many steps a run meets batches again; None: never.
         constants: The fitted numbers.
     """
     c = constants
@@ -245,11 +213,15 @@ def posterior(
         safe = min(safe, trainings.top - _SAFE)
         most = min(most, trainings.top)
     p = np.exp(log_p - log_p.max())
-    spread = (c["least_spread"], c["spread"])
-    return Posterior(mean + GRID, p / p.sum(), safe, most, spread)
+    p, x = p / p.sum(), mean + GRID
+    mean = float(p @ x)
+    sd = math.sqrt(float(p @ (x - mean) ** 2))
+    wide = 2.0 * math.hypot(c["least_spread"], c["spread"] * sd)
+    found = min(mean, safe)
+    return Answer(found, found - wide, max(min(found + wide, most), found))
 
 
-def lost(runs: Levels, x: Vector) -> Vector:
+def lost(runs: Levels, x: NDArray[Any]) -> Vector:
     """Returns by how much runs at `x` end above the lowest.
 
     In logarithms of the loss; of losses that may be negative, of one plus the
@@ -261,7 +233,7 @@ def lost(runs: Levels, x: Vector) -> Vector:
         above = np.log(held / least)
     else:
         above = np.log1p((held - least) / max(runs.before - least, 1e-12))
-    return np.interp(x, at, np.minimum(above, _ALL_LOST))
+    return np.asarray(np.interp(x, at, np.minimum(above, _ALL_LOST)))
 
 
 def _momentum(hyperparameters: Mapping[str, Any]) -> float:
@@ -311,8 +283,8 @@ def _share(runs: Levels, epoch: int | None) -> float:
     return _UNCHECKED if repeats and not runs.checked else 1.0
 
 
-def _blurred(log_p: Vector, tau: float) -> Vector:
+def _blurred(log_p: NDArray[Any], tau: float) -> Vector:
     """Returns a log likelihood, where it lies known to `tau` decades only."""
     share = np.exp(-0.5 * ((GRID[:, None] - GRID) / tau) ** 2)
     like = np.exp(log_p - log_p.max()) @ (share / share.sum(0))
-    return np.log(like + 1e-30)
+    return np.asarray(np.log(np.maximum(like, 1e-300)))

@@ -28,11 +28,9 @@ from keras_lrfinder.arguments import positive
 
 __all__ = ["RangeTest", "ema", "ema_span", "ramp_lrs"]
 
-# How many times the typical jump between two losses the smoothed loss must
-# rise before the rise counts as more than noise.
-_NOISE_FACTOR = 5.0
-# So many losses, where the test is long enough, before any rise counts.
-_SETTLED = 10
+# A rise counts from so many times the typical jump between two losses, and
+# after so many of them, where the test is long enough.
+_NOISE_FACTOR, _SETTLED = 5.0, 10
 
 
 def ramp_lrs(
@@ -93,15 +91,9 @@ class RangeTest:
             explains. Where losses can be zero or negative a factor means
             nothing; there the rise is compared with the fall before it.
             None never stops on a rise. NaN and infinities always stop.
-        optimizer: String, the optimizer's name (`"adam"`). `suggest` gives
-            better answers when it knows.
-        hyperparameters: Mapping, the optimizer's own settings, such as
-            `{"momentum": 0.9}`.
-        monitor: String, name of the loss, for pictures and files.
-        batch_size: Integer or None, samples of a step.
-        steps_per_epoch: Integer or None, after how many steps the data
-            repeats. `suggest` gives better answers when it knows both.
-        environment: Mapping of strings, for files.
+        optimizer, hyperparameters, batch_size, steps_per_epoch: As for
+            `Curve`. `suggest` gives better answers when it knows them.
+        monitor, environment: As for `Curve`, for pictures and files.
 
     Example:
     >>> test = RangeTest(start_lr=1e-4, end_lr=1.0, steps=5)
@@ -261,11 +253,11 @@ def _factor(stop_factor: float | None) -> float | None:
     if stop_factor is None:
         return None
     factor = number("stop_factor", stop_factor, finite=False)
-    if not factor > 1:
-        raise ValueError(
-            f"`stop_factor` must be above 1, or None. Received: {stop_factor=}"
-        )
-    return factor
+    if factor > 1:
+        return factor
+    raise ValueError(
+        f"`stop_factor` must be above 1, or None. Received: {stop_factor=}"
+    )
 
 
 def _as_float(loss: Any) -> float:

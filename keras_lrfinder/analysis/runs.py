@@ -1,10 +1,9 @@
 """A run: a path of learning rates, and the losses that it gave.
 
-Whatever follows the ramp is a run, from the restored state and on the same
-batches each time: a probe (short, one learning rate) or a whole training (with
-its schedule, to its end). After its last step come batches at a learning rate
-of zero, so that their losses judge what was learnt, as the training step sees
-it: first some that the run has not trained on, then some that it has.
+What follows the ramp are runs, each from the restored state and on the same
+batches: probes (short, one learning rate) and whole trainings. After the last
+step come batches at a learning rate of zero, whose losses judge what was
+learnt: first some that the run has not trained on, then some that it has.
 """
 
 from __future__ import annotations
@@ -34,14 +33,12 @@ class Run:
     """A path of learning rates, from the restored state; then its losses.
 
     Attributes:
-        lr: Float, its learning rate; of a schedule the peak. Zero where
-            `steps` is.
+        lr: Float, its learning rate; of a schedule the peak.
         steps: Integer >= 0, how many steps it trains: updates.
         schedule: String, a name in `SHARES`.
         held_out: Integer, how many steps at zero follow, on batches that it
             has not trained on.
-        again: Integer, how many follow these, on the first batches that it
-            has trained on.
+        again: Integer, how many follow, on the first that it has trained on.
         losses: Array, the loss of each step of `lrs`, as far as it came. None:
             the run is still to be made.
 
@@ -70,8 +67,8 @@ class Run:
         """Returns the run with what was measured.
 
         Args:
-            losses: Sequence of floats, the loss of each step of `lrs`. Fewer:
-                it ended early, or nothing was held out. NaN: it blew up.
+            losses: The loss of each step of `lrs`. Fewer: it ended early, or
+                nothing was held out. NaN: it blew up.
         """
         measured = vector("losses", losses)
         if len(measured) > len(self.lrs):
@@ -84,10 +81,9 @@ class Run:
     @property
     def tail(self) -> float | None:
         """The mean training loss of the last quarter of the steps."""
-        if self.losses is None or not len(self.losses[: self.steps]):
-            return None
-        losses = self.losses[: self.steps]
-        return float(losses[-max(len(losses) // 4, 1) :].mean())
+        losses = () if self.losses is None else self.losses[: self.steps]
+        last = losses[-max(len(losses) // 4, 1) :]
+        return float(np.mean(last)) if len(last) else None
 
     @property
     def held_out_loss(self) -> float | None:
@@ -108,13 +104,8 @@ class Run:
 
     @property
     def final_loss(self) -> float | None:
-        """The loss that it came to, on held-out batches if there are any.
-
-        NaN where the run blew up.
-        """
-        if self.blew_up:
-            return math.nan
-        held_out = self.held_out_loss
+        """The held-out loss, else the tail; NaN where the run blew up."""
+        held_out = math.nan if self.blew_up else self.held_out_loss
         return self.tail if held_out is None else held_out
 
     def _mean(self, begin: int, count: int) -> float | None:
@@ -175,17 +166,14 @@ class Levels:
 
     Attributes:
         x: log10 of the learning rates.
-        held: Held-out loss (training loss where there is none), at most
-            that before.
-        before: Held-out loss before the first step.
-        moved: Whether the training loss fell by more than noise explains.
-        learnt: Whether it fell at all.
+        held: Held-out loss, else training loss, at most that before.
+        before: The same before the first step.
+        moved, learnt: Whether training loss fell by more than noise, at all.
         blown: Whether it rose by more than noise, or was not finite.
         checked: Whether there is a held-out loss.
-        memorised: The share, 0 to 1, of the best run's fall on batches that
-            it trained on which the held-out loss did not follow.
-        steps: How many each trains.
-        schedule: Their schedule.
+        memorised: The share, 0 to 1, of what the best run learnt of batches
+            that it trained on which the held-out loss did not follow.
+        steps, schedule: Of each.
     """
 
     x: Vector
@@ -221,34 +209,35 @@ class Levels:
 
 
 def reached(
-    seen: Landmarks, runs: Sequence[Run], untrained: Run | None = None
+    seen: Landmarks, runs: Sequence[Run], untrained: Run = Run(0.0, 0)
 ) -> Levels:
-    """Returns what runs reached, at least one of them.
+    """Returns what runs of one length reached, at least one of them.
 
     Args:
         seen: The landmarks of the ramp, which say what is noise.
-        runs: Of one length, in any order.
+        runs: In any order.
         untrained: The losses of the batches that judge, before any training.
     """
     runs = sorted(runs, key=lambda run: run.lr)
-    # A mean over what is not finite is not finite.
-    tails = np.array([math.nan if r.blew_up else _given(r.tail) for r in runs])
-    before = math.nan if untrained is None else _given(untrained.held_out_loss)
-    checked = math.isfinite(before) and all(
-        run.blew_up or run.held_out_loss is not None for run in runs
+    blew_up = np.array([bool(run.blew_up) for run in runs])
+    tails, ends = (
+        np.where(blew_up, np.nan, np.array(losses, dtype=np.float64))
+        for losses in zip(*((run.tail, run.held_out_loss) for run in runs))
     )
     rise = max(3.0 * seen.noise, 0.1 * seen.scale)
     unsure = seen.noise / math.sqrt(max(runs[0].steps // 4, 1))
     fall = max(2.0 * unsure, _MOVED * seen.scale)
-    capped = _capped(tails, seen.first)
-    held = capped
-    if checked:
-        ends = [_given(None if r.blew_up else r.held_out_loss) for r in runs]
-        held = _capped(np.array(ends), before)
+    # What is not finite learnt nothing.
+    capped = np.fmin(tails, seen.first)
+    held, before = capped, seen.first
+    fresh = untrained.held_out_loss
+    checked = fresh is not None and bool(np.all(blew_up | np.isfinite(ends)))
+    if checked and fresh is not None:
+        held, before = np.fmin(ends, fresh), fresh
     return Levels(
         x=np.log10([run.lr for run in runs]),
         held=held,
-        before=before if checked else seen.first,
+        before=before,
         moved=capped < seen.first - fall,
         learnt=capped < seen.first,
         blown=~(tails <= seen.first + rise),
@@ -259,21 +248,12 @@ def reached(
     )
 
 
-def _given(loss: float | None) -> float:
-    return math.nan if loss is None else loss
-
-
-def _capped(losses: Vector, most: float) -> Vector:
-    return np.where(losses <= most, losses, most)
-
-
-def _memorised(run: Run, untrained: Run | None) -> float:
+def _memorised(run: Run, untrained: Run) -> float:
     """Returns the share of a run's fall that held-out batches lack."""
-    if untrained is None or run.blew_up:
+    before, after = untrained.again_loss, run.again_loss
+    fresh, held_out = untrained.held_out_loss, run.held_out_loss
+    if before is None or after is None or fresh is None or held_out is None:
         return 0.0
-    before, fresh = map(_given, (untrained.again_loss, untrained.held_out_loss))
-    fall = before - _given(run.again_loss)
-    followed = max(fresh - _given(run.held_out_loss), 0.0)
-    if not fall > 2.0 * _MOVED * abs(before) or math.isnan(followed):
+    if run.blew_up or not before - after > 2.0 * _MOVED * abs(before):
         return 0.0
-    return float(np.clip(1.0 - followed / fall, 0.0, 1.0))
+    return float(np.clip(1.0 - (fresh - held_out) / (before - after), 0.0, 1.0))

@@ -1,9 +1,8 @@
 """What follows a ramp: short runs, then whole trainings, then one answer.
 
 `search` says which learning rate to run next and what all runs mean. It is
-pure: `train` makes a run, from the restored state and on the same batches
-each time, and returns its losses. Keras, a loop of one's own or a recording
-may stand behind it.
+pure: behind `train`, which makes a run, may stand Keras, a loop of one's own or
+a recording.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from keras_lrfinder.analysis.posterior import BASE_STEPS
 from keras_lrfinder.analysis.posterior import CONSTANTS
 from keras_lrfinder.analysis.posterior import MIDDLE_STEPS
 from keras_lrfinder.analysis.posterior import PROBE_STEPS
+from keras_lrfinder.analysis.posterior import Answer
 from keras_lrfinder.analysis.posterior import Constants
-from keras_lrfinder.analysis.posterior import Posterior
 from keras_lrfinder.analysis.posterior import Traits
 from keras_lrfinder.analysis.posterior import posterior
 from keras_lrfinder.analysis.posterior import traits_of
@@ -56,15 +55,12 @@ _STEP, _TRAINING_STEP, _LEAST = 0.75, 0.5, 0.3
 # The held-out loss, of at least so many samples, must fall by at least this
 # share of itself for an answer to be sure, ...
 _ENOUGH_SAMPLES, _ENOUGH_FALL = 50, 0.02
-# ... and by this one, with runs that differ by a share of that fall, to outvote
-# a ramp: random labels take off a tenth, as what is random is unlearnt, and
-# some first steps do at any learning rate.
+# ... and by this one to outvote a ramp: random labels take off a tenth, as what
+# is random is unlearnt. By less than this share of the fall runs do not differ.
 _VISIBLE_FALL, _LEAST_SPREAD = 0.12, 0.05
 # Memorising below this share is not worth a word; from this one on, what runs
 # tell is not sure.
 _NOTABLE, _MOSTLY = 0.1, 0.5
-# Where so much of what is probable lies beyond all trainings, it is not sure.
-_BEYOND = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,14 +68,12 @@ class Plan:
     """The training that follows, and what may be run before it.
 
     Attributes:
-        schedule: String, the schedule of that training, as for
-            `Suggestion.lr_for`.
+        schedule: String, that of the training, as for `Suggestion.lr_for`.
         total_steps: Integer, its length; None: not known, 1,000 is taken.
         probes: Integer, the most short runs.
         trainings: Integer, the most whole trainings: 0, or 2 to 5.
-        held_out: Integer, how many batches there are that no run trains on.
-        again: Integer, on how many of those that it has trained on a run is
-            judged, too.
+        held_out: Integer, on how many batches that no run trains on to judge.
+        again: Integer, on how many that a run has trained on.
         epoch: Integer, after how many steps a run meets batches again; None:
             `curve.steps_per_epoch`.
         unchecked: String, why nothing is held out.
@@ -173,13 +167,13 @@ class _Search:
         if plan.held_out and (plan.probes or plan.trainings):
             self._make(self.untrained, 0.0, 0)
         last = math.log10(self.curve.end_lr)
-        x: float | None = self._alone("constant", BASE_STEPS).answer
+        x: float | None = self._alone("constant", BASE_STEPS).x
         while x is not None and len(probes) < plan.probes:
             self._make(probes, 10.0**x, PROBE_STEPS)
             x = next_probe(self._reached(probes), last)
         if probes and self._reached(probes).blown.all():
             return
-        x = self.posterior().answer
+        x = self.posterior().x
         while x is not None and len(self.trainings) < plan.trainings:
             self._make(self.trainings, 10.0**x, plan.steps, plan.schedule)
             x = next_training(*self.groups[::-1])
@@ -198,11 +192,11 @@ class _Search:
         """What probes, and trainings, reached."""
         return [self._reached(g) for g in (self.probes, self.trainings) if g]
 
-    def _alone(self, schedule: str, steps: int) -> Posterior:
+    def _alone(self, schedule: str, steps: int) -> Answer:
         """Returns what the ramp says of a training."""
         return posterior(self.traits, schedule, steps, constants=self.constants)
 
-    def posterior(self) -> Posterior:
+    def posterior(self) -> Answer:
         """Returns what ramp and runs say of the training that follows."""
         return posterior(
             self.traits,
@@ -217,7 +211,7 @@ class _Search:
     @property
     def _epoch(self) -> int:
         known = self.plan.epoch or self.curve.steps_per_epoch
-        return known or len(self.curve)
+        return known or self.curve.steps
 
     @property
     def _samples(self) -> int:
@@ -234,10 +228,8 @@ class _Search:
             little = "What the runs learnt is too little to judge by."
             return " ".join([why, *words, *[little][: int(learnt)]])
         if groups and groups[-1].blown.all():
-            return (
-                f"{words[-1]} Lower `start_lr`, and check the scale of inputs "
-                "and targets."
-            )
+            why = "Check the scale of inputs and targets, or clip gradients."
+            return f"{words[-1]} {why}"
         if seen.fall < 0.01 and groups and not learnt:
             return (
                 "The loss fell by less than 1 % in the ramp, and runs at one "
@@ -261,7 +253,7 @@ class _Search:
             and self._samples >= _ENOUGH_SAMPLES
         )
 
-    def doubts(self, found: Posterior) -> list[str]:
+    def doubts(self, found: Answer) -> list[str]:
         """Returns what keeps the answer from being sure, in words."""
         doubts, groups = [], self.groups
         if not (self.trainings and self._outvote(groups[-1])):
@@ -272,14 +264,16 @@ class _Search:
             doubts += _doubts_of_trainings(found, groups)
         return doubts
 
-    def _doubts_of_ramp(self, found: Posterior) -> list[str]:
+    def _doubts_of_ramp(self, found: Answer) -> list[str]:
         doubts = ramp_doubts(self.curve, self.seen)
         if refusal(self.curve, self.seen):
             return [*doubts, "the ramp alone gives no answer"]
         alone = self._alone(self.plan.schedule, self.plan.steps)
-        low, high = alone.range
-        if not low <= found.answer <= high:
-            doubts.append(f"the ramp alone gives {10.0**alone.answer:.1e}")
+        liked = found.x
+        if self.trainings:
+            liked = float(self.groups[-1].x[self.groups[-1].best])
+        if not alone.low <= liked <= alone.high:
+            doubts.append(f"the ramp alone gives {10.0**alone.x:.1e}")
         return doubts
 
     def _doubts_of(self, levels: Levels) -> list[str]:
@@ -310,11 +304,12 @@ def _in_words(levels: Levels) -> str:
     said = f"{in_steps(levels.steps)} {path} {at}"
     if levels.blown.all():
         return f"{said} blew up."
-    if not levels.fall > 0.0:
-        return f"{said} did not lower the {levels.loss} of {levels.before:.3g}."
-    least = f"{levels.before:.3g} to {levels.held.min():.3g}"
-    said += f" took the {levels.loss} from {least}"
-    said += f", at {rates[levels.best]}." if len(rates) > 1 else "."
+    before, least = f"{levels.before:.3g}", f"{levels.held.min():.3g}"
+    if levels.fall > 0.0:
+        said += f" took the {levels.loss} from {before} to {least}"
+        said += f", at {rates[levels.best]}." if len(rates) > 1 else "."
+    else:
+        said += f" did not lower the {levels.loss} of {before}."
     if levels.blown.any():
         said += f" Training blew up at {10.0**levels.top:.1e}."
     if levels.memorised >= _NOTABLE:
@@ -322,12 +317,12 @@ def _in_words(levels: Levels) -> str:
     return said
 
 
-def _doubts_of_trainings(found: Posterior, groups: list[Levels]) -> list[str]:
+def _doubts_of_trainings(found: Answer, groups: list[Levels]) -> list[str]:
     doubts, levels = [], groups[-1]
-    if levels.best == len(levels.x) - 1 and found.above(levels.x[-1]) > _BEYOND:
-        doubts.append("a higher one may be better, and was not tried")
-    if levels.best == 0 and found.above(levels.x[0]) < 1.0 - _BEYOND:
-        doubts.append("a lower one may be better, and was not tried")
+    if found.x > levels.x[-1] + _TRAINING_STEP / 2.0:
+        doubts.append("nothing as high was tried")
+    if found.x < levels.x[0] - _TRAINING_STEP / 2.0:
+        doubts.append("nothing as low was tried")
     if _in_vain(*groups[::-1]):
         steps = in_steps(groups[0].steps)
         doubts.append(f"{steps} ended lower than any training: stop early")
@@ -375,7 +370,7 @@ def next_training(levels: Levels, short: Levels | None = None) -> float | None:
 
 
 def _in_vain(levels: Levels, short: Levels | None = None) -> bool:
-    """Returns whether shorter runs ended lower than trainings."""
+    """Returns whether shorter runs ended clearly lower than trainings."""
     if short is None or short.steps > levels.steps:
         return False
-    return bool(short.held.min() < levels.held.min())
+    return short.fall > (1.0 + _LEAST_SPREAD) * levels.fall

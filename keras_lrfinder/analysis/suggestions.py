@@ -23,7 +23,7 @@ from keras_lrfinder.analysis.landmarks import landmarks
 from keras_lrfinder.analysis.landmarks import refusal
 from keras_lrfinder.analysis.posterior import MEASURED
 from keras_lrfinder.analysis.posterior import MIDDLE_STEPS
-from keras_lrfinder.analysis.posterior import Posterior
+from keras_lrfinder.analysis.posterior import Answer
 from keras_lrfinder.analysis.posterior import Traits
 from keras_lrfinder.analysis.posterior import moved
 from keras_lrfinder.analysis.posterior import posterior
@@ -33,6 +33,7 @@ from keras_lrfinder.analysis.range_test import ema_span
 from keras_lrfinder.analysis.runs import SHARES
 from keras_lrfinder.arguments import check_type
 from keras_lrfinder.arguments import integer
+from keras_lrfinder.arguments import number
 from keras_lrfinder.arguments import one_of
 
 Rule = Callable[[Curve], "float | None"]
@@ -53,22 +54,17 @@ class Suggestion:
 
     Attributes:
         lr: Float > 0, or None where there is no honest answer.
-        low: Float, lower end of the range that holds the best learning rate
-            in 95 of 100 such tests (not all within it are good), or None.
-        high: Float, upper end of that range, or None.
+        low, high: Floats, both ends of the range that holds the best learning
+            rate in 95 of 100 such tests (not all in it are good), or None.
         confidence: `"high"` where nothing speaks against it, `"low"` where
-            something does, which `reason` names, or `"none"`: there is no
-            learning rate.
+            something does, which `reason` names, `"none"` without an answer.
         rule: String, the rule that was used.
         reason: String, what was seen, what that gives, each doubt, and what
             to do.
-        schedule: String, the schedule of the training that `lr` is for, whose
-            peak it is.
-        total_steps: Integer, the length of that training in steps, or None: a
-            middle one, 1,000.
-        kind: String, the optimizer, by which `lr_for` goes.
-        few: Float, by how many decades an epoch of the data is shorter than
-            100 steps, by which `lr_for` goes, too.
+        schedule: String, that of the training that `lr` is for, its peak.
+        total_steps: Integer, the length of that training; None: a middle one,
+            1,000 steps.
+        kind, few: As in `posterior.Traits`, for `lr_for`.
 
     Example:
     >>> s = Suggestion(0.003, 0.0006, 0.03, "high", "default", "Seen.")
@@ -117,9 +113,8 @@ class Suggestion:
     ) -> float:
         """Returns the learning rate for another training than `lr` is for.
 
-        By how much schedule and length move the best learning rate was
-        measured over 500, 2,000 and 8,000 steps; the scatter between tasks is
-        as large.
+        How schedule and length move the best one was measured over 500 to
+        8,000 steps; the scatter between tasks is as large.
 
         Args:
             schedule: `"constant"`, `"cosine"` (after a short warm-up),
@@ -137,64 +132,32 @@ class Suggestion:
         decades -= moved(self.kind, self.few, self.schedule, now)
         return float(lr * 10.0**decades)
 
-    def for_training(
-        self, schedule: str, total_steps: int | None
-    ) -> Suggestion:
-        """Returns the suggestion whose `lr` is for such a training.
-
-        Args:
-            schedule: As for `lr_for`.
-            total_steps: As for `lr_for`; None: no length is known.
-        """
-        check_training(schedule, total_steps)
-        lr, low, high, reason = self.lr, self.low, self.high, self.reason
-        if lr is not None and low is not None and high is not None:
-            by = self.lr_for(schedule, total_steps or MIDDLE_STEPS) / lr
-            lr, low, high = lr * by, low * by, high * by
-            reason += f" {_answer_in_words(lr, (schedule, total_steps))}"
-        return dataclasses.replace(
-            self,
-            lr=lr,
-            low=low,
-            high=high,
-            reason=reason,
-            schedule=schedule,
-            total_steps=total_steps,
-        )
-
 
 def told(
-    found: Posterior,
+    found: Answer,
     traits: Traits,
     training: Training,
     seen: list[str],
     doubts: list[str],
+    rule: str = "default",
 ) -> Suggestion:
-    """Returns the suggestion of the default rule, in words.
+    """Returns what was found, in words.
 
     Args:
         found: Where the best learning rate is.
         traits: What is known of the test.
         training: Schedule and length of what follows, as they were said.
         seen: Sentences, what was seen.
-        doubts: What speaks against it: these make the confidence low.
+        doubts: What speaks against it.
+        rule: String, its name.
     """
-    lr, low, high = (10.0**x for x in (found.answer, *found.range))
-    level, reason = _in_words(lr, training, seen, doubts)
-    of_test = traits.kind, traits.few
-    return Suggestion(
-        lr, low, high, level, "default", reason, *training, *of_test
-    )
-
-
-def _in_words(
-    lr: float, training: Training, seen: list[str], doubts: list[str]
-) -> tuple[str, str]:
-    """Returns confidence and reason."""
-    sentences = [*seen, _answer_in_words(lr, training)]
+    lr, low, high = (float(10.0**x) for x in found)
+    words, level = [*seen, _answer_in_words(lr, training)], "high"
     if doubts:
-        sentences.append(f"Confidence is low: {'; '.join(doubts)}.")
-    return "low" if doubts else "high", " ".join(sentences)
+        words.append(f"Confidence is low: {'; '.join(doubts)}.")
+        level = "low"
+    said = lr, low, high, level, rule, " ".join(words), *training
+    return Suggestion(*said, traits.kind, traits.few)
 
 
 def _answer_in_words(lr: float, training: Training) -> str:
@@ -214,9 +177,8 @@ def in_steps(steps: int) -> str:
 
 def too_few(number: int, what: str) -> str:
     """Returns that there are few, in words."""
-    return (
-        f"1 {what} is little" if number == 1 else f"{number:,} {what}s are few"
-    )
+    many = f"{number:,} {what}s are few"
+    return f"1 {what} is little" if number == 1 else many
 
 
 def check_training(schedule: object, total_steps: object) -> None:
@@ -246,7 +208,7 @@ def ramp_doubts(curve: Curve, seen: Landmarks) -> list[str]:
     if not seen.rose:
         why, remedy = "training never became unstable", "raise `end_lr`"
         if curve.stop_reason in CUT_SHORT:
-            why, remedy = curve.ending, "use fewer `steps`"
+            why, remedy = curve.ending, "let it end, with fewer `steps`"
         doubts.append(f"{why}, so this is a lower bound: {remedy}")
     if not seen.fell:
         doubts.append("only where training becomes unstable is known")
@@ -366,10 +328,6 @@ def suggest(
     Returns:
         `Suggestion`, whose `lr` is None where the curve has too few points,
         never fell, or diverged at once.
-
-    Raises:
-        TypeError: `curve` is no `Curve`, `rule` neither name nor function.
-        ValueError: No rule, or no schedule, has that name.
     """
     check_type("curve", curve, Curve, "a Curve")
     check_training(schedule, total_steps)
@@ -384,20 +342,20 @@ def suggest(
     own = told(found, traits, training, words, doubts)
     if function is default:
         return own
-    lr = _answer(name, function, curve)
+    lr = function(curve)
+    lr = None if lr is None else number("answer of the rule", lr, finite=False)
     if lr is None or not (math.isfinite(lr) and lr > 0):
         why = f"The rule {name} found {'none' if lr is None else lr}."
         return Suggestion.refused(name, why, training)
     lr = min(max(lr, float(curve.lrs[0])), float(curve.lrs[-1]))
     # Rules are for a learning rate that stays, as long as is usual.
-    plain = dataclasses.replace(own, lr=lr, schedule="constant")
-    lr = dataclasses.replace(plain, total_steps=None).lr_for(*training)
-    if abs(math.log10(lr / float(own))) > _AGREE:
-        doubts.append(f"the default rule says {float(own):.1e}")
-    low, high = min(own.low or lr, lr), max(own.high or lr, lr)
-    level, reason = _in_words(lr, training, words, doubts)
     of_test = traits.kind, traits.few
-    return Suggestion(lr, low, high, level, name, reason, *training, *of_test)
+    x = math.log10(lr) + moved(*of_test, schedule, total_steps or MIDDLE_STEPS)
+    x -= moved(*of_test, "constant", MIDDLE_STEPS)
+    if abs(x - found.x) > _AGREE:
+        doubts.append(f"the default rule says {own.lr:.1e}")
+    found = Answer(x, min(found.low, x), max(found.high, x))
+    return told(found, traits, training, words, doubts, name)
 
 
 class RuleTable(dict[str, Suggestion]):
@@ -426,31 +384,11 @@ def check_rule(rule: object) -> None:
     _rule(rule)
 
 
-def _answer(name: str, function: Rule, curve: Curve) -> float | None:
-    answer = function(curve)
-    try:
-        return None if answer is None else float(answer)
-    except (TypeError, ValueError):
-        raise TypeError(
-            "`rule` must return a learning rate, one number. Received: "
-            f"{answer!r} from rule={name}"
-        ) from None
-
-
 def _rule(rule: object) -> tuple[str, Rule]:
     if callable(rule):
         return getattr(rule, "__name__", "custom"), rule
-    if not isinstance(rule, str):
-        raise TypeError(
-            "`rule` must be a name or a function Curve -> lr. "
-            f"Received: {rule=}"
-        )
-    if rule not in RULES:
-        raise ValueError(
-            f"`rule` must be one of {', '.join(sorted(RULES))}, or a "
-            f"function Curve -> lr. Received: {rule=}"
-        )
-    return rule, RULES[rule]
+    name = one_of("rule", rule, RULES)
+    return name, RULES[name]
 
 
 def _finite(

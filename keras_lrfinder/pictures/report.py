@@ -1,147 +1,155 @@
-"""A finished range test in a terminal and in a notebook."""
+"""A finished range test in words: a terminal, a notebook, tables."""
 
 from __future__ import annotations
 
+import html
+import io
 import math
+import re
 from collections.abc import Sequence
 
-import numpy as np
-
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.probe_levels import Probe
-from keras_lrfinder.analysis.schedule_factors import MIDDLE_STEPS
+from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.runs import Run
 from keras_lrfinder.analysis.suggestions import Suggestion
-from keras_lrfinder.drawing.notebook import html_card
-from keras_lrfinder.drawing.notebook import svg_curve
+from keras_lrfinder.pictures.plotting import BLUE
+from keras_lrfinder.pictures.plotting import figure_of
+from keras_lrfinder.pictures.plotting import is_training
+from keras_lrfinder.pictures.plotting import new_axes
+from keras_lrfinder.pictures.plotting import plot_curve
 
-Rows = list[tuple[str, str]]
-# By the schedule that the suggestion is for.
-_WHAT_NOW = {
-    "constant": "Train with finder.apply(model).",
-    "one_cycle": "Train with finder.one_cycle(epochs=…).",
-    "cosine": "Give it to the schedule, as the end of its warm-up.",
-    "triangular": "Train with Triangular(*finder.suggestion.triangular_bounds, "
-    "step_size=…).",
-}
+Rows = Sequence[Sequence[str]]
+# Is in no other colour of a picture, and becomes the page's own ink.
+_INK = "#012345"
 
 
 def line(curve: Curve, suggestion: Suggestion) -> str:
-    """Returns what happened and what to do, on one line."""
-    return (
-        f"LRFinder: {curve.stop_reason} after {len(curve)} of {curve.steps} "
-        f"steps. {suggestion}"
-    )
+    """Returns the verdict on one line."""
+    return f"LRFinder: {suggestion} [{_ended(curve)}]"
 
 
 def text_report(
-    curve: Curve, suggestion: Suggestion, probes: Sequence[Probe]
+    curve: Curve, suggestion: Suggestion, runs: Sequence[Run] = ()
 ) -> str:
     """Returns a short, aligned summary for a terminal."""
-    rows = _rows(curve, suggestion, probes)
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    rows = [("learning rate", _rate(suggestion)), *_facts(curve, suggestion)]
+    lines = [f"{name:<13}  {value}" for name, value in rows]
+    if runs:
+        table = text_table(run_rows(runs)).replace("\n", "\n  ")
+        lines.append(f"runs\n  {table}")
+    return "\n".join(lines)
 
 
 def html_report(
-    curve: Curve, suggestion: Suggestion, probes: Sequence[Probe]
+    curve: Curve, suggestion: Suggestion, runs: Sequence[Run] = ()
 ) -> str:
-    """Returns the summary with a picture, for a notebook."""
-    band = None
-    if suggestion.low is not None and suggestion.high is not None:
-        band = (suggestion.low, suggestion.high)
-    points = [(p.lr, p.final_loss) for p in probes]
-    picture = ""
-    if len(curve):
-        picture = svg_curve(
-            curve.lrs,
-            curve.losses,
-            mark=suggestion.lr,
-            band=band,
-            points=points,
-        )
-    (_, title), *rows = _rows(curve, suggestion, probes)
-    said = [("#8a8a8a", "each batch"), ("#0a84d0", "smoothed")]
+    """Returns the answer, the picture, and the rest folded, for a notebook."""
+    (_, sure), *facts = _facts(curve, suggestion)
+    sure = f"Confidence: {html.escape(sure)}"
+    if suggestion.lr is None:
+        sure = html.escape(suggestion.reason)
+    rest = "".join(
+        f"<div><i>{name}</i>: {html.escape(value)}</div>"
+        for name, value in facts
+    )
+    table = html_table(run_rows(runs)) if runs else ""
+    return (
+        f'<div style="max-width:720px"><strong style="font-size:1.25em">'
+        f"Learning rate: {_rate(suggestion)}</strong><div>{sure}</div>"
+        f"{_svg(curve, suggestion, runs)}<details><summary>What was seen and "
+        f"done</summary>{rest}{table}</details></div>"
+    )
+
+
+def run_rows(runs: Sequence[Run]) -> list[list[str]]:
+    """Returns the runs as the rows of a table, the first its head."""
+    rows = [["run", "LR", "steps", "loss at the end"]]
+    for run in runs:
+        what = "training" if is_training(run) else "probe"
+        rows.append([what, _rate(run), f"{run.steps:,}", _loss(run)])
+    return rows
+
+
+def text_table(rows: Rows) -> str:
+    """Returns lines whose columns are aligned; the first is the head.
+
+    Example:
+    >>> print(text_table([["", "LR"], ["adam", "1e-3"]]))
+          LR
+    adam  1e-3
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip()
+        for row in rows
+    )
+
+
+def html_table(rows: Rows) -> str:
+    """Returns the same for a notebook, escaped."""
+    lines = []
+    for tag, row in zip(["th", *["td"] * (len(rows) - 1)], rows):
+        cell = f'<{tag} style="text-align:left">'
+        cells = "".join(f"{cell}{html.escape(c)}</{tag}>" for c in row)
+        lines.append(f"<tr>{cells}</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _rate(chosen: Run | Suggestion) -> str:
+    if chosen.lr is None:
+        return "none"
+    peak = chosen.schedule != "constant"
+    return f"{chosen.lr:.1e}{f', peak of {chosen.schedule}' if peak else ''}"
+
+
+def _facts(curve: Curve, suggestion: Suggestion) -> list[tuple[str, str]]:
+    sure, now = suggestion.confidence, "see to the reason, then test again"
     if suggestion.lr is not None:
-        said.append(("#d55e00", "suggested, and where the best lies"))
-    if probes:
-        said.append(("#009e73", "probes, at the edge where they ended beyond"))
-    legend = " &ensp; ".join(
-        f'<span style="color:{colour}">&#9632;</span> {text}'
-        for colour, text in said
-    )
-    legend = f'<div style="font-size:smaller;opacity:.85">{legend}</div>'
-    return html_card(
-        f"Learning rate: {title}", rows, picture and picture + legend
-    )
+        ends = f"{suggestion.low:.1e} and {suggestion.high:.1e}"
+        sure += f": in 95 of 100 such tests the best one lies between {ends}"
+        now = "finder.apply(model), then train"
+    test = f"{curve.optimizer}, " if curve.optimizer else ""
+    test += _ended(curve)
+    if math.isfinite(curve.best_loss):
+        test += f"; lowest smoothed loss {curve.best_loss:.4g}"
+    why = ("why", suggestion.reason)
+    return [("confidence", sure), why, ("test", test), ("next", now)]
 
 
-def _rows(
-    curve: Curve, suggestion: Suggestion, probes: Sequence[Probe]
-) -> Rows:
-    if suggestion.lr is None:
-        rows = [("learning rate", "none to suggest")]
-    else:
-        rows = [
-            ("learning rate", f"{suggestion.lr:.2e}{_peak(suggestion)}"),
-            ("range", f"{suggestion.low:.1e} .. {suggestion.high:.1e}"),
-        ]
-    rows += [
-        ("confidence", suggestion.confidence),
-        ("why", suggestion.reason),
-        ("test", f"{len(curve)} of {curve.steps} steps, {_span(curve)}"),
-        ("ended", str(curve.stop_reason)),
-        ("best loss", f"{curve.best_loss:.4g} (smoothed)"),
-    ]
-    rows += [("probe", _probe(probe)) for probe in probes]
-    return [*rows, ("advice", _advice(curve, suggestion, probes))]
-
-
-def _peak(suggestion: Suggestion) -> str:
-    if suggestion.schedule == "constant":
-        return ""
-    return f", the peak of {suggestion.schedule}"
-
-
-def _advice(
-    curve: Curve, suggestion: Suggestion, probes: Sequence[Probe]
-) -> str:
-    """Returns why this learning rate and no other, and what now."""
-    if suggestion.lr is None:
-        return "nothing was changed; see to the reason, then test again"
-    lowest = curve.lrs[int(np.nanargmin(curve.smoothed))]
-    why = (
-        f"It is not the {lowest:.1e} of the ramp's lowest loss: kept that "
-        "high, training becomes unstable."
-    )
-    if len(probes) > 1 and _is_short(probes, suggestion):
-        why += (
-            " Nor is it the best probe's: a short run likes a higher learning "
-            "rate than a whole training."
-        )
-    return f"{why} {_WHAT_NOW[suggestion.schedule]}"
-
-
-def _is_short(probes: Sequence[Probe], suggestion: Suggestion) -> bool:
-    """Returns whether the best run was shorter than what is to follow."""
-    ended = [p for p in probes if math.isfinite(p.final_loss)]
-    if not ended:
-        return True
-    best = min(ended, key=lambda probe: probe.final_loss)
-    return len(best.losses) < (suggestion.total_steps or MIDDLE_STEPS)
-
-
-def _span(curve: Curve) -> str:
+def _ended(curve: Curve) -> str:
+    """Returns how far the test came, and why no further."""
     if not len(curve):
-        return "no step"
-    name = f"{curve.optimizer}, " if curve.optimizer else ""
-    return f"{name}{curve.lrs[0]:.1e} .. {curve.lrs[-1]:.1e}"
+        return f"no step ran: {curve.stop_reason.cause}"
+    span = f"from {curve.lrs[0]:.1e} to {curve.lrs[-1]:.1e}"
+    if curve.stop_reason is StopReason.COMPLETED:
+        return f"all {curve.steps:,} steps ran, {span}"
+    steps = f"{len(curve):,} of {curve.steps:,} steps"
+    return f"{curve.stop_reason.cause} after {steps}, {span}"
 
 
-def _probe(probe: Probe) -> str:
-    text = f"{probe.lr:.2e} for {len(probe.losses)} steps"
-    if probe.schedule != "constant":
-        text = f"{text} ({probe.schedule})"
-    if not math.isfinite(probe.final_loss):
-        return f"{text}: blew up"
-    kind = "training" if probe.held_out is None else "held-out"
-    return f"{text}: {kind} loss {probe.final_loss:.4g}"
+def _loss(run: Run) -> str:
+    loss = run.final_loss
+    if loss is None or math.isnan(loss):
+        return "none" if loss is None else "blew up"
+    kind = "training" if run.held_out_loss is None else "held-out"
+    return f"{loss:.4g} ({kind})"
+
+
+def _svg(curve: Curve, suggestion: Suggestion, runs: Sequence[Run]) -> str:
+    """Returns the picture in the page's own ink, on its own ground."""
+    if not len(curve):
+        return ""
+    ax = plot_curve(curve, suggestion, runs=runs, ax=new_axes(_INK, "none"))
+    # What these say stands above the picture.
+    ax.set_title("", loc="left")
+    for text in ax.texts:
+        text.set_text("")
+    file = io.StringIO()
+    none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure_of(ax).savefig(file, format="svg", metadata=none)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
+    # Bright enough on black, dark enough on white.
+    svg = svg.replace(BLUE.lower(), "#1e88d2")
+    size = 'style="width:100%;height:auto"'
+    return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', size, svg, count=1)

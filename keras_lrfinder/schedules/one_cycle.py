@@ -65,9 +65,8 @@ class OneCycle(Path):
 
     Keras hands a schedule the number of batches that the *optimizer* has seen
     in its life: with `gradient_accumulation_steps` each batch counts, not
-    each update. `finder.apply(schedule="one_cycle")` sees to that. To load a
-    saved model in another process, import the class there first:
-    `from keras_lrfinder import OneCycle`.
+    each update. `finder.apply(schedule="one_cycle")` sees to that. Another
+    process that loads a saved model needs `import keras_lrfinder.schedules`.
 
     Args:
         max_lr: Float, positive. LR at the peak, per optimizer step: the `lr`

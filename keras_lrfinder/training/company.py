@@ -243,14 +243,14 @@ _TRACKER = (
 )
 # By package and class, as these need not be installed.
 _OTHERS = {
-    "keras_tuner": {"SaveBestEpoch": _TUNER, "TunerCallback": _TUNER},
-    "kerastuner": {"SaveBestEpoch": _TUNER, "TunerCallback": _TUNER},
-    "autokeras": {"SaveBestEpoch": _TUNER},
-    "optuna": {"KerasPruningCallback": _TUNER, "TFKerasPruningCallback": _TUNER},
-    "optuna_integration": {
-        "KerasPruningCallback": _TUNER,
-        "TFKerasPruningCallback": _TUNER,
-    },
+    **dict.fromkeys(
+        ("keras_tuner", "kerastuner", "autokeras"),
+        {"SaveBestEpoch": _TUNER, "TunerCallback": _TUNER},
+    ),
+    **dict.fromkeys(
+        ("optuna", "optuna_integration"),
+        {"KerasPruningCallback": _TUNER, "TFKerasPruningCallback": _TUNER},
+    ),
     "ray": {"ReportCheckpointCallback": _TUNER},
     "wandb": {"WandbCallback": _TRACKER, "WandbModelCheckpoint": _TRACKER},
     "mlflow": {"MlflowModelCheckpointCallback": _TRACKER},

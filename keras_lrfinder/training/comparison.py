@@ -40,20 +40,12 @@ class Comparison:
         there were such samples), None without probes. It can be compared
         where data, loss function and `batch_size` are the same.
         """
-        return [
-            {"label": label, **_row(finder)}
-            for label, finder in self.finders.items()
-        ]
+        return [{"label": k, **_row(f)} for k, f in self.finders.items()]
 
     def plot(self, *, relative: bool = False, ax: Any = None) -> Any:
-        """Draws all curves with their suggestions; returns the Axes.
-
-        Args:
-            relative: As for `plot_curves`.
-            ax: A matplotlib Axes to draw into, or None for a new figure.
-        """
+        """Draws all curves as `plot_curves` does; returns the Axes."""
         return plot_curves(
-            {label: f.curve for label, f in self.finders.items()},
+            {k: f.curve for k, f in self.finders.items()},
             suggestions={k: f.suggestion for k, f in self.finders.items()},
             relative=relative,
             ax=ax,
@@ -80,10 +72,6 @@ def compare_lr(
         x: The training data, as for `lr_find`.
         y: The targets.
         **kwargs: The other arguments of `lr_find`, for all.
-
-    Raises:
-        TypeError: `models` is no mapping.
-        ValueError: It is empty; or as `lr_find`.
 
     Example:
         ```python

@@ -1,4 +1,4 @@
-"""What `fit` was given to train on: samples by row, or batches by order."""
+"""What `fit` was given to train on, as `lr_find` needs it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import numpy as np
 
 from keras_lrfinder.training import samples
 from keras_lrfinder.training.replay import MOST_HELD_OUT
-from keras_lrfinder.training.replay import BatchRuns
 from keras_lrfinder.training.replay import Replay
 from keras_lrfinder.training.replay import RowRuns
 from keras_lrfinder.training.replay import apart
+from keras_lrfinder.training.replay import batch_runs
 from keras_lrfinder.training.replay import of_one_size
 from keras_lrfinder.training.replay import reserved
 from keras_lrfinder.training.samples import Indices
@@ -68,26 +68,24 @@ class FitData:
     def __init__(
         self, fit_kwargs: dict[str, Any], as_given: bool = False
     ) -> None:
-        self._given = {name: fit_kwargs.get(name) for name in _TAKEN_OUT}
-        self.rest = {k: v for k, v in fit_kwargs.items() if k not in _TAKEN_OUT}
-        self._as_given = as_given
-        self._x: Any = self._given["x"]
-        self._rows = Rows.of(tuple(self._given[name] for name in _NAMES))
-        length = (
-            samples.length_of(self._x)
-            if self._rows is None
-            else self._rows.count
-        )
+        given = {name: fit_kwargs.get(name) for name in _TAKEN_OUT}
+        self.rest = {k: v for k, v in fit_kwargs.items() if k not in given}
+        self._given, self._as_given = given, as_given
+        self._x: Any = given["x"]
+        self._rows = rows = Rows.of(tuple(given[name] for name in _NAMES))
+        length = samples.length_of(self._x) if rows is None else rows.count
         if length == 0:
+            shape = getattr(self._x, "shape", None)
+            kind = type(self._x).__name__
+            kind += f" of shape {tuple(shape)}" if shape else ""
             raise ValueError(
-                f"`x` must have samples. Received: an empty {_kind(self._x)}"
+                f"`x` must have samples. Received: an empty {kind}"
             )
-        self._validation = self._given["validation_data"]
-        split = self._given["validation_split"]
-        if split and self._validation is None:
-            self._split(split)
-        self.steps_per_epoch: int | None = self._given["steps_per_epoch"]
-        self.batch_size: int | None = self._given["batch_size"]
+        self._validation = given["validation_data"]
+        if given["validation_split"] and self._validation is None:
+            self._split(given["validation_split"])
+        self.steps_per_epoch: int | None = given["steps_per_epoch"]
+        self.batch_size: int | None = given["batch_size"]
         if self._rows is not None:
             count, steps = self._rows.count, self.steps_per_epoch
             if not self.batch_size:  # as Keras
@@ -95,7 +93,7 @@ class FitData:
             length = -(-count // self.batch_size)
         self.batches = self.steps_per_epoch or length
         self._is_generator = isinstance(self._x, types.GeneratorType)
-        self._shuffles = self._given["shuffle"] not in (False, "batch")
+        self._shuffles = given["shuffle"] not in (False, "batch")
         # Batches that were read, and how many the ramp takes.
         self._items: list[Any] = []
         self._ramp = 0
@@ -174,64 +172,63 @@ class FitData:
         self._given.update(zip(_NAMES, self._rows.values))
 
     def _of_rows(self, rows: Rows, steps: int, per_update: int) -> Replay:
-        assert self.batch_size is not None
-        ragged = rows.count % self.batch_size != 0
-        size = min(self.batch_size, rows.count)
+        size = min(self.batch_size or _BATCH_SIZE, rows.count)
         rows = rows if self._as_given else rows.as_numbers()
-        order, why_not = self._order(rows.count), ""
+        order = self._order(rows.count)
         if not self._shuffles:
             order = order[: rows.count // size * size]
         validation = self._held_out(rows, size)
-        end = len(order)
         if validation is None:
-            end -= reserved(rows.count // size, size) * size
-            held_out = order[end:]
-            why_not = "" if len(held_out) else _too_few(rows.count, size)
+            end = len(order) - reserved(rows.count // size, size) * size
+            order, kept = order[:end], order[end:]
         else:
-            held_out = rows.count + np.arange(validation.count)
-        return Replay(
-            RowRuns(
-                rows,
-                validation,
-                size,
-                ragged=ragged,
-                as_given=self._as_given,
-                class_weight=self._given["class_weight"],
-            ),
-            order[:end],
-            held_out,
+            kept = rows.count + np.arange(validation.count)
+        only = "1 sample is" if rows.count == 1 else f"{rows.count} samples are"
+        runs = RowRuns(
+            rows,
+            validation,
             size,
-            steps=steps,
-            per_update=per_update,
-            shuffle=self._shuffles,
-            why_not=why_not,
+            ragged=rows.count % (self.batch_size or _BATCH_SIZE) != 0,
+            as_given=self._as_given,
+            class_weight=self._given["class_weight"],
+        )
+        return Replay(
+            runs.make,
+            order,
+            kept,
+            size,
+            steps,
+            per_update,
+            self._shuffles,
+            why_not=""
+            if len(kept)
+            else f"{only} too few to keep a batch of {size} out",
         )
 
     def _of_batches(self, steps: int, per_update: int) -> Replay:
         wanted = steps * per_update
         read, are_all = self._read(wanted)
-        batches, size = of_one_size(read)
-        like = Rows.of(keras.utils.unpack_x_y_sample_weight(batches[0]))
+        seen, size = of_one_size(read)
+        like = samples.stacked(seen[:1])
         validation = self._held_out(like, size) if like else None
         if validation is None:
-            seen, kept, why_not = apart(batches, size)
+            seen, kept, why_not = apart(seen, size, wanted)
         else:
-            seen, kept, why_not = batches, validation.batches(size), ""
-        epoch = None
-        if wanted <= len(seen) and not are_all:
-            epoch = (samples.length_of(self._x) or len(kept)) - len(kept)
+            kept, why_not = validation.batches(size), ""
+        length, comes_again = None, are_all or len(seen) < wanted
+        if not comes_again:
+            length = (samples.length_of(self._x) or len(kept)) - len(kept)
         spec = getattr(self._x, "element_spec", None)
-        weight = self._given["class_weight"]
+        items = isinstance(self._x, keras.utils.PyDataset)
         return Replay(
-            BatchRuns([*seen, *kept], spec, weight),
+            batch_runs([*seen, *kept], spec, self._given["class_weight"]),
             np.arange(len(seen)),
             len(seen) + np.arange(len(kept)),
             1,
-            steps=steps,
-            per_update=per_update,
-            shuffle=self._shuffles
-            and isinstance(self._x, keras.utils.PyDataset),
-            epoch=epoch,
+            steps,
+            per_update,
+            self._shuffles and items,
+            batches=length,
             most=None if are_all else len(read) - len(kept),
             why_not=why_not,
         )
@@ -252,7 +249,7 @@ class FitData:
             return self._items, False
 
         def most(rows: int) -> int:
-            return wanted + reserved(wanted + 2**10, rows)
+            return wanted + reserved(wanted + 10**4, rows)
 
         found = samples.first_batches(self._x, most, self._shuffles)
         self._items = found[0]
@@ -299,13 +296,3 @@ class FitData:
             return samples.stacked(samples.first_batches(data[0], most)[0])
         except UnreadableError:
             return None
-
-
-def _kind(x: Any) -> str:
-    shape = getattr(x, "shape", None)
-    return type(x).__name__ + (f" of shape {tuple(shape)}" if shape else "")
-
-
-def _too_few(count: int, size: int) -> str:
-    are = "1 sample is" if count == 1 else f"{count} samples are"
-    return f"{are} too few to keep a batch of {size} out"

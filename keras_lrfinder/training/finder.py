@@ -25,10 +25,10 @@ from keras_lrfinder.training.result import Outcome
 from keras_lrfinder.training.result import Runs
 from keras_lrfinder.training.result import report
 from keras_lrfinder.training.run import RunCallback
-from keras_lrfinder.training.run import Updates
 from keras_lrfinder.training.run import Watch
 from keras_lrfinder.training.snapshot import Snapshot
 from keras_lrfinder.training.snapshot import guard
+from keras_lrfinder.training.train_function import Updates
 
 # What the rule was fitted on; more gain next to nothing (`benchmarks/quality`).
 _STEPS = 100

@@ -34,17 +34,13 @@ FUNCTIONS = ("train_function", "test_function", "predict_function")
 def learning_rate_of(optimizer: Any) -> Any:
     """Returns what holds the learning rate: variable, schedule or function.
 
-    The public property returns the current number in all three cases, so
-    that a schedule object could not be put back.
+    The public property returns the current number in all three cases.
     """
     return optimizer._learning_rate
 
 
 def set_learning_rate(optimizer: Any, held: Any) -> None:
-    """Puts an object back that `learning_rate_of` returned.
-
-    The public setter takes schedules and functions, and no variable.
-    """
+    """Puts it back; the public setter takes no variable."""
     if hasattr(held, "assign"):
         optimizer._learning_rate = held
     else:
@@ -52,11 +48,10 @@ def set_learning_rate(optimizer: Any, held: Any) -> None:
 
 
 def batches_seen(optimizer: Any) -> Any:
-    """Returns the variable that counts every batch.
+    """Returns the variable that schedules are called with.
 
-    It is what schedules are called with. The public `iterations` counts
-    updates where gradients are accumulated, since Keras 3.4; in 3.3 the
-    two are the same.
+    It counts batches. The public `iterations` counts updates where gradients
+    are accumulated, since Keras 3.4; in 3.3 the two are the same.
     """
     return getattr(optimizer, "_iterations", optimizer.iterations)
 
@@ -76,9 +71,8 @@ def slots_of(optimizer: Any) -> list[Any]:
 def after_build(optimizer: Any, action: Callable[[], None]) -> None:
     """Has something done as soon as an optimizer has its slots.
 
-    A method of its own needs to go past Keras's `__setattr__`, which tracks
-    what it is given, and refuses it once an optimizer is built. And a slot
-    made within a trace has no value yet.
+    Past Keras's `__setattr__`, which tracks what it is given, and refuses it
+    once an optimizer is built. A slot made within a trace has no value yet.
     """
     original = optimizer.build
 
@@ -99,7 +93,9 @@ def own_variable(model: Any, optimizer: Any) -> Any:
     must not: on TensorFlow, untracking a variable leaves an optimizer that
     can never be saved again.
     """
-    with strategy_scope(model):
+    # Where the model's own variables are, on all devices.
+    strategy = getattr(model, "distribute_strategy", None)
+    with strategy.scope() if strategy is not None else contextlib.nullcontext():
         variable = keras.Variable(
             0.0, trainable=False, dtype="float32", name="learning_rate"
         )
@@ -127,10 +123,7 @@ class _Held(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def layers_of(model: Any) -> list[Any]:
-    """Returns every layer that a model is made of, at any depth.
-
-    The public `layers` are those of the first level.
-    """
+    """Returns a model's layers at any depth; `layers` are the first level."""
     layers = model._flatten_layers(include_self=False, recursive=True)
     return [layer for layer in layers if layer is not model]
 
@@ -138,8 +131,7 @@ def layers_of(model: Any) -> list[Any]:
 def layers_run_by_python(model: Any) -> list[Any]:
     """Returns the layers and modules whose Python code runs at every step.
 
-    Those of Keras's own keep nothing in Python that a step changes, and are
-    left out; wrapped modules of PyTorch are not.
+    But for Keras's own, which keep nothing there that a step changes.
     """
     if keras.backend.backend() != "torch" and not model.run_eagerly:
         return []
@@ -159,11 +151,7 @@ def made_by_compile(model: Any) -> list[Any]:
 
 
 def members_of(metric: Any) -> list[Any]:
-    """Returns the metrics that a metric of the model is made of.
-
-    Keras keeps what `compile` was given in one metric that has the others
-    in a list.
-    """
+    """Returns the metrics in the one that has those given to `compile`."""
     members = getattr(metric, "metrics", None)
     if not isinstance(members, list):
         return [metric]
@@ -173,8 +161,7 @@ def members_of(metric: Any) -> list[Any]:
 def rises(metric: Any) -> bool:
     """Returns whether Keras knows a metric to be better the higher it is.
 
-    Public is only the string "auto" of callbacks, which ask the same.
-    Keras 3.5 to 3.15; older ones know of no metric.
+    Only "auto" of callbacks asks it. Keras 3.5 to 3.15; older ones know none.
     """
     return getattr(metric, "_direction", None) == "up"
 
@@ -184,12 +171,10 @@ def is_overridden(owner: Any, names: Iterable[str]) -> bool:
 
     Args:
         owner: A Keras model or callback.
-        names: Strings, methods of `keras.Model` or `keras.callbacks.Callback`
-            that Keras calls, documented or not.
+        names: Strings, methods that Keras calls, documented or not.
     """
-    base = keras.callbacks.Callback
-    if isinstance(owner, keras.Model):
-        base = keras.Model
+    is_model = isinstance(owner, keras.Model)
+    base = keras.Model if is_model else keras.callbacks.Callback
     return any(
         _own_method(owner, name)
         or getattr(type(owner), name, None) is not getattr(base, name, None)
@@ -207,8 +192,7 @@ def _own_method(owner: Any, name: str) -> Any:
 def is_variable(value: Any) -> bool:
     """Returns whether something is a Keras variable.
 
-    In Keras 3.3 `keras.Variable` is a class of which no variable is an
-    instance.
+    In Keras 3.3 none is an instance of `keras.Variable`.
     """
     return any(
         kind.__name__ in ("Variable", "KerasVariable")
@@ -218,32 +202,22 @@ def is_variable(value: Any) -> bool:
 
 
 def array_within(value: Any) -> Any:
-    """Returns the backend's array that a Keras variable wraps, or None.
-
-    Not by the property, which may convert it.
-    """
+    """Returns what a Keras variable wraps, not converted; else None."""
     return getattr(value, "_value", None) if is_variable(value) else None
 
 
 def is_part_of_keras(value: Any) -> bool:
-    """Returns whether something is made of attributes that training sets.
-
-    What `compile` makes, and the lists of variables, are of classes that
-    Keras does not export.
-    """
-    if isinstance(value, _KERAS_OBJECTS):
-        return True
+    """Returns whether something is made of attributes that training sets."""
     kind = type(value)
-    return kind.__module__.startswith("keras.src.") and kind.__name__ in (
-        "CompileLoss",
-        "CompileMetrics",
-        "MetricsList",
-        "OptimizerMap",
-        "Tracker",
+    of_keras = kind.__module__.startswith("keras.src.")
+    return isinstance(value, _OBJECTS) or (
+        of_keras and kind.__name__ in _NOT_EXPORTED
     )
 
 
-_KERAS_OBJECTS = (
+_NOT_EXPORTED = {"CompileLoss", "CompileMetrics", "MetricsList"}
+_NOT_EXPORTED |= {"OptimizerMap", "Tracker"}
+_OBJECTS = (
     keras.layers.Layer,
     keras.losses.Loss,
     keras.metrics.Metric,
@@ -256,8 +230,7 @@ _KERAS_OBJECTS = (
 def plain_tensorflow(variable: Any) -> Any:
     """Returns the TensorFlow variable beneath a Keras one, if it is just one.
 
-    On several devices it is a container, which only Keras's own methods
-    know how to read and write. None then, and on other backends.
+    On several devices it is a container, for Keras's own methods. Else None.
     """
     if keras.backend.backend() != "tensorflow":
         return None
@@ -266,11 +239,10 @@ def plain_tensorflow(variable: Any) -> Any:
 
 
 def is_tensorflow_wrapper(value: Any) -> bool:
-    """Returns whether something is TensorFlow's proxy of a plain container.
+    """Returns whether something is TensorFlow's proxy of a list or dictionary.
 
-    TensorFlow puts them in place of lists and dictionaries that are
-    attributes. They pass for what they wrap, but are emptied and filled by
-    their own attributes only. (Its proxy of a tuple is like a tuple.)
+    Attributes are replaced by them. They pass for what they wrap, but are
+    emptied and filled by their own attributes only.
     """
     return type(value).__name__ in ("ListWrapper", "_DictWrapper")
 
@@ -283,27 +255,12 @@ def tensorflow_wrapper_children(value: Any) -> list[tuple[str, Any]]:
     return wrapped
 
 
-@contextlib.contextmanager
-def strategy_scope(model: Any) -> Iterator[None]:
-    """Makes variables where the model's own ones are, on all devices."""
-    strategy = getattr(model, "distribute_strategy", None)
-    with strategy.scope() if strategy is not None else contextlib.nullcontext():
-        yield
-
-
 # --- The running fit ---------------------------------------------------------
 
-# What a fit sets on the model itself; the methods of a model tell no more.
-SET_BY_FIT = (
-    *FUNCTIONS,
-    "_called",
-    "_eval_epoch_iterator",
-    "_jax_state",
-    "_jax_state_synced",
-    "history",
-    "stop_evaluating",
-    "stop_training",
-)
+# The attributes that Keras's own fit sets on the model itself.
+SET_BY_FIT = {*FUNCTIONS, "history", "stop_evaluating", "stop_training"}
+SET_BY_FIT |= {"_called", "_eval_epoch_iterator"}
+SET_BY_FIT |= {"_jax_state", "_jax_state_synced"}
 
 
 def plain_fit(model: Any) -> Callable[..., Any]:
@@ -336,7 +293,7 @@ def is_fitting(model: Any, thread: int) -> bool:
     """Returns whether a `fit` of a model runs in a thread, however deep."""
     return any(
         frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model
-        for frame in frames(sys._currentframes().get(thread))
+        for frame in frames(sys._current_frames().get(thread))
     )
 
 
@@ -373,13 +330,10 @@ def wait_for_batch_hooks(callbacks: Any) -> None:
 
 
 def inputs_of(iterator: Any) -> Any:
-    """Returns what a model is called with in a fit on TensorFlow.
+    """Returns what a model is called with on TensorFlow, as `KerasTensor`s.
 
     Args:
         iterator: What Keras calls the train function with.
-
-    Returns:
-        (Nested) `keras.KerasTensor`s.
     """
     import tensorflow as tf
 
@@ -393,11 +347,7 @@ def jax_state_places(model: Any) -> dict[int, tuple[int, int]]:
     """Returns where in the state of a running fit its variables' values are.
 
     The train function gets (trainable, non-trainable, optimizer's, metrics')
-    values, each in the order of the model's variables.
-
-    Returns:
-        Dictionary from the `id` of a variable of the optimizer or a metric
-        to (part, index).
+    values: (part, index) by the `id` of a variable of the last two.
     """
     parts = ((2, model.optimizer.variables), (3, model.metrics_variables))
     return {
@@ -410,7 +360,7 @@ def jax_state_places(model: Any) -> dict[int, tuple[int, int]]:
 def variables_are_current(model: Any) -> bool:
     """Returns whether a running fit reads the model's variables again.
 
-    On JAX it does so only after somebody has had a look at `Callback.model`.
+    On JAX only after somebody has had a look at `Callback.model`.
     """
     return bool(getattr(model, "_jax_state_synced", True))
 
@@ -435,15 +385,14 @@ def compiled_functions(
 ) -> list[Any]:
     """Returns what Keras has had compiled for a model, on TensorFlow and JAX.
 
-    They lie within the functions that Keras keeps as attributes of the
-    model.
+    It lies within the functions that are attributes of the model.
     """
     found: dict[int, Any] = {}
     todo = [vars(model).get(name) for name in names]
     while todo:
         function = todo.pop()
         function = getattr(function, "inner", function)
-        if _is_compiled(function):
+        if any(hasattr(function, name) for name in _OF_COMPILED):
             found[id(function)] = function
             continue
         for cell in getattr(function, "__closure__", None) or ():
@@ -452,17 +401,14 @@ def compiled_functions(
     return list(found.values())
 
 
-def _is_compiled(function: Any) -> bool:
-    names = ("clear_cache", "experimental_get_tracing_count")
-    return any(hasattr(function, name) for name in names)
+_OF_COMPILED = ("clear_cache", "experimental_get_tracing_count")
 
 
 def times_traced(function: Any) -> int:
     """Returns a number that is higher once a compiled function is traced.
 
     Of JAX: how often any function of its name was, since this was first
-    asked. The size of a function's cache does not tell it, as JAX leaves out
-    new entries once those of the whole process are 8,192.
+    asked. A function's cache has no new entries once there are 8,192 in all.
     """
     if hasattr(function, "experimental_get_tracing_count"):
         return int(function.experimental_get_tracing_count())
@@ -508,8 +454,7 @@ def draws_by_itself(function: Any) -> bool:
 def global_seed_generator() -> Any:
     """Returns the generator behind `keras.random.*` without a seed, or None.
 
-    There is no public way to ask whether it exists; asking for it would make
-    one.
+    The public way would make one.
     """
     return _global_state("global_seed_generator")
 
@@ -517,8 +462,7 @@ def global_seed_generator() -> Any:
 def forget_global_seed_generator() -> None:
     """Has the next `keras.random.*` without a seed make one anew.
 
-    Nothing public takes it away again but `clear_session`, which forgets
-    more.
+    Of what is public only `clear_session` does, which forgets more.
     """
     state = sys.modules["keras.src.backend.common.global_state"]
     state.set_global_attribute("global_seed_generator", None)
@@ -527,11 +471,9 @@ def forget_global_seed_generator() -> None:
 def counts_of_names() -> dict[str, int] | None:
     """Returns how often each name was given to an object without one.
 
-    It is the very dictionary, or None where there is none yet. The next
-    layer is called after it, and nothing public tells.
+    The very dictionary, or None where there is none yet.
     """
-    found: dict[str, int] | None = _global_state("object_name_uids")
-    return found
+    return _global_state("object_name_uids")  # type: ignore[no-any-return]
 
 
 def _global_state(name: str) -> Any:
@@ -568,10 +510,7 @@ def leave_other_seeds(entered: Any) -> None:
 
 
 def global_tensorflow_generator() -> Any:
-    """Returns what `tf.random.get_global_generator` returns, or None.
-
-    Asking by that name would make one.
-    """
+    """Returns `tf.random.get_global_generator()`, or None: it makes one."""
     name = "tensorflow.python.ops.stateful_random_ops"
     return getattr(sys.modules.get(name), "global_generator", None)
 

@@ -29,6 +29,7 @@ from keras_lrfinder.training.snapshot import changed_since
 from keras_lrfinder.training.snapshot import forget_functions
 from keras_lrfinder.training.snapshot import put_back_numbers
 from keras_lrfinder.training.snapshot import release
+from keras_lrfinder.training.snapshot import restore_interrupted
 from keras_lrfinder.training.train_function import JaxState
 from keras_lrfinder.training.train_function import TrainFunction
 from keras_lrfinder.training.train_function import renewed_train_function
@@ -73,6 +74,7 @@ class Loan:
         restore: bool = True,
         before: Snapshot | None = None,
     ) -> None:
+        restore_interrupted(model)
         check_free(model)
         _check_strategy(model)
         self.model = model
@@ -241,7 +243,8 @@ class Loan:
                 continue
             if len(optimizers) == 1:
                 # Keras would do it within the first step, out of sight.
-                optimizer.build(self.model.trainable_variables)
+                with keras.name_scope(optimizer.name, caller=optimizer):
+                    optimizer.build(self.model.trainable_variables)
             else:
                 # Which weights are this one's only its first step tells.
                 internals.after_build(optimizer, self._extend)

@@ -24,6 +24,7 @@ from keras_lrfinder.pictures.plotting import save_plots
 from keras_lrfinder.pictures.report import html_report
 from keras_lrfinder.pictures.report import html_table
 from keras_lrfinder.pictures.report import line
+from keras_lrfinder.pictures.report import run_rows
 from keras_lrfinder.pictures.report import text_report
 from keras_lrfinder.pictures.report import text_table
 from keras_lrfinder.schedules import SCHEDULES
@@ -53,24 +54,17 @@ class Runs(tuple[Run, ...]):
         return html_table(self._table()) if self else str(self)
 
     def _table(self) -> list[list[str]]:
-        judged = any(run.held_out_loss is not None for run in self)
-        last = "held-out loss" if judged else "last losses"
-        return [["run", "LR", "steps", "first loss", last], *map(_row, self)]
+        head, *rows = run_rows(self)
+        head.insert(3, "first loss")
+        for run, row in zip(self, rows):
+            begun = run.losses is not None and len(run.losses)
+            row.insert(3, f"{run.losses[0]:.4g}" if begun else "none")
+        return [head, *rows]
 
 
 def is_probe(run: Run) -> bool:
     """Returns whether a run was a short one at one learning rate."""
     return run.steps <= PROBE_STEPS and run.schedule == "constant"
-
-
-def _row(run: Run) -> list[str]:
-    name, first, end = "probe" if is_probe(run) else "training", "", ""
-    if run.schedule != "constant":
-        name = f"{run.schedule}, peak"
-    if run.losses is not None and len(run.losses):
-        first = f"{run.losses[0]:.4g}"
-        end = "blew up" if run.blew_up else f"{run.final_loss:.4g}"
-    return [name, f"{run.lr:.1e}", f"{run.steps:,}", first, end]
 
 
 class Outcome:
@@ -147,7 +141,8 @@ class Outcome:
         Keras schedule with its peak and length, which begins at the step
         where the optimizer stands and stays at its last value. It takes the
         place of whatever the optimizer held; the model can be saved,
-        checkpointed and exported as before, and `apply` called again.
+        checkpointed and exported as before, and `apply` called again. Another
+        process that loads the file needs `import keras_lrfinder.schedules`.
 
         Args:
             model: The model to set it on, or None for the one tested. Of

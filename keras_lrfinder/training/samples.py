@@ -21,7 +21,7 @@ Indices = NDArray[np.int64]
 
 # Batches are kept in memory; of large ones at least what a probe takes.
 MOST_BYTES = 2**30
-FEWEST = 76
+_FEWEST = 76
 
 
 class UnreadableError(Exception):
@@ -39,7 +39,6 @@ class Rows:
     def __init__(self, values: Any, count: int) -> None:
         self.values = values
         self.count = count
-        # Whether all columns are plain arrays of numbers.
         self.are_numbers = all(map(_is_numbers, leaves_of(values)))
 
     @classmethod
@@ -48,40 +47,37 @@ class Rows:
         leaves = leaves_of(values)
         if not leaves or not all(map(_has_rows, leaves)):
             return None
-        counts = {_length(leaf) for leaf in leaves}
+        counts = set(map(_length, leaves))
         # Of unequal ones `fit` knows best what to say.
         return cls(values, counts.pop()) if len(counts) == 1 else None
 
     def take(self, rows: Indices | slice) -> Rows:
         """Returns some rows, each as often and where `rows` names it."""
-        if isinstance(rows, slice):
-            count = len(range(*rows.indices(self.count)))
-        else:
-            count = len(rows)
-        return Rows(_map(lambda leaf: _taken(leaf, rows), self.values), count)
+        numbers = np.arange(self.count)[rows]
+        values = _map(lambda leaf: _taken(leaf, rows), self.values)
+        return Rows(values, len(numbers))
 
     def as_numbers(self) -> Rows:
-        """Returns them as the arrays of numbers that Keras makes of them.
-
-        They stay as they are where one column cannot be one.
-        """
+        """Returns the arrays of numbers that Keras makes of them, or self."""
         rows = Rows(_map(_as_numbers, self.values), self.count)
         return rows if rows.are_numbers else self
 
     def like(self, other: Rows) -> Rows | None:
         """Returns them in the form of others; None: they have another."""
-        mine = self.as_numbers() if other.are_numbers else self
-        x, y, weight = mine.values
-        theirs = other.values[2]
+        x, y, weight = (self.as_numbers() if other.are_numbers else self).values
+        wanted = other.values[2]
         if weight is None and other.are_numbers:
-            shape = (self.count,)
-            weight = _map(lambda w: np.ones(shape + w.shape[1:]), theirs)
-        mine = Rows((x, y, None if theirs is None else weight), self.count)
+            ones = np.ones(self.count)
+            weight = _map(
+                lambda w: ones.reshape(-1, *(1,) * (w.ndim - 1)), wanted
+            )
+        mine = Rows((x, y, None if wanted is None else weight), self.count)
         if not (mine.are_numbers and other.are_numbers):
-            kinds = [
-                [type(v) for v in leaves_of(r.values)] for r in (mine, other)
-            ]
-            return mine if kinds[0] == kinds[1] else None
+            both = mine, other.take(slice(0, 1))
+            kinds = [list(map(type, leaves_of(rows.values))) for rows in both]
+            known = (list, np.ndarray)
+            can = all(k in known or hasattr(k, "tocsr") for k in kinds[0])
+            return mine if can and kinds[0] == kinds[1] else None
         try:
             values = keras.tree.map_structure(_like, mine.values, other.values)
         except (TypeError, ValueError):
@@ -89,7 +85,7 @@ class Rows:
         return Rows(values, self.count)
 
     def joined(self, more: Rows) -> Rows:
-        """Returns these and other ones, in lists and tables of their kind."""
+        """Returns these and others that are like them."""
         others = iter(leaves_of(more.values))
         values = _map(lambda leaf: _joined(leaf, next(others)), self.values)
         return Rows(values, self.count + more.count)
@@ -135,19 +131,16 @@ def not_finite(batches: Iterable[Any]) -> dict[str, str]:
 
 def _is_column(value: Any) -> bool:
     """Returns whether it is a list of samples, rather than several inputs."""
-    if not isinstance(value, (list, tuple)):
-        return False
     if (
         isinstance(value, list)
         and value
         and isinstance(value[0], (list, tuple))
     ):
         return _is_column(value[0])
+    if not isinstance(value, (list, tuple)) or not value:
+        return isinstance(value, list)
     plain = (str, bytes, int, float, complex, np.generic)
-    return all(
-        isinstance(first, plain) or getattr(first, "shape", None) == ()
-        for first in value[:1]
-    ) and (bool(value) or isinstance(value, list))
+    return isinstance(value[0], plain) or getattr(value[0], "shape", None) == ()
 
 
 def _map(function: Callable[[Any], Any], structure: Any) -> Any:
@@ -158,9 +151,8 @@ def _map(function: Callable[[Any], Any], structure: Any) -> Any:
         return type(structure)(values)
     if isinstance(structure, (list, tuple)) and not _is_column(structure):
         parts = [_map(function, v) for v in structure]
-        if hasattr(structure, "_fields"):
-            return type(structure)(*parts)
-        return type(structure)(parts)
+        named = hasattr(structure, "_fields")
+        return type(structure)(*parts) if named else type(structure)(parts)
     return function(structure)
 
 
@@ -179,45 +171,48 @@ def _length(leaf: Any) -> int:
 
 def _is_numbers(leaf: Any) -> bool:
     if hasattr(leaf, "todense") and not hasattr(leaf, "tocsr"):
-        return keras.backend.backend() == "jax"  # its own sparse arrays
+        return bool(keras.backend.backend() == "jax")  # its own sparse ones
     return isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiub"
 
 
 def _parts(leaf: Any) -> Any:
-    """Returns the numbers that a sparse or ragged column consists of."""
-    if hasattr(leaf, "row_splits"):
-        return leaf.flat_values
-    if hasattr(leaf, "tocsr") or hasattr(leaf, "todense"):  # SciPy, JAX
-        return leaf.data
-    return leaf.values if hasattr(leaf, "dense_shape") else None
+    """Returns the numbers of a sparse or ragged column; None: it is none."""
+    if hasattr(leaf, "tocsr"):
+        return leaf.tocsr().data
+    for mark, name in (
+        ("row_splits", "flat_values"),
+        ("dense_shape", "values"),
+        ("todense", "data"),
+    ):
+        if hasattr(leaf, mark):
+            return getattr(leaf, name)
+    return None
 
 
 def _as_array(leaf: Any) -> NDArray[Any] | None:
     """Returns a column as an array; None: it cannot be one."""
-    if _parts(leaf) is not None:
-        return None
     if hasattr(leaf, "detach"):  # PyTorch
         leaf = leaf.detach().cpu()
     try:
-        return np.asarray(leaf)
+        return np.asarray(leaf) if _parts(leaf) is None else None
     except (TypeError, ValueError):
         return None
 
 
 def _as_numbers(leaf: Any) -> Any:
-    if isinstance(leaf, (list, tuple)):
+    several = getattr(leaf, "ndim", 1) > 1 and hasattr(leaf, "dtypes")
+    if isinstance(leaf, (list, tuple)) or (
+        several and len(set(leaf.dtypes)) > 1
+    ):
         return leaf
-    if hasattr(leaf, "iloc"):
-        if leaf.ndim > 1 and leaf.dtypes.nunique() > 1:
-            return leaf
-        array = leaf.to_numpy()
-        # As Keras takes one column of a table.
-        array = array[:, None] if array.ndim == 1 else array
-    else:
-        array = _as_array(leaf)
-    if array is not None and array.dtype.kind == "f":
+    array = _as_array(leaf)
+    if array is None:
+        return leaf
+    if hasattr(leaf, "iloc") and array.ndim == 1:
+        array = array[:, None]  # as Keras takes one column of a table
+    if array.dtype.kind == "f":
         array = array.astype(keras.config.floatx(), copy=False)
-    return leaf if array is None else array
+    return array
 
 
 def _like(mine: Any, other: Any) -> Any:
@@ -232,57 +227,44 @@ def _like(mine: Any, other: Any) -> Any:
 def _joined(leaf: Any, more: Any) -> Any:
     if isinstance(leaf, list):
         return leaf + more
-    if hasattr(leaf, "iloc"):
-        import pandas
-
-        return pandas.concat([leaf, more])
     if hasattr(leaf, "tocsr"):
         import scipy.sparse
 
         return scipy.sparse.vstack([leaf, more]).tocsr()
-    if type(leaf).__module__.startswith("tensorflow"):
-        import tensorflow as tf
-
-        return tf.concat([leaf, more], axis=0)
-    return np.concatenate([_as_array(leaf), _as_array(more)])
+    return np.concatenate([leaf, more])
 
 
 def _taken(leaf: Any, rows: Indices | slice) -> Any:
     if isinstance(leaf, (list, tuple)):
         some = range(len(leaf))[rows] if isinstance(rows, slice) else rows
         return [leaf[i] for i in some]
+    if hasattr(leaf, "iloc"):
+        return leaf.iloc[rows]
     if hasattr(leaf, "dense_shape"):
-        leaf = _csr(leaf)
-    for name in ("iloc", "tocsr"):
-        if hasattr(leaf, name):
-            found = getattr(leaf, name)
-            return (found if name == "iloc" else found())[rows]
-    if isinstance(rows, slice) or isinstance(leaf, np.ndarray):
+        leaf = _matrix(leaf)
+    if hasattr(leaf, "tocsr"):
+        return leaf.tocsr()[rows]
+    library = type(leaf).__module__.partition(".")[0]
+    if isinstance(rows, slice) or library in ("numpy", "torch"):
         return leaf[rows]
-    if hasattr(leaf, "detach"):
-        return leaf[rows]
-    if type(leaf).__module__.startswith("tensorflow"):
+    if library == "tensorflow":
         import tensorflow as tf
 
         return tf.gather(leaf, rows, axis=0)
-    return (
-        leaf[rows, ...] if hasattr(leaf, "todense") else np.asarray(leaf)[rows]
-    )
+    sparse = hasattr(leaf, "todense")
+    return leaf[rows, ...] if sparse else np.asarray(leaf)[rows]
 
 
-def _csr(leaf: Any) -> Any:
-    """Returns a `tf.SparseTensor`, which has no rows to pick, as a matrix."""
+def _matrix(leaf: Any) -> Any:
+    """Returns a `tf.SparseTensor`, whose rows none can pick, as SciPy's."""
     import scipy.sparse
 
     if len(leaf.shape) != 2:
         raise UnreadableError(
-            "only `fit` can read a sparse tensor of more axes"
+            "only `fit` can read a sparse tensor of this rank"
         )
-    places = np.asarray(leaf.indices).T
-    found = scipy.sparse.coo_matrix(
-        (np.asarray(leaf.values), places), leaf.shape
-    )
-    return found.tocsr()
+    values, places = np.asarray(leaf.values), np.asarray(leaf.indices).T
+    return scipy.sparse.coo_matrix((values, places), leaf.shape)
 
 
 def _bytes_of(leaf: Any) -> int:
@@ -317,16 +299,12 @@ def _not_finite(leaf: Any) -> str:
 
 def length_of(data: Any) -> int | None:
     """Returns how many batches there are, as far as it is known."""
-    if isinstance(data, keras.utils.PyDataset):
-        number = data.num_batches
-    elif hasattr(data, "cardinality"):  # tf.data
-        number = int(data.cardinality())
-    else:
-        try:
-            number = len(data)
-        except TypeError:
-            number = None
-    return None if number is None or number < 0 else number
+    try:
+        items = isinstance(data, keras.utils.PyDataset)
+        number: int | None = data.num_batches if items else len(data)
+        return number
+    except TypeError:
+        return None
 
 
 def batch_rows(batch: Any) -> int:
@@ -347,14 +325,13 @@ def batches_of(data: Any, shuffle: bool = False) -> Iterator[Any]:
         UnreadableError: Nobody but `fit` knows how.
     """
     if isinstance(data, keras.utils.PyDataset):
-        number = data.num_batches
-        numbers: Iterable[int] = itertools.count()
-        if number is not None:
-            numbers = range(number)
-        if number is not None and shuffle:
-            later = 2 + np.random.default_rng(0).permutation(max(number - 2, 0))
-            numbers = [*range(min(number, 2)), *later.tolist()]
-        return (data[index] for index in numbers)
+        number = length_of(data)
+        if number is None:
+            return map(data.__getitem__, itertools.count())
+        order = np.arange(number)
+        if shuffle:
+            order[2:] = np.random.default_rng(0).permutation(order[2:])
+        return map(data.__getitem__, order.tolist())
     of_devices = hasattr(data, "element_spec") and not hasattr(data, "take")
     if of_devices or not hasattr(data, "__iter__"):
         kind = type(data).__name__
@@ -382,7 +359,7 @@ def first_batches(
         raise UnreadableError("there are no batches")
     most, size = wanted(batch_rows(first[0])), max(bytes_of(first[0]), 1)
     room = MOST_BYTES // size
-    if room < min(most, FEWEST):
+    if room < min(most, _FEWEST):
         raise UnreadableError(
             f"{most} batches of {size / 2**20:.3g} MiB are more than the "
             f"{MOST_BYTES / 2**30:g} GiB that are kept in memory"
@@ -409,39 +386,32 @@ def copied(batch: Any) -> Any:
 
 def stacked(batches: list[Any]) -> Rows | None:
     """Returns the samples of batches as rows; None: they cannot be."""
-    parts = [keras.utils.unpack_x_y_sample_weight(b) for b in batches]
+
+    def stack(*leaves: Any) -> Any:
+        if leaves[0] is None:
+            return None
+        return np.concatenate(list(map(_as_array, leaves)))
+
+    parts = map(keras.utils.unpack_x_y_sample_weight, batches)
     try:
-        values = keras.tree.map_structure(
-            lambda *v: (
-                None
-                if v[0] is None
-                else np.concatenate([_as_array(a) for a in v])
-            ),
-            *parts,
-        )
+        return Rows.of(keras.tree.map_structure(stack, *parts))
     except (TypeError, ValueError):
         return None
-    return Rows.of(values)
 
 
-def marks_of(batch: Any, new: Iterator[int]) -> list[Any]:
-    """Returns a mark for each sample: equal samples have equal marks.
-
-    Args:
-        batch: A batch.
-        new: Marks for samples that cannot be compared.
-    """
+def marks_of(batch: Any) -> list[Any]:
+    """Returns a mark for each sample: equal samples have equal ones."""
     rows = batch_rows(batch)
     columns = [_marks(leaf, rows) for leaf in leaves_of(batch)]
-    if not columns or None in columns:
-        return [("new", next(new)) for _ in range(rows)]
-    return [hash(parts) for parts in zip(*columns)]
+    if columns and all(columns):
+        return [hash(parts) for parts in zip(*columns)]
+    return [object() for _ in range(rows)]  # equal to no other
 
 
-def _marks(leaf: Any, rows: int) -> list[Any] | None:
+def _marks(leaf: Any, rows: int) -> list[Any]:
     array = _as_array(leaf)
     if array is None or array.ndim == 0 or len(array) != rows:
-        return None
+        return []
     if array.dtype.kind in "OUS":
         return [str(row) for row in array.tolist()]
     flat = np.ascontiguousarray(array).reshape(rows, -1)

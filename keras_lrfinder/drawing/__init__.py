@@ -1,1 +1,0 @@
-"""Plain arrays to text and SVG, without matplotlib."""

@@ -1,0 +1,564 @@
+"""What `lr_find` reads of the data of a `fit`: bounded, again, and apart.
+
+Every sample is its own number, so that what was read can be told from what it
+holds; it is read by a fit of Keras's own.
+"""
+
+import itertools
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lrfinder.training import samples
+from keras_lrfinder.training.data import FitData
+from keras_lrfinder.training.samples import UnreadableError
+
+SIZE, RUN = 4, 10
+serial = itertools.count()
+tensorflow = pytest.mark.backend("tensorflow")
+jax = pytest.mark.backend("jax")
+torch = pytest.mark.backend("torch")
+
+
+def columns(rows):
+    x = np.arange(1, rows + 1, dtype="float32")[:, None] * np.ones(3, "float32")
+    return x, np.arange(1, rows + 1, dtype="int32")
+
+
+class Keeper(keras.Model):
+    """Keeps what a fit gives it."""
+
+    def __init__(self):
+        super().__init__()
+        self.built, self.kept = True, []
+        self.compile(run_eagerly=True)
+
+    def train_step(self, *args):
+        data = args[-1]
+        self.kept.append(data)
+        logs = {"loss": keras.ops.zeros(())}
+        return logs if len(args) == 1 else (logs, args[0])
+
+
+def batches(named):
+    """The numbers of the samples of each batch of a fit."""
+    keeper = Keeper()
+    keeper.fit(**named, verbose=0)
+    found = []
+    for data in keeper.kept:
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        # Rows of `x` and of `y` belong together.
+        assert numbers(x) == numbers(y)
+        found.append(numbers(x))
+    return found
+
+
+def numbers(leaf):
+    """The numbers of the samples of a column, whatever its kind."""
+    if isinstance(leaf, dict):
+        parts = [numbers(leaf["a"]), *map(numbers, leaf["b"])]
+        assert all(part == parts[0] for part in parts)
+        return parts[0]
+    if isinstance(leaf, (list, tuple)):
+        return numbers(leaf[0])
+    if hasattr(leaf, "dense_shape"):
+        import tensorflow as tf
+
+        leaf = tf.sparse.to_dense(leaf)
+    for dense in ("to_tensor", "todense", "numpy"):
+        if hasattr(leaf, dense):
+            leaf = getattr(leaf, dense)()
+    leaf = np.asarray(leaf)
+    return leaf.reshape(len(leaf), -1)[:, 0].astype(int).tolist()
+
+
+class Counted:
+    """Batches of samples, and how many were taken."""
+
+    def __init__(self, rows, times=1):
+        self.xy, self.times, self.taken = columns(rows), times, 0
+
+    def generator(self):
+        x, y = self.xy
+        for _ in range(self.times) if self.times else itertools.count():
+            for i in range(0, len(x), SIZE):
+                self.taken += 1
+                # What never ends is a failure, and not a test that hangs.
+                assert self.taken < 3000, "read without a bound"
+                yield x[i : i + SIZE], y[i : i + SIZE]
+
+
+class Items(keras.utils.PyDataset):
+    """The same as a PyDataset, without an end where `endless`."""
+
+    def __init__(self, rows, endless=False, **kwargs):
+        super().__init__(**kwargs)
+        self.xy, self.endless, self.taken = columns(rows), endless, 0
+
+    @property
+    def num_batches(self):
+        return None if self.endless else -(-len(self.xy[0]) // SIZE)
+
+    def __getitem__(self, index):
+        self.taken += 1
+        assert self.taken < 3000, "read without a bound"
+        begin = index * SIZE % len(self.xy[0])
+        return tuple(a[begin : begin + SIZE] for a in self.xy)
+
+
+def arrays(rows):
+    x, y = columns(rows)
+    return {"x": x, "y": y, "batch_size": SIZE}
+
+
+def tensors(rows):
+    x, y = map(keras.ops.convert_to_tensor, columns(rows))
+    return {"x": x, "y": y, "batch_size": SIZE}
+
+
+def nested(rows):
+    x, y = columns(rows)
+    return {"x": {"a": x, "b": [x, (x,)]}, "y": y, "batch_size": SIZE}
+
+
+def pandas(rows):
+    pd = pytest.importorskip("pandas")
+    x, y = columns(rows)
+    return {"x": pd.DataFrame(x), "y": pd.Series(y), "batch_size": SIZE}
+
+
+def h5(rows):
+    h5py = pytest.importorskip("h5py")
+    name = f"rows-{next(serial)}"
+    file = h5py.File(name, "w", driver="core", backing_store=False)
+    named = dict(zip("xy", columns(rows)))
+    named = {k: file.create_dataset(k, data=v) for k, v in named.items()}
+    return {**named, "batch_size": SIZE}
+
+
+def csr(rows):
+    sparse = pytest.importorskip("scipy.sparse")
+    return {**arrays(rows), "x": sparse.csr_matrix(columns(rows)[0])}
+
+
+def coo(rows):
+    return {**csr(rows), "x": csr(rows)["x"].tocoo()}
+
+
+def ragged(rows):
+    import tensorflow as tf
+
+    x, _ = columns(rows)
+    parts = [list(row[: 1 + i % 3]) for i, row in enumerate(x)]
+    return {**arrays(rows), "x": tf.ragged.constant(parts)}
+
+
+def tf_sparse(rows):
+    import tensorflow as tf
+
+    return {**arrays(rows), "x": tf.sparse.from_dense(columns(rows)[0])}
+
+
+def bcoo(rows):
+    from jax.experimental import sparse
+
+    return {**arrays(rows), "x": sparse.BCOO.fromdense(columns(rows)[0])}
+
+
+def tf_data(rows):
+    import tensorflow as tf
+
+    return {"x": tf.data.Dataset.from_tensor_slices(columns(rows)).batch(SIZE)}
+
+
+def tf_data_unknown(rows):
+    return {"x": tf_data(rows)["x"].filter(lambda *batch: True)}
+
+
+def tf_data_shuffled(rows):
+    return {"x": tf_data(rows)["x"].unbatch().shuffle(rows).batch(SIZE)}
+
+
+def tf_data_endless(rows):
+    return {"x": tf_data(rows)["x"].repeat()}
+
+
+def loader(rows):
+    import torch
+    from torch.utils.data import DataLoader
+    from torch.utils.data import TensorDataset
+
+    class OfMyOwn(DataLoader):
+        """A subclass, of another module."""
+
+    dataset = TensorDataset(*map(torch.tensor, columns(rows)))
+    return {"x": OfMyOwn(dataset, batch_size=SIZE, shuffle=True)}
+
+
+def items(rows):
+    return {"x": Items(rows)}
+
+
+def items_endless(rows):
+    return {"x": Items(rows, endless=True)}
+
+
+def items_workers(rows):
+    return {"x": Items(rows, workers=2)}
+
+
+def generator(rows):
+    return {"x": Counted(rows).generator()}
+
+
+def generator_endless(rows):
+    return {"x": Counted(rows, times=None).generator()}
+
+
+ROWS = [
+    arrays,
+    tensors,
+    nested,
+    pandas,
+    h5,
+    csr,
+    coo,
+    pytest.param(ragged, marks=tensorflow),
+    pytest.param(tf_sparse, marks=tensorflow),
+    pytest.param(bcoo, marks=jax),
+]
+BATCHES = [
+    pytest.param(tf_data, marks=tensorflow),
+    pytest.param(tf_data_unknown, marks=tensorflow),
+    pytest.param(tf_data_shuffled, marks=tensorflow),
+    pytest.param(tf_data_endless, marks=tensorflow),
+    pytest.param(loader, marks=torch),
+    items,
+    items_endless,
+    items_workers,
+    generator,
+    generator_endless,
+]
+
+
+def of_kinds(*kinds):
+    names = [getattr(k, "values", [k])[0].__name__ for k in kinds]
+    return pytest.mark.parametrize("kind", kinds, ids=names)
+
+
+kinds = of_kinds(*ROWS, *BATCHES)
+kinds_of_rows = of_kinds(*ROWS)
+
+
+def use_up(data, steps):
+    """Takes from a generator what a ramp of so many steps would take."""
+    x = data.ramp(steps)["x"]
+    if isinstance(x, types.GeneratorType):
+        list(x)
+
+
+def replayed(given, steps=RUN, ramp=2 * RUN, **kwargs):
+    data = FitData(given)
+    use_up(data, ramp)
+    return data.replay(steps, **kwargs)
+
+
+def run_of(replay, steps=RUN, held_out=None, again=None):
+    """The batches of a run: trained on, held out, trained on before."""
+    held_out = replay.held_out if held_out is None else held_out
+    again = replay.again if again is None else again
+    run = types.SimpleNamespace(steps=steps, held_out=held_out, again=again)
+    found = batches(replay.fit_data(run))
+    found = found[: len(found) - (len(found[-1]) != len(found[0]))]
+    end = len(found) - again
+    return found[: end - held_out], found[end - held_out : end], found[end:]
+
+
+def flat(of_batches):
+    return list(itertools.chain(*of_batches))
+
+
+@kinds
+@pytest.mark.parametrize("rows", [24, 101], ids=["few", "many"])
+def test_a_run_meets_what_every_run_meets(kind, rows):
+    """Whole batches; those held out apart; the first ones again."""
+    replay = replayed(kind(rows))
+    trained, held_out, again = run_of(replay)
+    assert run_of(replay) == (trained, held_out, again)
+    assert len(trained) == RUN
+    assert len(held_out) == replay.held_out > 0
+    assert {len(b) for b in trained + held_out} == {SIZE}
+    assert set(flat(held_out)).isdisjoint(flat(trained))
+    assert again == trained[: replay.again]
+    comes_again = len(set(flat(trained))) < len(flat(trained))
+    assert bool(replay.again) == comes_again
+    if comes_again:
+        once = flat(trained[: replay.epoch])
+        assert len(set(once)) == len(once)
+        assert set(trained[replay.epoch]) & set(once)
+
+
+@kinds
+def test_before_training_a_run_has_only_what_judges(kind):
+    """A run of no steps has the batches that end every other run."""
+    replay = replayed(kind(24))
+    _, held_out, again = run_of(replay)
+    assert run_of(replay, steps=0) == ([], held_out, again)
+
+
+@kinds_of_rows
+def test_rows_are_in_an_order_of_their_own_in_each_epoch(kind):
+    """As in a fit that shuffles; `shuffle=False` keeps the data's own."""
+    trained, _, _ = run_of(replayed(kind(24)))
+    epoch = replayed(kind(24)).epoch
+    first, second = flat(trained[:epoch]), flat(trained[epoch : 2 * epoch])
+    assert first != sorted(first)
+    assert second != sorted(second)
+    assert first != second
+    trained, held_out, _ = run_of(replayed({**kind(22), "shuffle": False}))
+    assert flat(trained[:4]) == flat(trained[4:8]) == list(range(1, 17))
+    assert held_out == [[17, 18, 19, 20]]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_fit_shuffles_the_batches_of_a_pydataset(shuffle):
+    """And a run so, too."""
+    replay = replayed({**items(80), "shuffle": shuffle}, 32)
+    trained, held_out, _ = run_of(replay, 32)
+    firsts = [b[0] for b in trained]
+    assert (firsts[:16] == sorted(firsts[:16])) != shuffle
+    assert (firsts[:16] == firsts[16:]) != shuffle
+    assert set(flat(held_out)).isdisjoint(flat(trained))
+
+
+@kinds
+def test_validation_data_judge_in_place_of_kept_ones(kind):
+    """Of any kind, in whole batches of the training's size, and bounded."""
+    given = kind(2100)
+    y = given.pop("y", None)
+    data = given["x"] if y is None else (given["x"], y)
+    data = FitData({**arrays(100), "validation_data": data})
+    replay = data.replay(RUN)
+    _, held_out, _ = run_of(replay)
+    if kind in (csr, coo, ragged, tf_sparse, bcoo, nested, pandas):
+        return  # of another form than the training's
+    assert len(held_out) == replay.held_out == 60
+    assert run_of(replay)[1] == held_out
+    assert run_of(data.replay(RUN))[1] == held_out
+    assert max(flat(held_out)) > 100
+    assert len(set(flat(run_of(data.replay(25), 25)[0]))) == 100
+
+
+@kinds
+def test_validation_data_of_the_same_kind_judge(kind):
+    """Where they can be put beside the others."""
+    given, other = kind(40), kind(2100)
+    y = other.pop("y", None)
+    other = other["x"] if y is None else (other["x"], y)
+    held_out = run_of(replayed({**given, "validation_data": other}))[1]
+    assert (max(flat(held_out)) > 40) == (kind is not ragged)
+
+
+def test_validation_steps_and_batch_size_count():
+    """Five batches are five batches, arrays or not."""
+    for data in (columns(3000), Items(3000)):
+        given = {**arrays(100), "validation_data": data}
+        given["validation_batch_size"] = SIZE
+        replay = replayed({**given, "validation_steps": 5})
+        assert sorted(flat(run_of(replay)[1])) == list(range(1, 5 * SIZE + 1))
+
+
+@pytest.mark.parametrize("make", [Items, Counted])
+def test_of_long_validation_data_only_a_part_is_read(make):
+    """2,048 rows in batches of 4 are 512 batches, read once for all runs."""
+    source = make(9000)
+    given = source if make is Items else source.generator()
+    data = FitData({**arrays(100), "validation_data": given})
+    assert run_of(data.replay(RUN)) == run_of(data.replay(RUN))
+    assert source.taken == 512
+
+
+def test_too_few_validation_data_do_not_judge():
+    """For less than a batch of them, some of the training data do."""
+    few = columns(SIZE - 1)
+    replay = replayed({**arrays(100), "validation_data": few})
+    assert run_of(replay) == run_of(replayed(arrays(100)))
+
+
+def test_validation_data_without_weights_judge_those_with():
+    """As all of their samples count alike."""
+    given = {**arrays(100), "sample_weight": np.full(100, 2.0)}
+    data = FitData({**given, "validation_data": columns(8)})
+    assert sorted(flat(run_of(data.replay(RUN))[1])) == list(range(1, 9))
+
+
+@pytest.mark.parametrize("split", [0.25, 0.5])
+@of_kinds(arrays, pandas, h5, csr)
+def test_the_split_is_that_of_fit(kind, split):
+    """The last samples are held out, the first ones trained on."""
+    data = FitData({**kind(40), "validation_split": split})
+    trained, held_out, _ = run_of(data.replay(RUN))
+    assert sorted(set(flat(trained))) == list(
+        range(1, round(40 * (1 - split)) + 1)
+    )
+    assert set(flat(held_out)).isdisjoint(flat(trained))
+    assert data.batches == round(10 * (1 - split))
+
+
+@pytest.mark.parametrize("split", [1.5, -0.1, 0.99])
+def test_an_impossible_split_is_refused(split):
+    """It must be between 0 and 1, leave some on both sides, and have rows."""
+    with pytest.raises(ValueError, match="`validation_split` must"):
+        FitData({**arrays(20), "validation_split": split})
+    with pytest.raises(ValueError, match="`validation_split` must go with"):
+        FitData({**items(20), "validation_split": 0.5})
+
+
+@of_kinds(arrays, csr, pytest.param(tf_data, marks=tensorflow), items)
+def test_no_samples_are_an_error_at_once(kind):
+    """Where the length is known without reading."""
+    with pytest.raises(ValueError, match="`x` must have samples"):
+        FitData(kind(0))
+
+
+@kinds
+def test_making_it_reads_nothing_and_changes_nothing(kind):
+    """Not a batch, a random number, or the dictionary that it is given."""
+    given = {**kind(100), "callbacks": [], "shuffle": False}
+    before, state = dict(given), np.random.get_state()[1].tolist()
+    data = FitData(given)
+    assert list(map(id, given.values())) == list(map(id, before.values()))
+    assert np.random.get_state()[1].tolist() == state
+    assert getattr(given["x"], "taken", 0) == 0
+    assert data.rest == {"callbacks": []}
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "number"),
+    [
+        ({**arrays(101)}, SIZE, 26),
+        ({**arrays(101), "batch_size": None}, 32, 4),
+        ({**arrays(100), "batch_size": None, "steps_per_epoch": 7}, 15, 7),
+        ({**items(101)}, None, 26),
+        ({**items(101), "steps_per_epoch": 7}, None, 7),
+        ({**items_endless(101)}, None, None),
+        ({**generator(101)}, None, None),
+    ],
+)
+def test_an_epoch_has_as_many_batches_as_in_fit(given, size, number):
+    """As far as it is known."""
+    data = FitData(given)
+    assert (data.batch_size, data.batches) == (size, number)
+
+
+@pytest.mark.parametrize("endless", [False, True])
+def test_a_generator_gives_no_more_than_the_ramp_takes(endless):
+    """Neither ramp nor replay takes a batch beyond."""
+    source = Counted(100, times=None if endless else 1)
+    replay = replayed({"x": source.generator()}, ramp=7)
+    assert len(run_of(replay)[0]) == RUN
+    assert source.taken == 7
+
+
+def test_what_cannot_be_kept_says_why(monkeypatch):
+    """In words that end a sentence; a generator's too large batches as well."""
+    monkeypatch.setattr(samples, "MOST_BYTES", 50)
+    with pytest.raises(UnreadableError, match="are kept in memory"):
+        replayed(items(100))
+    with pytest.raises(UnreadableError, match="a generator cannot be read"):
+        replayed(generator(100))
+    with pytest.raises(UnreadableError, match="only `fit` can read"):
+        replayed({"x": object()})
+
+
+def test_of_a_long_run_as_much_is_kept_as_fits(monkeypatch):
+    """It goes through that several times, and is not what a training is."""
+    monkeypatch.setattr(samples, "MOST_BYTES", 90 * 64)  # batches of 64 bytes
+    for data in (items(400 * SIZE), generator(400 * SIZE)):
+        replay = replayed(data, steps=240, ramp=100)
+        trained, held_out, _ = run_of(replay, 240)
+        assert len({b[0] for b in trained + held_out}) == 90
+        assert not replay.enough(240)
+        assert replay.enough(60)
+        assert replay.again
+
+
+@kinds
+def test_a_training_may_be_as_long_as_the_data_can_be_read(kind):
+    """Data that were read whole begin again, as in a training."""
+    assert replayed(kind(40), ramp=200, steps=100).enough(100) or kind in (
+        items_endless,
+        generator,
+        generator_endless,
+        tf_data_endless,
+    )
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7])
+def test_too_few_samples_have_none_held_out(rows):
+    """They are all trained on, and the reason is given."""
+    replay = replayed(arrays(rows))
+    trained, held_out, _ = run_of(replay)
+    assert held_out == []
+    assert set(flat(trained)) == set(range(1, rows + 1))
+    are = "1 sample is" if rows == 1 else f"{rows} samples are"
+    assert replay.why_not.startswith(f"{are} too few")
+
+
+def test_batches_are_counted_in_updates():
+    """Where gradients are accumulated, three batches make a step."""
+    replay = replayed(arrays(100), steps=5, per_update=3)
+    run = types.SimpleNamespace(steps=5, held_out=2, again=0)
+    assert len(batches(replay.fit_data(run))) == 5 * 3 + 2
+    assert replay.epoch == 20 // 3
+
+
+def test_lists_stay_lists():
+    """A `fit` of the model's own takes strings, and Keras's does not."""
+    x, y = [str(i) for i in range(100)], list(range(100))
+    given = {"x": x, "y": y, "batch_size": SIZE}
+    for more in ({}, {"validation_data": (["-1"] * 8, [-1] * 8)}):
+        replay = FitData({**given, **more}).replay(RUN)
+        run = types.SimpleNamespace(steps=RUN, held_out=2, again=1)
+        data = replay.fit_data(run)
+        assert list(map(int, data["x"][: 13 * SIZE])) == data["y"][: 13 * SIZE]
+        assert (data["x"][-3 * SIZE :].count("-1") > 0) == bool(more)
+    data = FitData(arrays(100), as_given=True).replay(RUN).fit_data(run)
+    assert isinstance(data["x"], np.ndarray)
+    assert data["batch_size"] == SIZE
+
+
+@of_kinds(
+    arrays,
+    tensors,
+    nested,
+    pandas,
+    h5,
+    csr,
+    pytest.param(tf_data, marks=tensorflow),
+    pytest.param(loader, marks=torch),
+    items,
+    generator,
+)
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_nan_and_infinity_are_found(kind, wrong, monkeypatch):
+    """By the name of the argument that has them, kept or read once more."""
+    whole = columns
+
+    def spoilt(rows):
+        x, y = whole(rows)
+        x[7] = wrong
+        return x, y
+
+    for make, expected in (
+        (whole, {}),
+        (spoilt, {"x": "NaN" if wrong != wrong else "infinity"}),
+    ):
+        monkeypatch.setitem(globals(), "columns", make)
+        data = FitData(kind(40))
+        use_up(data, RUN)
+        assert data.not_finite() == expected
+        data.replay(RUN)
+        assert data.not_finite(read=False) == expected
