@@ -85,6 +85,33 @@ def test_guide_runs(page, tmp_path, monkeypatch):
     plt.close("all")
 
 
+def test_factors_in_the_guide_are_those_that_are_taken():
+    """How schedule and length move the LR, as the page has it in a table."""
+
+    def factor(kind, schedule, steps, base=("constant", None)):
+        known = keras_lrfinder.Suggestion(
+            1.0, 0.1, 9.0, "high", "default", "", *base, kind=kind
+        )
+        return known.lr_for(schedule, steps)
+
+    lines = [
+        f"| {n:,} | "
+        + " | ".join(
+            f"{factor(kind, 'cosine', n, ('constant', n)):.1f}"
+            for kind in ("momentum", "adam")
+        )
+        + " | "
+        + " | ".join(
+            f"{factor(kind, 'constant', n, ('constant', 500)):.2f}"
+            for kind in ("momentum", "adam")
+        )
+        + " |"
+        for n in (500, 2000, 8000)
+    ]
+    page = (ROOT / "docs/guide/schedules.md").read_text(encoding="utf-8")
+    assert "\n".join(lines) in page
+
+
 @pytest.mark.parametrize("page", [p for p in GUIDE if blocks(p, "py")])
 def test_guide_that_does_not_run_is_python(page):
     """What needs packages that are not here has the right syntax."""
