@@ -31,9 +31,9 @@ def harm(callback: Any, *, after: bool = True) -> str:
         if kind is not None and isinstance(callback, kind):
             return explain(callback, after)
     for kind in type(callback).__mro__:
-        package = kind.__module__.partition(".")[0]
-        if package in _OTHERS and kind.__name__ in _OTHERS[package]:
-            return _OTHERS[package][kind.__name__]
+        is_theirs = kind.__module__.partition(".")[0] in _PACKAGES
+        if is_theirs and kind.__name__ in _SAVERS:
+            return _SAVERS[kind.__name__]
     return ""
 
 
@@ -241,21 +241,20 @@ _TUNER = (
 _TRACKER = (
     "it would save weights of the range test as a model of yours; leave it out"
 )
-# By package and class, as these need not be installed.
-_OTHERS = {
-    **dict.fromkeys(
-        ("keras_tuner", "kerastuner", "autokeras"),
-        {"SaveBestEpoch": _TUNER, "TunerCallback": _TUNER},
-    ),
-    **dict.fromkeys(
-        ("optuna", "optuna_integration"),
-        {"KerasPruningCallback": _TUNER, "TFKerasPruningCallback": _TUNER},
-    ),
-    "ray": {"ReportCheckpointCallback": _TUNER},
-    "wandb": {"WandbCallback": _TRACKER, "WandbModelCheckpoint": _TRACKER},
-    "mlflow": {"MlflowModelCheckpointCallback": _TRACKER},
-    "dvclive": {"DVCLiveCallback": _TRACKER},
+# By class and package, as these need not be installed.
+_SAVERS = {
+    "SaveBestEpoch": _TUNER,
+    "TunerCallback": _TUNER,
+    "KerasPruningCallback": _TUNER,
+    "TFKerasPruningCallback": _TUNER,
+    "ReportCheckpointCallback": _TUNER,
+    "WandbCallback": _TRACKER,
+    "WandbModelCheckpoint": _TRACKER,
+    "MlflowModelCheckpointCallback": _TRACKER,
+    "DVCLiveCallback": _TRACKER,
 }
+_PACKAGES = {"keras_tuner", "kerastuner", "optuna", "optuna_integration"}
+_PACKAGES |= {"ray", "wandb", "mlflow", "dvclive"}
 _CHECKPOINTS = ("ModelCheckpoint", "OrbaxCheckpoint", "BackupAndRestore")
 _HARMS = {
     "EarlyStopping": _early_stopping,

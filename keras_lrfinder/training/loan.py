@@ -276,7 +276,7 @@ class Loan:
         if not functions or any(map(internals.draws_by_itself, functions)):
             return None
         built = _built_by_fit(model, before)
-        if built is None:
+        if built is None or not all(map(_is_constant, before.later)):
             return None
         function = self.train_function.inner or model.train_function
         if self._per_call is not None:
@@ -403,6 +403,12 @@ def _check_trainable(model: Any) -> None:
             "stays as it is. Set `layer.trainable = True` where layers are "
             f"frozen, then compile it anew. Received: model={model!r}"
         )
+
+
+def _is_constant(saved: tuple[Found, Any]) -> bool:
+    """Returns whether a slot was made without a look at the weights."""
+    each, state = saved
+    return internals.is_variable(each.value) and not any(state[0].strides)
 
 
 def _set_by_fit(now: dict[str, Any], then: dict[str, Any]) -> bool:

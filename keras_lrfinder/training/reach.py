@@ -270,9 +270,11 @@ def _same_tensors(a: Any, b: Any) -> bool:
 def _variable_state(variable: Any) -> tuple[Any, bool]:
     # `layer.trainable = …` writes into the layer's variables as well.
     value = host_copy(variable)
-    if value.ndim and not value.view(np.uint8).any():
+    if value.size > 1:
+        raw = value.reshape(-1, 1).view(np.uint8)
         # Slots that are still empty need no memory.
-        value = np.broadcast_to(np.zeros((), value.dtype), value.shape)
+        if (raw[-1] == raw[0]).all() and (raw == raw[0]).all():
+            value = np.broadcast_to(value.reshape(-1)[:1].copy(), value.shape)
     return value, variable.trainable
 
 

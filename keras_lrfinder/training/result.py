@@ -57,8 +57,8 @@ class Runs(tuple[Run, ...]):
         head, *rows = run_rows(self)
         head.insert(3, "first loss")
         for run, row in zip(self, rows):
-            begun = run.losses is not None and len(run.losses)
-            row.insert(3, f"{run.losses[0]:.4g}" if begun else "none")
+            losses = () if run.losses is None else run.losses[:1]
+            row.insert(3, " ".join(f"{loss:.4g}" for loss in losses) or "none")
         return [head, *rows]
 
 
