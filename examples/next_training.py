@@ -56,7 +56,7 @@ def ended(data, seed, epochs, *, batch_size=32, decay=0.004, schedule, use=()):
     fit = {"batch_size": batch_size, "epochs": epochs, "verbose": 0}
     lr = 0.001
     if schedule:
-        finder = lr_find(model, *train, **fit, schedule=schedule)
+        finder = lr_find(model, *train, schedule=schedule, **fit)
         lr = finder.apply(model)
     history = model.fit(
         *train,
@@ -70,22 +70,22 @@ def ended(data, seed, epochs, *, batch_size=32, decay=0.004, schedule, use=()):
 
 def ways(epochs):
     """Yields the name of each training, and what it is."""
+    default = {"epochs": epochs, "schedule": None}
+    constant = {"epochs": epochs, "schedule": "constant"}
     cosine = {"epochs": epochs, "schedule": "cosine"}
-    for name, schedule in (("default 0.001", None), ("found", "constant")):
-        constant = {"epochs": epochs, "schedule": schedule}
-        yield f"{name}, constant", constant
-        yield f"{name}, plateau", constant | {"use": ["plateau"]}
-        yield f"{name}, early stopping", constant | {"use": ["stopping"]}
+    yield "default, constant", default
+    yield "found, constant", constant
+    yield "found, plateau", constant | {"use": ["plateau"]}
+    yield "found, early stopping", constant | {"use": ["stopping"]}
     yield "found, cosine", cosine
     yield "found, one_cycle", cosine | {"schedule": "one_cycle"}
     yield "cosine, early stopping", cosine | {"use": ["stopping"]}
-    for decay in (0.0, 0.1):
-        yield f"cosine, weight decay {decay:g}", cosine | {"decay": decay}
-    for size in (16, 64, 256):
-        yield f"cosine, batches of {size}", cosine | {"batch_size": size}
-    for schedule in ("constant", "cosine"):
-        longer = {"epochs": 10 * epochs, "schedule": schedule}
-        yield f"{schedule}, ten times as long", longer
+    yield "cosine, weight decay 0", cosine | {"decay": 0.0}
+    yield "cosine, weight decay 0.1", cosine | {"decay": 0.1}
+    yield "cosine, batches of 16", cosine | {"batch_size": 16}
+    yield "cosine, batches of 256", cosine | {"batch_size": 256}
+    for name, way in (("default", default), ("cosine", cosine)):
+        yield f"{name}, 10 times as long", way | {"epochs": 10 * epochs}
 
 
 def main(argv=None):
