@@ -96,7 +96,7 @@ class FitData:
         self._shuffles = given["shuffle"] not in (False, "batch")
         # Batches that were read, and how many the ramp takes.
         self._items: list[Any] = []
-        self._ramp = 0
+        self._room = self._ramp = 0
 
     def ramp(self, batches: int, initial_epoch: int = 0) -> dict[str, Any]:
         """Returns the arguments of a `fit` that can run so many batches.
@@ -241,11 +241,13 @@ class FitData:
     def _read(self, wanted: int) -> tuple[list[Any], bool]:
         """Returns the first batches, and whether there are no others."""
         if self._is_generator:
-            if not self._items:
+            if self._room < 0 and len(self._items) < samples.FEWEST:
                 raise UnreadableError(
                     "a generator cannot be read twice, and what the ramp took "
                     "from it was too much to be kept in memory"
                 )
+            if not self._items:
+                raise UnreadableError("there are no batches")
             return self._items, False
 
         def most(rows: int) -> int:
@@ -258,10 +260,10 @@ class FitData:
     def _keeping(self, batches: int) -> Iterator[Any]:
         """Yields a generator's batches, and keeps copies of the first."""
         # A generator, not an `islice`: Keras knows generators by their type.
-        room = samples.MOST_BYTES
+        self._room = samples.MOST_BYTES
         for batch in itertools.islice(self._x, batches):
-            room -= samples.bytes_of(batch)
-            if room >= 0:
+            self._room -= samples.bytes_of(batch)
+            if self._room >= 0:
                 self._items.append(samples.copied(batch))
             yield batch
 

@@ -47,6 +47,19 @@ def set_learning_rate(optimizer: Any, held: Any) -> None:
         optimizer.learning_rate = held
 
 
+def mend_lists_of(optimizer: Any) -> None:
+    """Lets an optimizer be saved whose learning rate is a variable no more.
+
+    Keras takes the variable out of its lists, and TensorFlow refuses to
+    save a list from which anything was taken. Keras 3.3 to 3.15.
+    """
+    for name in ("_variables", "_trainable_variables"):
+        tracked = vars(optimizer).get(name)
+        if hasattr(tracked, "_non_append_mutation"):
+            tracked._non_append_mutation = False
+            tracked._last_wrapped_list_snapshot = list(tracked)
+
+
 def batches_seen(optimizer: Any) -> Any:
     """Returns the variable that schedules are called with.
 
@@ -327,6 +340,28 @@ def wait_for_batch_hooks(callbacks: Any) -> None:
     """
     if getattr(callbacks, "_async_train", False):
         callbacks._async_train = False
+
+
+def running_epoch() -> Any:
+    """Returns what the `fit` or `evaluate` that runs reads its batches from.
+
+    It is a local variable there. None: nothing of the kind runs.
+    """
+    found = (f.f_locals.get("epoch_iterator") for f in frames(sys._getframe(1)))
+    return next((epoch for epoch in found if epoch is not None), None)
+
+
+def close_epoch(epoch: Any) -> None:
+    """Lets go of an epoch that was not read to its end.
+
+    Keras forgets to: threads of workers wait for ever, and a dataset holds
+    the lock of its cache until a reference cycle is collected.
+    """
+    batches = getattr(epoch, "_epoch_iterator", None)
+    if getattr(batches, "gi_frame", None) is not None:
+        # What a worker fails at, and the test has not come to, is not its own.
+        with contextlib.suppress(Exception):
+            epoch.reset()
 
 
 def inputs_of(iterator: Any) -> Any:

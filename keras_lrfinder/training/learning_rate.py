@@ -305,44 +305,30 @@ class SweptRate:
         self.variables, self._assigns, self._by_state = [], [], None
 
 
-def apply_learning_rate(model: Any, optimizers: list[Any], lr: float) -> str:
-    """Sets a constant learning rate on optimizers of a model, for good.
+def apply_learning_rate(model: Any, optimizers: list[Any], value: Any) -> None:
+    """Sets what optimizers of a model train with, for good.
 
-    Where an optimizer held a number, this is the same as assigning to it.
-    Where it held a schedule or a function, a schedule that is constant takes
-    its place, one of Keras's own: the model can be saved, checkpointed and
-    exported as before, and its file can be loaded without this package. The
-    next `fit` traces its train function anew, as the old one has the old
-    schedule built in; a `tf.function` of the user's own has it as well, and
-    has to be made anew by hand.
+    A number where an optimizer holds one is assigned to it. Whatever else
+    takes the place of what it holds is a schedule: the one given, or for a
+    number one of Keras's own that is constant. The model can be saved,
+    checkpointed and exported as before. The next `fit` traces its train
+    function anew, as the old one has what was there before built in; a
+    `tf.function` of the user's own has it as well.
 
     Args:
         model: A compiled Keras model.
         optimizers: The optimizers to set. One that scales the loss stands
             for its inner one, one made of several for all of these.
-        lr: Float > 0.
-
-    Returns:
-        A sentence that says what was done.
-
-    Raises:
-        ValueError: `lr` is not positive and finite.
+        value: Float > 0, or a `LearningRateSchedule`.
     """
-    if not 0.0 < lr < float("inf"):
-        raise ValueError(f"`lr` must be positive and finite. Received: {lr=}")
-    replaced = []
+    is_number = not callable(value)
     for leaf in leaves_of(optimizers):
-        held = learning_rate_of(leaf)
-        if hasattr(held, "assign"):
-            leaf.learning_rate = lr
-        else:
-            leaf.learning_rate = _constant(lr)
-            replaced.append(getattr(held, "__name__", type(held).__name__))
-    done = f"learning rate set to {lr:.3g}"
-    if not replaced:
-        return done
-    model.train_function = None  # it has the old one built in
-    return f"{done}, constant, in place of {', '.join(replaced)}"
+        if is_number and hasattr(learning_rate_of(leaf), "assign"):
+            leaf.learning_rate = value
+            continue
+        leaf.learning_rate = _constant(value) if is_number else value
+        internals.mend_lists_of(leaf)
+        model.train_function = None
 
 
 def _constant(lr: float) -> Any:

@@ -94,6 +94,7 @@ class Loan:
         self.train_function = TrainFunction(model)
         self.jax_state: JaxState | None = None
         self.is_valid = False
+        self._epoch: Any = None
         self._resumed: KeptStep | None = None
         self._is_open = self._swaps = self._several = False
         self._per_call: int | None = None
@@ -132,7 +133,10 @@ class Loan:
 
     def fit(self, **kwargs: Any) -> Any:
         """Calls the model's own `fit`, past whoever logs every fit."""
-        return internals.plain_fit(self.model)(**kwargs)
+        try:
+            return internals.plain_fit(self.model)(**kwargs)
+        finally:
+            self._close_epoch()
 
     def __enter__(self) -> Loan:
         self._several = True
@@ -156,6 +160,7 @@ class Loan:
         Args:
             model: The model, from `Callback.model`.
         """
+        self._epoch = internals.running_epoch()
         if self._is_open:
             return
         self._is_open = True
@@ -195,6 +200,7 @@ class Loan:
         before, self._before = self._before, None
         if before is None:
             return
+        self._close_epoch()
         release(self.model)
         goes_back = self._restore or not self.is_valid
         step = self._step_to_keep(before) if goes_back else None
@@ -211,6 +217,10 @@ class Loan:
             vars(self.model)["train_function"] = step
         self._per_call = self.jax_state = self._resumed = None
         self._several = False
+
+    def _close_epoch(self) -> None:
+        epoch, self._epoch = self._epoch, None
+        internals.close_epoch(epoch)
 
     def _begin(self) -> None:
         # Not when made: what is refused before the first step draws nothing.

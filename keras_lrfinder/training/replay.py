@@ -20,8 +20,9 @@ import numpy as np
 
 from keras_lrfinder.training.samples import Indices
 from keras_lrfinder.training.samples import Rows
+from keras_lrfinder.training.samples import as_array
 from keras_lrfinder.training.samples import batch_rows
-from keras_lrfinder.training.samples import marks_of
+from keras_lrfinder.training.samples import leaves_of
 from keras_lrfinder.training.samples import stacked
 
 # Held out: about so many samples, of the data a fifth where that is a batch.
@@ -314,7 +315,7 @@ def apart(
         The two, and why there are none of the second.
     """
     end = len(batches) - reserved(len(batches), size, wanted)
-    marks = list(map(marks_of, batches))
+    marks = list(map(_marks_of, batches))
     of_seen = set(itertools.chain(*marks[:end]))
     if not of_seen.isdisjoint(itertools.chain(*marks[end:])):
         first: dict[Any, int] = {}
@@ -330,3 +331,22 @@ def apart(
     only = "1 batch is" if number == 1 else f"{number} batches are"
     why_not = "" if end < number else f"{only} too few to keep one out"
     return batches[:end], batches[end:], why_not
+
+
+def _marks_of(batch: Any) -> list[Any]:
+    """Returns a mark for each sample: equal samples have equal ones."""
+    rows = batch_rows(batch)
+    columns = [_column_marks(leaf, rows) for leaf in leaves_of(batch)]
+    if columns and all(columns):
+        return [hash(parts) for parts in zip(*columns)]
+    return [object() for _ in range(rows)]  # equal to no other
+
+
+def _column_marks(leaf: Any, rows: int) -> list[Any]:
+    array = as_array(leaf)
+    if array is None or array.ndim == 0 or len(array) != rows:
+        return []
+    if array.dtype.kind in "OUS":
+        return [str(row) for row in array.tolist()]
+    flat = np.ascontiguousarray(array).reshape(rows, -1)
+    return [row.tobytes() for row in flat]

@@ -228,6 +228,11 @@ class RunCallback(keras.callbacks.Callback):
         if self._watch is not None and self._watch.is_over:
             self.model.stop_evaluating = True
 
+    def on_test_end(self, logs: Any = None) -> None:
+        """Lets go of what such a validation has not read."""
+        if self._watch is not None and self._watch.is_over:
+            internals.close_epoch(internals.running_epoch())
+
     def on_train_end(self, logs: Any = None) -> None:
         """Warns, or raises what a hook may not."""
         self._end(stopped=bool(self.model.stop_training))

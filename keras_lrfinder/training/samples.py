@@ -21,7 +21,7 @@ Indices = NDArray[np.int64]
 
 # Batches are kept in memory; of large ones at least what a probe takes.
 MOST_BYTES = 2**30
-_FEWEST = 76
+FEWEST = 76
 
 
 class UnreadableError(Exception):
@@ -67,10 +67,8 @@ class Rows:
         x, y, weight = (self.as_numbers() if other.are_numbers else self).values
         wanted = other.values[2]
         if weight is None and other.are_numbers:
-            ones = np.ones(self.count)
-            weight = _map(
-                lambda w: ones.reshape(-1, *(1,) * (w.ndim - 1)), wanted
-            )
+            rows = (self.count,)
+            weight = _map(lambda w: np.ones(rows + w.shape[1:]), wanted)
         mine = Rows((x, y, None if wanted is None else weight), self.count)
         if not (mine.are_numbers and other.are_numbers):
             both = mine, other.take(slice(0, 1))
@@ -189,7 +187,7 @@ def _parts(leaf: Any) -> Any:
     return None
 
 
-def _as_array(leaf: Any) -> NDArray[Any] | None:
+def as_array(leaf: Any) -> NDArray[Any] | None:
     """Returns a column as an array; None: it cannot be one."""
     if hasattr(leaf, "detach"):  # PyTorch
         leaf = leaf.detach().cpu()
@@ -205,7 +203,7 @@ def _as_numbers(leaf: Any) -> Any:
         several and len(set(leaf.dtypes)) > 1
     ):
         return leaf
-    array = _as_array(leaf)
+    array = as_array(leaf)
     if array is None:
         return leaf
     if hasattr(leaf, "iloc") and array.ndim == 1:
@@ -281,7 +279,7 @@ def _bytes_of(leaf: Any) -> int:
 
 def _not_finite(leaf: Any) -> str:
     parts = _parts(leaf)
-    array = _as_array(leaf if parts is None else parts)
+    array = as_array(leaf if parts is None else parts)
     if array is None or not array.size or array.dtype.kind not in "fO":
         return ""
     try:
@@ -359,7 +357,7 @@ def first_batches(
         raise UnreadableError("there are no batches")
     most, size = wanted(batch_rows(first[0])), max(bytes_of(first[0]), 1)
     room = MOST_BYTES // size
-    if room < min(most, _FEWEST):
+    if room < min(most, FEWEST):
         raise UnreadableError(
             f"{most} batches of {size / 2**20:.3g} MiB are more than the "
             f"{MOST_BYTES / 2**30:g} GiB that are kept in memory"
@@ -390,29 +388,10 @@ def stacked(batches: list[Any]) -> Rows | None:
     def stack(*leaves: Any) -> Any:
         if leaves[0] is None:
             return None
-        return np.concatenate(list(map(_as_array, leaves)))
+        return np.concatenate(list(map(as_array, leaves)))
 
     parts = map(keras.utils.unpack_x_y_sample_weight, batches)
     try:
         return Rows.of(keras.tree.map_structure(stack, *parts))
     except (TypeError, ValueError):
         return None
-
-
-def marks_of(batch: Any) -> list[Any]:
-    """Returns a mark for each sample: equal samples have equal ones."""
-    rows = batch_rows(batch)
-    columns = [_marks(leaf, rows) for leaf in leaves_of(batch)]
-    if columns and all(columns):
-        return [hash(parts) for parts in zip(*columns)]
-    return [object() for _ in range(rows)]  # equal to no other
-
-
-def _marks(leaf: Any, rows: int) -> list[Any]:
-    array = _as_array(leaf)
-    if array is None or array.ndim == 0 or len(array) != rows:
-        return []
-    if array.dtype.kind in "OUS":
-        return [str(row) for row in array.tolist()]
-    flat = np.ascontiguousarray(array).reshape(rows, -1)
-    return [row.tobytes() for row in flat]
