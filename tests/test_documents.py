@@ -66,7 +66,8 @@ def test_readme_runs(tmp_path, monkeypatch, capsys):
     for block in others:
         exec(block, names)
 
-    assert names["finder"].suggestion.lr > 0
+    assert names["finder"].lr > 0
+    assert names["callback"].lr > 0
     assert (tmp_path / "plots" / "smooth_loss.jpg").exists()
     assert (tmp_path / "curve.json").exists()
     plt.close("all")
