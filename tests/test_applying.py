@@ -16,6 +16,7 @@ from keras_lrfinder import Suggestion
 from keras_lrfinder.analysis.runs import SHARES
 from keras_lrfinder.analysis.runs import Run
 from keras_lrfinder.schedules import SCHEDULES
+from keras_lrfinder.training.learning_rate import apply_learning_rate
 from keras_lrfinder.training.result import Result
 from keras_lrfinder.training.result import report
 
@@ -55,7 +56,7 @@ def result(model, *training, runs=RUNS, **kwargs):
 
 
 class Weights(keras.callbacks.Callback):
-    """The weight before the first and after every batch, in float64."""
+    """The weight before the first and after every batch."""
 
     def __init__(self, stops_after=None):
         super().__init__()
@@ -272,6 +273,28 @@ def test_checkpoint_and_export_work_after_it(schedule, held, tmp_path):
     assert model.get_weights()[0] == before
     assert int(tiny.host(model.optimizer.iterations)) == 10
     model.export(str(tmp_path / "exported"), verbose=False)
+
+
+@pytest.mark.backend("tensorflow")
+@pytest.mark.parametrize("trained", [False, True], ids=["fresh", "trained"])
+def test_a_checkpoint_fits_a_model_compiled_with_it(trained, tmp_path):
+    """Each variable of the optimizer has the place that it has there."""
+    import tensorflow as tf
+
+    path = OneCycle(LR, 10)
+    model, fresh = (
+        tiny.unit_gradient_model(keras.optimizers.Adam(lr)) for lr in (LR, path)
+    )
+    lrs_used(fresh)
+    if trained:
+        lrs_used(model)
+    apply_learning_rate(model, [model.optimizer], path)
+    lrs_used(model)
+    saved = tf.train.Checkpoint(model.optimizer).save(str(tmp_path / "saved"))
+
+    restored = tf.train.Checkpoint(fresh.optimizer).restore(saved)
+
+    restored.assert_existing_objects_matched()
 
 
 # What is asked for, and what is said.

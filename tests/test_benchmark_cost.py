@@ -1,11 +1,15 @@
-"""The cost benchmark's arithmetic: what it calls sure, and what met."""
+"""The cost benchmark's arithmetic: what it calls sure, met, and shows."""
+
+import json
 
 import numpy as np
 import pytest
 
-from benchmarks.cost.pairing import Cost
 from benchmarks.cost.pairing import compare
+from benchmarks.cost.pairing import interleave
 from benchmarks.cost.pairing import spread
+from benchmarks.cost.table import cell
+from benchmarks.cost.table import write_table
 from benchmarks.cost.targets import judge
 
 
@@ -20,25 +24,6 @@ def test_the_interval_holds_the_true_median_in_95_of_100(rounds):
     assert np.mean(held) > 0.95 - error
 
 
-def test_the_interval_is_narrower_than_the_quartiles_after_many_rounds():
-    """The quartiles stay as wide as the noise, the interval does not."""
-    found = spread(np.random.default_rng(2).normal(size=400))
-    sure = found["sure_high"] - found["sure_low"]
-    assert sure < (found["high"] - found["low"]) / 3
-
-
-def test_a_drift_that_both_share_cancels():
-    """Rounds differ by a factor of two, the difference is the same."""
-    drift = np.linspace(1.0, 2.0, 20)
-    rounds = {
-        "plain": [Cost(speed, speed) for speed in drift],
-        "finder": [Cost(speed + 1e-5, speed + 1e-5) for speed in drift],
-    }
-    wall = compare(rounds, "finder", "plain", unit=1e-6)["wall"]
-    for name in ("median", "low", "high", "sure_low", "sure_high"):
-        assert wall["added"][name] == pytest.approx(10.0, rel=1e-6)
-
-
 def test_the_interval_of_thousands_of_values_is_the_normal_one():
     """Their ranks are the values; a hook has been timed as often."""
     values = 2500
@@ -48,54 +33,68 @@ def test_the_interval_of_thousands_of_values_is_the_normal_one():
     assert found["median"] - found["sure_low"] == pytest.approx(half, abs=1.5)
 
 
-def cost_of_a_step(low, middle, high):
-    """Returns stored figures, the same in microseconds and as a ratio."""
-    added = {"median": middle, "sure_low": low, "sure_high": high}
-    wall = {"added": added, "ratio": added}
-    wall["fastest"] = {"added": middle, "ratio": middle}
-    return {"wall": wall}
+def test_a_drift_that_both_share_cancels():
+    """Rounds differ by a factor of two, the difference is the same."""
+    drift = np.linspace(1.0, 2.0, 20)
+    rounds = {"plain": list(drift), "finder": list(drift + 1e-5)}
+    added = compare(rounds, "finder", "plain", "µs")["added, µs"]
+    for name in ("median", "low", "high", "sure_low", "sure_high"):
+        assert added[name] == pytest.approx(10.0, rel=1e-6)
 
 
-def stored(part, figures):
-    return {"parts": {part: {"figures": figures}}}
+def test_every_contender_runs_once_a_round_and_the_first_warms_up():
+    """What it took then is not among the figures."""
+    calls = iter(range(100))
+    found = interleave({"a": lambda: next(calls), "b": lambda: next(calls)}, 3)
+    assert sorted(found["a"] + found["b"]) == [2, 3, 4, 5, 6, 7]
 
 
-VERDICTS = {
-    "met": (40.0, 50.0, 60.4),
-    "open": (55.0, 58.0, 61.0),
-    "missed": (60.6, 70.0, 80.0),
-}
+def tiny_mlp(interval):
+    """Returns stored figures of a step on TensorFlow, in microseconds."""
+    added = dict(zip(("sure_low", "median", "sure_high"), interval))
+    row = {"model": "tiny MLP", "in the fit": "LRFinder", "added, µs": added}
+    return {"tensorflow": {"steps": {"rows": [row]}}}
 
 
-def rows_of(interval, **others):
-    finder = {"LRFinder": cost_of_a_step(*interval)}
-    steps = {"tiny MLP": finder, "small CNN": finder}
-    return judge({"tensorflow": stored("steps", steps), **others})
+@pytest.mark.parametrize(
+    ("verdict", "interval"),
+    [
+        ("met", (40.0, 50.0, 60.4)),
+        ("open", (55.0, 58.0, 61.0)),
+        ("missed", (60.6, 70.0, 80.0)),
+    ],
+)
+def test_a_verdict_needs_the_whole_interval(verdict, interval):
+    """At most 60 us, as shown; what was not measured gets no row."""
+    (row,) = judge(tiny_mlp(interval))
+    assert row["verdict"] == verdict
 
 
-@pytest.mark.parametrize("verdict", VERDICTS)
-def test_a_verdict_needs_the_whole_interval(verdict):
-    """At most 60 us, as shown: the target of the tiny model."""
-    assert rows_of(VERDICTS[verdict])[0][-1] == verdict
-
-
-def test_a_quick_try_measures_fewer_points():
-    """What it left out gets no row."""
-    analysis = {"100": {"suggest": spread([0.001])}}
-    assert judge({"tensorflow": stored("analysis", analysis)}) == []
-
-
-BESIDE = {
-    "met": (20.0, 30.0, 39.0),
-    "open": (35.0, 45.0, 50.0),
-    "missed": (61.0, 65.0, 70.0),
-}
-
-
-@pytest.mark.parametrize("verdict", BESIDE)
-def test_a_peer_is_beaten_where_the_intervals_are_apart(verdict):
+@pytest.mark.parametrize(
+    ("verdict", "interval"),
+    [
+        ("met", (20.0, 30.0, 39.0)),
+        ("open", (35.0, 45.0, 50.0)),
+        ("missed", (61.0, 65.0, 70.0)),
+    ],
+)
+def test_a_peer_is_beaten_where_the_intervals_are_apart(verdict, interval):
     """The peer's own interval is 40 to 60."""
-    peers = {"tiny MLP": {"another": cost_of_a_step(40.0, 50.0, 60.0)}}
-    row = rows_of(BESIDE[verdict], peers=stored("peers", peers))[-1]
-    assert "another" in row[0]
-    assert row[-1] == verdict
+    added = {"sure_low": 40.0, "median": 50.0, "sure_high": 60.0}
+    peer = {"model": "tiny MLP", "finder": "another", "added, µs": added}
+    found = {**tiny_mlp(interval), "peers": {"peers": {"rows": [peer]}}}
+    row = judge(found)[-1]
+    assert "another" in row["figure"]
+    assert row["verdict"] == verdict
+
+
+def test_what_is_stale_is_marked(tmp_path):
+    """And every figure is shown with its quartiles."""
+    about = {"machine": "one", "versions": "0.1", "date": "today"}
+    rows = [{"import, ms": spread([12.0, 13.0, 15.0])}]
+    stored = {"imports": {"rows": rows, "stale": True, **about}}
+    document = tmp_path / "RESULTS.md"
+    (tmp_path / "jax.json").write_text(json.dumps(stored))
+    write_table(tmp_path, document)
+    assert "| JAX † | 13.0 [12.5, 14.0] |" in document.read_text()
+    assert cell(-0.0) == "0.000"

@@ -8,23 +8,42 @@ import itertools
 import types
 
 import keras
+import kinds
 import numpy as np
 import pytest
+from kinds import SIZE
+from kinds import Counted
+from kinds import Items
+from kinds import arrays
+from kinds import bcoo
+from kinds import columns
+from kinds import coo
+from kinds import csr
+from kinds import generator
+from kinds import generator_endless
+from kinds import h5
+from kinds import items
+from kinds import items_endless
+from kinds import items_workers
+from kinds import loader
+from kinds import nested
+from kinds import pandas
+from kinds import ragged
+from kinds import tensors
+from kinds import tf_data
+from kinds import tf_data_endless
+from kinds import tf_data_shuffled
+from kinds import tf_data_unknown
+from kinds import tf_sparse
 
 from keras_lrfinder.training import samples
 from keras_lrfinder.training.data import FitData
 from keras_lrfinder.training.samples import UnreadableError
 
-SIZE, RUN = 4, 10
-serial = itertools.count()
+RUN = 10
 tensorflow = pytest.mark.backend("tensorflow")
 jax = pytest.mark.backend("jax")
 torch = pytest.mark.backend("torch")
-
-
-def columns(rows):
-    x = np.arange(1, rows + 1, dtype="float32")[:, None] * np.ones(3, "float32")
-    return x, np.arange(1, rows + 1, dtype="int32")
 
 
 class Keeper(keras.Model):
@@ -74,149 +93,6 @@ def numbers(leaf):
     return leaf.reshape(len(leaf), -1)[:, 0].astype(int).tolist()
 
 
-class Counted:
-    """Batches of samples, and how many were taken."""
-
-    def __init__(self, rows, times=1):
-        self.xy, self.times, self.taken = columns(rows), times, 0
-
-    def generator(self):
-        x, y = self.xy
-        for _ in range(self.times) if self.times else itertools.count():
-            for i in range(0, len(x), SIZE):
-                self.taken += 1
-                # What never ends is a failure, and not a test that hangs.
-                assert self.taken < 3000, "read without a bound"
-                yield x[i : i + SIZE], y[i : i + SIZE]
-
-
-class Items(keras.utils.PyDataset):
-    """The same as a PyDataset, without an end where `endless`."""
-
-    def __init__(self, rows, endless=False, **kwargs):
-        super().__init__(**kwargs)
-        self.xy, self.endless, self.taken = columns(rows), endless, 0
-
-    @property
-    def num_batches(self):
-        return None if self.endless else -(-len(self.xy[0]) // SIZE)
-
-    def __getitem__(self, index):
-        self.taken += 1
-        assert self.taken < 3000, "read without a bound"
-        begin = index * SIZE % len(self.xy[0])
-        return tuple(a[begin : begin + SIZE] for a in self.xy)
-
-
-def arrays(rows):
-    x, y = columns(rows)
-    return {"x": x, "y": y, "batch_size": SIZE}
-
-
-def tensors(rows):
-    x, y = map(keras.ops.convert_to_tensor, columns(rows))
-    return {"x": x, "y": y, "batch_size": SIZE}
-
-
-def nested(rows):
-    x, y = columns(rows)
-    return {"x": {"a": x, "b": [x, (x,)]}, "y": y, "batch_size": SIZE}
-
-
-def pandas(rows):
-    pd = pytest.importorskip("pandas")
-    x, y = columns(rows)
-    return {"x": pd.DataFrame(x), "y": pd.Series(y), "batch_size": SIZE}
-
-
-def h5(rows):
-    h5py = pytest.importorskip("h5py")
-    name = f"rows-{next(serial)}"
-    file = h5py.File(name, "w", driver="core", backing_store=False)
-    named = dict(zip("xy", columns(rows)))
-    named = {k: file.create_dataset(k, data=v) for k, v in named.items()}
-    return {**named, "batch_size": SIZE}
-
-
-def csr(rows):
-    sparse = pytest.importorskip("scipy.sparse")
-    return {**arrays(rows), "x": sparse.csr_matrix(columns(rows)[0])}
-
-
-def coo(rows):
-    return {**csr(rows), "x": csr(rows)["x"].tocoo()}
-
-
-def ragged(rows):
-    import tensorflow as tf
-
-    x, _ = columns(rows)
-    parts = [list(row[: 1 + i % 3]) for i, row in enumerate(x)]
-    return {**arrays(rows), "x": tf.ragged.constant(parts)}
-
-
-def tf_sparse(rows):
-    import tensorflow as tf
-
-    return {**arrays(rows), "x": tf.sparse.from_dense(columns(rows)[0])}
-
-
-def bcoo(rows):
-    from jax.experimental import sparse
-
-    return {**arrays(rows), "x": sparse.BCOO.fromdense(columns(rows)[0])}
-
-
-def tf_data(rows):
-    import tensorflow as tf
-
-    return {"x": tf.data.Dataset.from_tensor_slices(columns(rows)).batch(SIZE)}
-
-
-def tf_data_unknown(rows):
-    return {"x": tf_data(rows)["x"].filter(lambda *batch: True)}
-
-
-def tf_data_shuffled(rows):
-    return {"x": tf_data(rows)["x"].unbatch().shuffle(rows).batch(SIZE)}
-
-
-def tf_data_endless(rows):
-    return {"x": tf_data(rows)["x"].repeat()}
-
-
-def loader(rows):
-    import torch
-    from torch.utils.data import DataLoader
-    from torch.utils.data import TensorDataset
-
-    class OfMyOwn(DataLoader):
-        """A subclass, of another module."""
-
-    dataset = TensorDataset(*map(torch.tensor, columns(rows)))
-    return {"x": OfMyOwn(dataset, batch_size=SIZE, shuffle=True)}
-
-
-def items(rows):
-    return {"x": Items(rows)}
-
-
-def items_endless(rows):
-    return {"x": Items(rows, endless=True)}
-
-
-def items_workers(rows):
-    return {"x": Items(rows, workers=2)}
-
-
-def generator(rows):
-    return {"x": Counted(rows).generator()}
-
-
-def generator_endless(rows):
-    return {"x": Counted(rows, times=None).generator()}
-
-
 ROWS = [
     arrays,
     tensors,
@@ -248,7 +124,7 @@ def of_kinds(*kinds):
     return pytest.mark.parametrize("kind", kinds, ids=names)
 
 
-kinds = of_kinds(*ROWS, *BATCHES)
+all_kinds = of_kinds(*ROWS, *BATCHES)
 kinds_of_rows = of_kinds(*ROWS)
 
 
@@ -280,13 +156,14 @@ def flat(of_batches):
     return list(itertools.chain(*of_batches))
 
 
-@kinds
+@all_kinds
 @pytest.mark.parametrize("rows", [24, 101], ids=["few", "many"])
 def test_a_run_meets_what_every_run_meets(kind, rows):
     """Whole batches; those held out apart; the first ones again."""
     replay = replayed(kind(rows))
     trained, held_out, again = run_of(replay)
     assert run_of(replay) == (trained, held_out, again)
+    assert run_of(replay, steps=0) == ([], held_out, again)
     assert len(trained) == RUN
     assert len(held_out) == replay.held_out > 0
     assert {len(b) for b in trained + held_out} == {SIZE}
@@ -298,14 +175,6 @@ def test_a_run_meets_what_every_run_meets(kind, rows):
         once = flat(trained[: replay.epoch])
         assert len(set(once)) == len(once)
         assert set(trained[replay.epoch]) & set(once)
-
-
-@kinds
-def test_before_training_a_run_has_only_what_judges(kind):
-    """A run of no steps has the batches that end every other run."""
-    replay = replayed(kind(24))
-    _, held_out, again = run_of(replay)
-    assert run_of(replay, steps=0) == ([], held_out, again)
 
 
 @kinds_of_rows
@@ -333,7 +202,7 @@ def test_a_fit_shuffles_the_batches_of_a_pydataset(shuffle):
     assert set(flat(held_out)).isdisjoint(flat(trained))
 
 
-@kinds
+@all_kinds
 def test_validation_data_judge_in_place_of_kept_ones(kind):
     """Of any kind, in whole batches of the training's size, and bounded."""
     given = kind(2100)
@@ -351,7 +220,7 @@ def test_validation_data_judge_in_place_of_kept_ones(kind):
     assert len(set(flat(run_of(data.replay(25), 25)[0]))) == 100
 
 
-@kinds
+@all_kinds
 def test_validation_data_of_the_same_kind_judge(kind):
     """Where they can be put beside the others."""
     given, other = kind(40), kind(2100)
@@ -423,7 +292,7 @@ def test_no_samples_are_an_error_at_once(kind):
         FitData(kind(0))
 
 
-@kinds
+@all_kinds
 def test_making_it_reads_nothing_and_changes_nothing(kind):
     """Not a batch, a random number, or the dictionary that it is given."""
     given = {**kind(100), "callbacks": [], "shuffle": False}
@@ -483,17 +352,6 @@ def test_of_a_long_run_as_much_is_kept_as_fits(monkeypatch):
         assert not replay.enough(240)
         assert replay.enough(60)
         assert replay.again
-
-
-@kinds
-def test_a_training_may_be_as_long_as_the_data_can_be_read(kind):
-    """Data that were read whole begin again, as in a training."""
-    assert replayed(kind(40), ramp=200, steps=100).enough(100) or kind in (
-        items_endless,
-        generator,
-        generator_endless,
-        tf_data_endless,
-    )
 
 
 @pytest.mark.parametrize("rows", [1, 3, 7])
@@ -556,7 +414,7 @@ def test_nan_and_infinity_are_found(kind, wrong, monkeypatch):
         (whole, {}),
         (spoilt, {"x": "NaN" if wrong != wrong else "infinity"}),
     ):
-        monkeypatch.setitem(globals(), "columns", make)
+        monkeypatch.setattr(kinds, "columns", make)
         data = FitData(kind(40))
         use_up(data, RUN)
         assert data.not_finite() == expected

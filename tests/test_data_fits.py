@@ -5,9 +5,15 @@ import threading
 import types
 
 import keras
+import kinds
 import numpy as np
 import pytest
+import reference
+from test_data import of_kinds
 
+from keras_lrfinder import LRFinder
+from keras_lrfinder import StopReason
+from keras_lrfinder import lr_find
 from keras_lrfinder.training.data import FitData
 
 SIZE = 8
@@ -235,3 +241,99 @@ def test_reading_draws_no_random_number(name, backend):
     run = types.SimpleNamespace(steps=10, held_out=2, again=0)
     data.replay(10).fit_data(run)
     assert draws() == expected
+
+
+def measured(finder, weights, source, steps=reference.STEPS):
+    """Asserts that each step's loss is that of its batch, in NumPy's words."""
+    lrs = reference.ramp(reference.STEPS)[:steps]
+    losses, _ = reference.train(weights, source, lrs)
+    np.testing.assert_allclose(finder.curve.lrs, lrs, rtol=1e-12)
+    np.testing.assert_allclose(finder.curve.losses, losses, rtol=1e-5)
+
+
+def find(net, **kwargs):
+    return lr_find(net, **{**reference.RAMP, "probe": False, **kwargs})
+
+
+@of_kinds(
+    kinds.arrays,
+    kinds.tensors,
+    kinds.items,
+    kinds.items_workers,
+    kinds.generator_endless,
+    pytest.param(kinds.tf_data, marks=tensorflow),
+    pytest.param(kinds.tf_data_unknown, marks=tensorflow),
+    pytest.param(kinds.tf_data_endless, marks=tensorflow),
+)
+@pytest.mark.parametrize("way", ["lr_find", "callback"])
+def test_each_step_has_the_loss_of_its_batch(kind, way, monkeypatch):
+    """With no jump where one epoch ends, with a ragged batch, and the next."""
+    xy = reference.data(rows=42)
+    monkeypatch.setattr(kinds, "columns", lambda rows: xy)
+    net = reference.kept()
+    if kind is kinds.items_workers:
+        # On JAX and PyTorch a first fit takes one batch of a queue to build by.
+        net.train_on_batch(*xy)
+    weights, given = net.get_weights(), kind(42)
+    if not hasattr(given["x"], "send"):
+        given["shuffle"] = False
+    if way == "lr_find":
+        finder = find(net, **given)
+    else:
+        finder = LRFinder(**reference.RAMP)
+        given["epochs"] = 1 if "endless" in kind.__name__ else 3
+        net.fit(**given, verbose=0, callbacks=[finder])
+    measured(finder, weights, reference.batches(*xy, kinds.SIZE))
+    assert finder.curve.stop_reason is StopReason.COMPLETED
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"steps_per_epoch": 3},
+        {"sample_weight": np.linspace(0.1, 3.0, 60).astype("float32")},
+        {"validation_data": reference.data(rows=9)},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+def test_other_arguments_of_fit_count_as_they_do_there(more):
+    """Short epochs go on through the data; nothing is evaluated."""
+    x, y = reference.data()
+    net = reference.kept()
+    weights, weight = net.get_weights(), more.get("sample_weight")
+    finder = find(net, x=x, y=y, batch_size=SIZE, shuffle=False, **more)
+    measured(finder, weights, reference.batches(x, y, SIZE, weight))
+
+
+def test_the_split_is_not_trained_on():
+    """`validation_split` holds the last rows out."""
+    x, y = reference.data()
+    net, split = reference.kept(), {"validation_split": 0.25}
+    weights = net.get_weights()
+    finder = find(net, x=x, y=y, batch_size=SIZE, shuffle=False, **split)
+    measured(finder, weights, reference.batches(x[:45], y[:45], SIZE))
+
+
+def test_class_weights_count():
+    """The loss recorded has each class weighted."""
+    x, _ = reference.data()
+    y = (x.sum(axis=1, keepdims=True) > 0).astype("int32")
+    weight = np.where(y > 0, 3.0, 0.5).ravel()
+    net = reference.kept()
+    weights = net.get_weights()
+    given = {"class_weight": {0: 0.5, 1: 3.0}, "shuffle": False}
+    finder = find(net, x=x, y=y, batch_size=SIZE, **given)
+    source = reference.batches(x, y.astype("float32"), SIZE, weight)
+    measured(finder, weights, source)
+
+
+@pytest.mark.parametrize("steps_per_epoch", [None, 4], ids=["none", "four"])
+def test_lr_find_stops_where_a_generator_ends(steps_per_epoch):
+    """Data that run out before the last step end the test, not the run."""
+    x, y = reference.data(rows=5 * SIZE)
+    net = reference.kept()
+    weights = net.get_weights()
+    batches = ((x[i : i + SIZE], y[i : i + SIZE]) for i in range(0, 40, SIZE))
+    finder = find(net, x=batches, steps_per_epoch=steps_per_epoch)
+    measured(finder, weights, reference.batches(x, y, SIZE), 5)
+    assert finder.curve.stop_reason is StopReason.OUT_OF_DATA

@@ -1,6 +1,7 @@
 """Tiny models and data, and how to compare what training made of them."""
 
 import functools
+import random
 
 import keras
 import numpy as np
@@ -219,3 +220,79 @@ class Raises(keras.callbacks.Callback):
         if self.batches == self.at:
             raise self.error
         self.batches += 1
+
+
+# The three ways into a test, each short, on the data that `fit` trains on.
+
+STEPS = 8
+
+
+def find(model, **kwargs):
+    """A range test by `lr_find`, without probes unless asked for."""
+    # Here, as many a test needs no more than the models.
+    from keras_lrfinder import lr_find
+
+    x, y = data()
+    kwargs = {"x": x, "y": y, "batch_size": BATCH, **kwargs}
+    kwargs = {"steps": STEPS, "stop_factor": None, "probe": False, **kwargs}
+    return lr_find(model, **{"verbose": 0, **kwargs})
+
+
+def in_callback(model, callbacks=(), data=None, **kwargs):
+    """The same in a fit of the user's; put back by hand if it is cut off."""
+    from keras_lrfinder import LRFinder
+
+    finder = LRFinder(stop_factor=None, **{"verbose": 0, **kwargs})
+    try:
+        fit(model, callbacks=[finder, *callbacks], **(data or {}))
+    finally:
+        finder.restore()
+    return finder
+
+
+def in_snapshot(model, callbacks=(), **kwargs):
+    """A plain fit within a snapshot."""
+    from keras_lrfinder import snapshot
+
+    with snapshot(model, **kwargs):
+        fit(model, callbacks=callbacks)
+
+
+WAYS = {"lr_find": find, "callback": in_callback, "snapshot": in_snapshot}
+
+
+class Draws(keras.callbacks.Callback):
+    """Draws from every global generator at each batch."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Draws."""
+        draws()
+
+
+def start():
+    """Seeds every generator, and makes those that are made when asked for."""
+    keras.backend.clear_session(free_memory=False)
+    keras.utils.set_random_seed(3)
+    keras.random.uniform((1,))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        generator = tf.random.Generator.from_seed(3)
+        tf.random.set_global_generator(generator)
+
+
+def draws():
+    """One number from each global generator, Python's last as well."""
+    found = [random.random(), float(np.random.random())]
+    found += host(keras.random.uniform((2,))).tolist()
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        found += tf.random.uniform((2,)).numpy().tolist()
+        generator = tf.random.get_global_generator()
+        found += generator.uniform((2,)).numpy().tolist()
+    if keras.backend.backend() == "torch":
+        import torch
+
+        found += torch.rand(2).tolist()
+    return [*found, random.random()]

@@ -1,24 +1,42 @@
-"""Measures, in one or more environments, and writes the table.
+"""Measures parts of what a range test costs, and writes the table.
 
-python -m benchmarks.cost
-python -m benchmarks.cost --with jax=ENV/bin/python --part steps
-python -m benchmarks.cost --table
+python -m benchmarks.cost                 all parts, on Keras's backend here
+python -m benchmarks.cost order           one of them
+python -m benchmarks.cost snapshot --gb 4
+python -m benchmarks.cost --table         only write RESULTS.md
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import datetime
+import json
 import os
-import subprocess
 import sys
+import time
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from benchmarks.cost.measure import ENVIRONMENTS
-from benchmarks.cost.measure import PARTS
+from benchmarks.cost import pairing
 from benchmarks.cost.table import write_table
+from keras_lrfinder.version import __version__
 
 _HERE = Path(__file__).parent
-_ROOT = _HERE.parent.parent
+# The module of each part; the first two on all threads.
+PARTS = {
+    "order": "order",
+    "snapshot": "memory",
+    "steps": "steps",
+    "hooks": "steps",
+    "calls": "calls",
+    "memory": "memory",
+    "imports": "small",
+    "analysis": "small",
+}
+_ALL_THREADS = ("order", "snapshot")
+_ON_GPU = ("snapshot", "steps", "calls", "memory")
 # Threads that share out one small step wait for each other, for as long as
 # another program holds a core: ten times the step. One thread does not.
 _ONE_THREAD = {
@@ -28,75 +46,88 @@ _ONE_THREAD = {
     "TF_NUM_INTRAOP_THREADS": "1",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
 }
+_NAMED = "keras tensorflow tensorflow-cpu jax torch numpy scipy matplotlib"
 
 
 def main() -> None:
     """Does what the command line says."""
     chosen = _arguments()
-    for name, python in [] if chosen.table else _pythons(chosen):
-        print(f"== {name}", flush=True)
-        subprocess.run(
-            [
-                *(python, "-m", "benchmarks.cost.measure", name),
-                str(_HERE / "results" / f"{name}.json"),
-                *(f"--part={part}" for part in chosen.part or ()),
-                *(["--quick"] if chosen.quick else []),
-            ],
-            check=True,
-            cwd=_ROOT,
-            env=_environment(name),
-        )
-    write_table(_HERE / "results", _HERE / "RESULTS.md")
+    name = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # The analysis is plain NumPy: once is enough. PyTorch traces nothing.
+    left_out = {"jax": ["analysis"], "torch": ["analysis", "order"]}
+    default = [part for part in PARTS if part not in left_out.get(name, ())]
+    wanted = chosen.parts or (_ON_GPU if chosen.gpu else default)
+    results = chosen.results or _HERE / "results"
+    file = results / f"{name}{'-gpu' if chosen.gpu else ''}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # In this order: what is set for one thread stays set.
+    for part in PARTS if not chosen.table else ():
+        if part in wanted:
+            found = json.loads(file.read_text()) if file.exists() else {}
+            found[part] = _measure(part, chosen)
+            file.write_text(json.dumps(found, indent=1) + "\n")
+            print(f"{part}: {found[part]['seconds']} s", flush=True)
+    write_table(results, results.parent / "RESULTS.md")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.cost", description=__doc__.splitlines()[0]
     )
-    parser.add_argument(
-        "--with",
-        dest="pythons",
-        action="append",
-        metavar="NAME=PYTHON",
-        help="measure NAME, one of "
-        f"{', '.join(ENVIRONMENTS)}, with this interpreter; may be given "
-        "several times. Default: the backend that Keras uses here, with "
-        "this interpreter",
-    )
-    parser.add_argument(
-        "--part",
-        action="append",
-        choices=PARTS,
-        help="measure only this; may be given several times",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="try out: figures mean nothing"
-    )
-    parser.add_argument(
-        "--table", action="store_true", help="write the table, measure nothing"
-    )
-    return parser.parse_args()
+    add = parser.add_argument
+    add("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    add("--gpu", action="store_true", help="the models for a GPU")
+    add("--gb", type=float, default=1.0, help="weights of `snapshot`")
+    add("--quick", action="store_true", help="try out: figures mean nothing")
+    add("--results", type=Path, help="directory of the stored figures")
+    add("--table", action="store_true", help="measure nothing")
+    chosen = parser.parse_args()
+    if unknown := set(chosen.parts) - set(PARTS):
+        parser.error(f"PART is one of {', '.join(PARTS)}. Received: {unknown}")
+    return chosen
 
 
-def _pythons(chosen: argparse.Namespace) -> list[tuple[str, str]]:
-    if not chosen.pythons:
-        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-        return [(backend, sys.executable)]
-    pairs = [text.partition("=")[::2] for text in chosen.pythons]
-    for name, python in pairs:
-        if name not in ENVIRONMENTS or not python:
-            raise SystemExit(f"--with takes NAME=PYTHON. Received: {name}")
-    return pairs
-
-
-def _environment(name: str) -> dict[str, str]:
-    backends = {"packages": "tensorflow", "peers": "torch"}
+def _measure(part: str, chosen: argparse.Namespace) -> dict[str, Any]:
+    """Measures in a process that has not imported a backend yet."""
+    if part not in _ALL_THREADS and not chosen.gpu:
+        os.environ.update(_ONE_THREAD)
+    start, load = time.perf_counter(), os.getloadavg()[0]
+    module, given = f"benchmarks.cost.{PARTS[part]}", [chosen.quick, chosen.gpu]
+    if part == "snapshot":
+        given.append(chosen.gb)
+    rows = pairing.fresh(module, f"measure_{part}", *given)
+    now = datetime.datetime.now(datetime.timezone.utc)
     return {
-        **os.environ,
-        **_ONE_THREAD,
-        "KERAS_BACKEND": backends.get(name, name),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "rows": rows,
+        "quick": chosen.quick,
+        "seconds": round(time.perf_counter() - start),
+        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+        "machine": _machine(chosen.gpu),
+        "versions": _versions(),
+        "date": now.date().isoformat(),
     }
+
+
+def _machine(gpu: bool) -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(": ")[2] for line in lines if "model name" in line]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{(names or ['unknown'])[0]}, {os.cpu_count()} cores, "
+        f"{memory:.0f} GiB, {'a GPU' if gpu else 'no GPU'}"
+    )
+
+
+def _versions() -> str:
+    found = [
+        f"keras_lrfinder {__version__}",
+        f"Python {sys.version.split()[0]}",
+    ]
+    for name in _NAMED.split():
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return ", ".join(found)
 
 
 if __name__ == "__main__":

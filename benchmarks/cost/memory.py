@@ -1,4 +1,4 @@
-"""How much memory the finder takes, beside a model of some 500 MB of state.
+"""How much memory a test takes, and what a snapshot costs a large model.
 
 Each run has a process of its own, whose highest resident set is the figure:
 nothing that looks on takes memory in it.
@@ -6,101 +6,173 @@ nothing that looks on takes memory in it.
 
 from __future__ import annotations
 
+import contextlib
 import gc
-import json
-import subprocess
-import sys
+import math
+import os
+from pathlib import Path
 from typing import Any
 
-from benchmarks.cost.pairing import spread
+import numpy as np
 
-__all__ = ["measure_memory"]
+from benchmarks.cost import pairing
+
+__all__ = ["hold", "measure_memory", "measure_snapshot", "run"]
 
 # 42 million weights, in float32, with both moments of Adam: 503 MB.
 WIDTH, DEPTH = 2048, 10
 BATCH, STEPS = 8, 6
 RUNS = ("fit", "lr_find", "lr_find with probes")
 _ROUNDS = 6  # on PyTorch the peak of one fit varies by a third of a state
+_LARGE_WIDTH = 4096  # 67 MB a layer
+_SNAPSHOTS = 3
 _MB = 1e6
 
 
-def measure_memory(quick: bool = False) -> dict[str, Any]:
-    """Runs each kind of run in a process of its own; megabytes.
+def measure_memory(quick: bool = False, gpu: bool = False) -> pairing.Rows:
+    """Runs each kind of run in a process of its own; megabytes."""
+    names = [f"dense, {DEPTH // 8 if quick else DEPTH} layers"]
+    if gpu:
+        from benchmarks.cost.models import ON_GPU
 
-    Args:
-        quick: Whether to measure a model of an eighth of the size.
-    """
-    depth, rounds = (DEPTH // 8, 1) if quick else (DEPTH, _ROUNDS)
-    runs = [
-        {run: _in_process(run, depth) for run in RUNS} for _ in range(rounds)
-    ]
-    return {run: _compare(runs, run) for run in RUNS}
+        names += ON_GPU
+    rows = []
+    for name in names:
+        rounds = [
+            {kind: pairing.fresh(__name__, "run", kind, name) for kind in RUNS}
+            for _ in range(1 if quick else _ROUNDS)
+        ]
+        rows += [{"model": name, **_compare(rounds, kind)} for kind in RUNS]
+    return rows
 
 
-def _compare(rounds: list[dict[str, Any]], run: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"state": rounds[0][run]["state"]}
-    for key in ("peak", "after"):
-        found[key] = spread([each[run][key] for each in rounds])
-        found[f"{key} over fit, states"] = spread(
-            [
-                (each[run][key] - each["fit"][key]) / found["state"]
-                for each in rounds
-            ]
+def _compare(rounds: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    ours = [each[kind] for each in rounds]
+    fits = [each["fit"] for each in rounds]
+
+    def added(key: str) -> dict[str, float]:
+        pairs = zip(ours, fits)
+        return pairing.spread(
+            [(run[key] - fit[key]) / run["state"] for run, fit in pairs]
         )
-    return found
+
+    row = {
+        "run": kind,
+        "state, MB": ours[0]["state"],
+        "peak, MB": pairing.spread([run["peak"] for run in ours]),
+        "peak over fit, states": added("peak"),
+        "left over fit, states": added("left"),
+    }
+    if ours[0]["device"]:
+        row["peak of the device over fit, states"] = added("device")
+    return row
 
 
-def _in_process(run: str, depth: int) -> dict[str, float]:
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, run, str(depth)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def _run(run: str, depth: int) -> dict[str, float]:
-    import keras
-    import numpy as np
-
-    from benchmarks.cost.keras_models import heavy
+def run(kind: str, name: str) -> dict[str, float]:
+    """Trains or tests a model; megabytes."""
+    from benchmarks.cost import models
     from keras_lrfinder import lr_find
 
-    model = heavy(WIDTH, depth)
-    x = np.random.default_rng(1).random((BATCH * STEPS, WIDTH), np.float32)
-    given = {
-        "x": x,
-        "y": np.arange(BATCH * STEPS, dtype="int32"),
-        "batch_size": BATCH,
-        "verbose": 0,
-    }
-    if run == "fit":
-        model.fit(**given)
+    if name in models.ON_GPU:
+        shape = models.ON_GPU[name]
+        model, batch = models.compiled(shape), shape.batch
+        x, y = models.data(shape, STEPS)
     else:
-        probe = "probes" in run
+        model, batch = models.heavy(WIDTH, int(name.split()[1])), BATCH
+        x = np.random.default_rng(1).random((batch * STEPS, WIDTH), np.float32)
+        y = np.arange(len(x), dtype="int32") % 10
+    given = {"x": x, "y": y, "batch_size": batch, "verbose": 0}
+    if kind != "fit":
+        probe = "probes" in kind
         lr_find(model, **given, steps=STEPS, end_lr=1e-4, probe=probe)
-        # So that the peak of plain training is in it in any case.
-        model.fit(**given)
-    del given
+    # In any case, so that the peak of plain training is in it.
+    model.fit(**given)
+    del given, x, y
     gc.collect()
-    after, peak = _resident("VmRSS"), _resident("VmHWM")
-    variables = {
-        id(v): v for v in (*model.variables, *model.optimizer.variables)
+    return {
+        "state": _state(model),
+        "left": _resident("VmRSS"),
+        "peak": _resident("VmHWM"),
+        "device": _device_peak(),
     }
-    state = sum(
-        keras.ops.convert_to_numpy(v).nbytes for v in variables.values()
-    )
-    return {"state": state / _MB, "peak": peak / _MB, "after": after / _MB}
 
 
-def _resident(name: str) -> int:
+def measure_snapshot(
+    quick: bool = False, gpu: bool = False, gigabytes: float = 1.0
+) -> pairing.Rows:
+    """Takes one of a model of such a size, frozen and not; seconds, MB."""
+    rows = []
+    for name, frozen in {
+        "all but the last layer": True,
+        "nothing": False,
+    }.items():
+        runs = [
+            pairing.fresh(__name__, "hold", frozen, gigabytes)
+            for _ in range(1 if quick else _SNAPSHOTS)
+        ]
+        figures = {
+            key: pairing.spread([each[key] for each in runs]) for key in runs[0]
+        }
+        rows.append({"frozen": name, **figures})
+    return rows
+
+
+def hold(frozen: bool, gigabytes: float) -> dict[str, float]:
+    """Takes one snapshot, trains and leaves it; seconds, megabytes."""
+    from benchmarks.cost import models
+    from keras_lrfinder import snapshot
+
+    layers = max(round(gigabytes * 1e9 / (4 * _LARGE_WIDTH**2)), 1)
+    model = models.heavy(_LARGE_WIDTH, layers, frozen)
+    x = np.random.default_rng(1).random((BATCH, _LARGE_WIDTH), np.float32)
+
+    def fit() -> None:
+        model.fit(x, np.arange(BATCH), batch_size=BATCH, epochs=2, verbose=0)
+
+    fit()
+    gc.collect()
+    found = {"state, MB": _state(model)}
+    before, device = _resident("VmRSS"), _device_peak()
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+    with contextlib.ExitStack() as stack:
+        taken = snapshot(model)
+        found["take, s"] = pairing.timed(lambda: stack.enter_context(taken))
+        found["held, MB"] = _resident("VmRSS") - before
+        found["peak, MB"] = _resident("VmHWM") - before
+        if device:
+            found["peak of the device, MB"] = _device_peak() - device
+        fit()
+        found["give back, s"] = pairing.timed(stack.close)
+    return found
+
+
+def _state(model: Any) -> float:
+    """Returns the size of what a model and its optimizer have."""
+    sizes = {
+        id(each): math.prod(each.shape) * np.dtype(each.dtype).itemsize
+        for each in (*model.variables, *model.optimizer.variables)
+    }
+    return sum(sizes.values()) / _MB
+
+
+def _resident(name: str) -> float:
     # Not `getrusage`: its peak is that of the parent process, if higher.
-    with open("/proc/self/status") as file:
-        rows = dict(line.split(":", 1) for line in file)
-    return int(rows[name].split()[0]) * 1024
+    lines = Path("/proc/self/status").read_text().splitlines()
+    rows = dict(line.split(":", 1) for line in lines)
+    return int(rows[name].split()[0]) * 1024 / _MB
 
 
-if __name__ == "__main__":
-    print(json.dumps(_run(sys.argv[1], int(sys.argv[2]))))
+def _device_peak() -> float:
+    """Returns the most memory of a GPU in use so far, 0 where there is none."""
+    peak = 0
+    if os.environ["KERAS_BACKEND"] == "jax":
+        import jax
+
+        statistics = jax.local_devices()[0].memory_stats() or {}
+        peak = statistics.get("peak_bytes_in_use", 0)
+    elif os.environ["KERAS_BACKEND"] == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            peak = torch.cuda.max_memory_allocated()
+    return peak / _MB

@@ -1,136 +1,96 @@
 """Contenders timed in turn, round after round, and compared within a round.
 
 On a shared machine the speed drifts by more than what is to be measured. What
-ran within the same second has met the same neighbours, so each figure is the
+ran within the same minute has met the same neighbours, so each figure is the
 median, over the rounds, of differences or ratios within a round.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
+import importlib
 import math
+import multiprocessing
 import random
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 __all__ = [
-    "Cost",
-    "Rounds",
+    "Rows",
     "compare",
+    "fresh",
     "interleave",
     "spread",
+    "steps_taken",
     "timed",
-    "typical_step",
-    "whole_run",
 ]
 
-Spread = dict[str, float]
-Comparison = dict[str, Any]
+Rows = list[dict[str, Any]]
+Rounds = dict[str, list[float]]
 _FEWEST = 6  # fewer cannot tell in 95 of 100 cases where the median is
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What one run took.
-
-    Args:
-        wall: Float, seconds by the clock.
-        cpu: Float, seconds of processor time of the main thread alone. It
-            says little of work that other threads do, but a neighbour on the
-            same machine can add little to it.
-    """
-
-    wall: float
-    cpu: float
-
-    def __truediv__(self, number: float) -> Cost:
-        return Cost(self.wall / number, self.cpu / number)
-
-    @staticmethod
-    def now() -> Cost:
-        """Returns both clocks."""
-        return Cost(time.perf_counter(), time.thread_time())
-
-    def since(self, start: Cost) -> Cost:
-        """Returns what has passed since `start`."""
-        return Cost(self.wall - start.wall, self.cpu - start.cpu)
+def fresh(module: str, function: str, *args: Any) -> Any:
+    """Returns what a function returns in an interpreter of its own."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_call, module, function, *args).result()
 
 
-Rounds = dict[str, list[Cost]]
+def _call(module: str, function: str, *args: Any) -> Any:
+    return getattr(importlib.import_module(module), function)(*args)
 
 
-def timed(action: Callable[[], object]) -> Cost:
-    """Runs an action and returns what it took."""
-    start = Cost.now()
+def timed(action: Callable[[], object]) -> float:
+    """Runs an action and returns the seconds that it took."""
+    start = time.perf_counter()
     action()
-    return Cost.now().since(start)
+    return time.perf_counter() - start
 
 
-def typical_step(times: Sequence[Cost], skip: int = 10) -> Cost:
-    """Returns the median time from one moment to the next.
-
-    Where other programs want the processor too, some steps are interrupted
-    and most are not: the median is one of the latter.
-
-    Args:
-        times: Both clocks, once every step.
-        skip: Integer, how many steps at the start do not count.
-    """
-    kept = times[min(skip, len(times) // 3) :]
-    both = [(moment.wall, moment.cpu) for moment in kept]
-    wall, cpu = np.median(np.diff(both, axis=0), axis=0)
-    return Cost(float(wall), float(cpu))
-
-
-def whole_run(times: Sequence[Cost], end: Cost, skip: int = 10) -> Cost:
-    """Returns the mean time from one moment to the next, until `end`.
-
-    Args:
-        times: Both clocks, at the start of every step.
-        end: Both clocks, when all was done.
-        skip: Integer, how many steps at the start do not count.
-    """
-    kept = times[min(skip, len(times) // 3) :]
-    return end.since(kept[0]) / len(kept)
+def steps_taken(found: Any) -> int:
+    """Returns how many steps a test made, those that judge among them."""
+    assert found.suggestion.rule, "none was made"  # where it is lazy
+    runs = sum(len(run.losses) for run in found.runs)
+    return len(found.curve.losses) + runs
 
 
 def interleave(
-    contenders: Mapping[str, Callable[[], Cost]],
+    contenders: Mapping[str, Callable[[], float]],
     rounds: int,
+    *,
     seconds: float = 150.0,
+    warm_up: int = 1,
 ) -> Rounds:
     """Runs every contender once a round, in a new order each time.
 
-    A first round warms up and is not counted.
-
     Args:
-        contenders: Mapping from names to functions that run and return what
-            it took.
+        contenders: By name, functions that run and return what it took.
         rounds: Integer, how many rounds count.
-        seconds: Float, after how long no further round begins, once six
-            have been counted.
+        seconds: Float, after how long none begins, once six have counted.
+        warm_up: Integer, how many rounds before them do not count.
     """
     order = random.Random(7)
     names = list(contenders)
     found: Rounds = {name: [] for name in names}
     start = time.perf_counter()
-    for number in range(rounds + 1):
-        if number > _FEWEST and time.perf_counter() - start > seconds:
+    for number in range(rounds + warm_up):
+        late = time.perf_counter() - start > seconds
+        if number >= _FEWEST + warm_up and late:
             break
         order.shuffle(names)
         for name in names:
             cost = contenders[name]()
-            if number:
+            if number >= warm_up:
                 found[name].append(cost)
     return found
 
 
-def spread(values: object) -> Spread:
+def spread(values: object) -> dict[str, float]:
     """Returns the median of some numbers, their quartiles, and how sure it is.
 
     The quartiles tell what single rounds vary by. `sure_low` and `sure_high`
@@ -141,11 +101,11 @@ def spread(values: object) -> Spread:
     low, median, high = np.percentile(array, (25, 50, 75))
     outside = _beyond(len(array))
     return {
-        "median": median,
-        "low": low,
-        "high": high,
-        "sure_low": array[outside],
-        "sure_high": array[-1 - outside],
+        "median": float(median),
+        "low": float(low),
+        "high": float(high),
+        "sure_low": float(array[outside]),
+        "sure_high": float(array[-1 - outside]),
     }
 
 
@@ -159,33 +119,18 @@ def _beyond(count: int) -> int:
     return max(beyond - 1, 0)
 
 
-def compare(rounds: Rounds, name: str, base: str, unit: float) -> Comparison:
-    """Compares a contender with another one, round by round.
+def compare(rounds: Rounds, name: str, base: str, unit: str) -> dict[str, Any]:
+    """Compares a contender with another one, round by round; ms or µs.
 
-    Args:
-        rounds: What `interleave` returned.
-        name: String, the contender.
-        base: String, whom it is compared with.
-        unit: Float, by what differences are divided (1e-6: microseconds).
-
-    Returns:
-        For the wall clock and the main thread's processor time: the spread
-        of the differences, in `unit`, of the ratios, and of the contender
-        itself; and both for the fastest run of each, whatever the round.
+    The fastest run of each is compared whatever its round: other programs add
+    to a run and take nothing away.
     """
-    found: dict[str, Any] = {}
-    for clock in ("wall", "cpu"):
-        ours = np.array([getattr(cost, clock) for cost in rounds[name]])
-        theirs = np.array([getattr(cost, clock) for cost in rounds[base]])
-        found[clock] = {
-            "added": spread((ours - theirs) / unit),
-            "ratio": spread(ours / theirs),
-            "itself": spread(ours / unit),
-            "fastest": {
-                "added": (ours.min() - theirs.min()) / unit,
-                "ratio": ours.min() / theirs.min(),
-                "itself": ours.min() / unit,
-            },
-            "rounds": len(ours),
-        }
-    return found
+    factor = {"ms": 1e3, "µs": 1e6}[unit]
+    ours = np.array(rounds[name]) * factor
+    theirs = np.array(rounds[base]) * factor
+    return {
+        f"time, {unit}": float(np.median(ours)),
+        f"added, {unit}": spread(ours - theirs),
+        "added, fastest": float(ours.min() - theirs.min()),
+        "ratio": spread(ours / theirs),
+    }

@@ -3,19 +3,62 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cost.targets import TITLES
+from benchmarks.cost.targets import BACKENDS
 from benchmarks.cost.targets import judge
 
-__all__ = ["write_table"]
+__all__ = ["cell", "write_table"]
 
-_BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
-_MICROSECONDS, _MILLISECONDS = "µs", "ms"
-Results = dict[str, Any]
+_HEAD = """# What a range test costs
+
+Written by `python -m benchmarks.cost`; `README.md` says how. Machines differ:
+read the ratios. Figures are medians over rounds, in brackets the quartiles.
+
+† measured before the redesign of 0.2: to be measured again."""
+_VERDICTS = (
+    "In parentheses the 95 % interval of the median, from the ranks of the "
+    "rounds. *Met*: all of it is within the target. *Missed*: none of it is. "
+    "*Open*: the target, or a peer's own interval, overlaps with it."
+)
+# Of each part the title, and what to say below its table.
+_SECTIONS = {
+    "order": (
+        "`compile → lr_find → fit`, cold",
+        "MobileNetV3Small, 64 x 64. *Ratio*: all of it over a plain first "
+        "fit and 280 steps more. *Traces*: how often Python ran the network; "
+        "for one trace of the step TensorFlow does so twice. *Later*: what a "
+        "second `lr_find` and `fit` trace and compile.",
+    ),
+    "steps": ("A step, with the finder in the fit", ""),
+    "hooks": ("The finder's own time in a step", ""),
+    "calls": ("`lr_find` on a trained model over `fit`, each 100 steps", ""),
+    "memory": ("Memory of the process", ""),
+    "snapshot": (
+        "A snapshot of a large model",
+        "*State*: weights, and Adam's slots for those that train. *Held*: "
+        "in host memory, until it is given back.",
+    ),
+    "imports": ("Import, after `import keras`", ""),
+    "analysis": ("A suggestion from a curve", ""),
+    "outside": (
+        "On a GPU, measured outside this repository",
+        "Recorded: H200, Keras 3.15.1, before the redesign. Where there is a "
+        "GPU, `python -m benchmarks.cost --gpu` adds to the tables above.",
+    ),
+    "outside calls": ("The same machine: whole calls, in seconds", ""),
+    "peers": (
+        "Other finders on the same shapes, each against its own plain loop",
+        "Recorded, on PyTorch. The program is in this repository's history: "
+        "`benchmarks/cost/peers.py`, until the redesign of 0.2.",
+    ),
+    "packages": (
+        "Keras packages on Keras 3",
+        "Recorded, likewise (`benchmarks/cost/keras_packages.py`).",
+    ),
+}
 
 
 def write_table(results: Path, file: Path) -> None:
@@ -29,317 +72,59 @@ def write_table(results: Path, file: Path) -> None:
         path.stem: json.loads(path.read_text())
         for path in sorted(results.glob("*.json"))
     }
-    sections = [
-        _head(found),
-        _targets(found),
-        _steps(found),
-        _hooks(found),
-        _peers(found),
-        _calls(found),
-        _split(found),
-        _compiling(found),
-        _memory(found),
-        _analysis(found),
-        _imports(found),
-        _packages(found),
-    ]
-    file.write_text("\n\n".join(s for s in sections if s) + "\n")
+    parts = [_HEAD]
+    for part, (title, after) in _SECTIONS.items():
+        parts.append(_section(title, list(_rows(found, part)), after))
+        if part == "order":  # the first row
+            parts.append(_section("Targets", judge(found), _VERDICTS))
+    parts.append(_section("Machines and versions", list(_origins(found))))
+    file.write_text("\n\n".join(part for part in parts if part) + "\n")
 
 
-def _head(found: Results) -> str:
-    lines = [
-        "# What a range test costs",
-        "Made by `python -m benchmarks.cost`; see `README.md` beside this "
-        "file for what is measured and how. Machines differ: read the ratios "
-        "rather than the times. *Middle* is the median over the rounds of "
-        "the difference to the plain run of the same round, with both "
-        "quartiles in brackets: what single rounds vary by. *Fastest* is the "
-        "difference between the fastest run of each: other programs on the "
-        "machine add to a run and take nothing away. *CPU* is processor time "
-        "of the main thread alone.",
-    ]
-    rows = []
-    for name, result in found.items():
-        versions = ", ".join(
-            f"{package} {version}"
-            for package, version in result["versions"].items()
-        )
-        loads = [part["load"] for part in result["parts"].values()]
-        machine = result["machine"]
-        rows.append(
-            (
-                name,
-                f"{machine['processor']}, {machine['cores']} cores, "
-                f"{machine['memory']}, {machine['system']}, "
-                f"GPU: {machine.get('gpu', 'none')}",
-                f"Python {machine['python']}, {versions}",
-                machine["date"],
-                f"{min(map(min, loads))} to {max(map(max, loads))}",
-            )
-        )
-    titles = ("figures", "machine", "versions", "date", "load, over all")
-    return "\n\n".join([*lines, _grid(titles, rows)])
+def _rows(found: dict[str, Any], part: str) -> Iterator[dict[str, Any]]:
+    for name, parts in found.items():
+        stored = parts.get(part, {})
+        backend, _, device = name.partition("-")
+        title = f"{BACKENDS.get(backend, '')} {device.upper()}".strip()
+        mark = " †" if stored.get("stale") else ""
+        for row in stored.get("rows", ()):
+            yield {"backend": title + mark, **row} if title else row
 
 
-def _targets(found: Results) -> str:
-    return _section(
-        "Targets",
-        TITLES,
-        judge(found),
-        after="In parentheses the 95 % interval of the middle value, from the "
-        "ranks of the rounds. *Met*: all of it is within the target. "
-        "*Missed*: none of it is. *Open*: the target, or a peer's own "
-        "interval, overlaps with it, so this run cannot tell.",
-    )
+def _origins(found: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, parts in found.items():
+        origins: dict[str, list[str]] = {}
+        for part, stored in parts.items():
+            keys = ("machine", "versions", "date")
+            origin = json.dumps({key: stored[key] for key in keys})
+            load = stored.get("load")
+            text = f"{part} (load {load[0]} to {load[1]})" if load else part
+            origins.setdefault(origin, []).append(text)
+        for origin, texts in origins.items():
+            yield {"of": f"{name}: {', '.join(texts)}", **json.loads(origin)}
 
 
-def _steps(found: Results) -> str:
-    rows = [
-        (
-            shape if contender == "plain fit" else "",
-            contender,
-            *_added(clocks, _MICROSECONDS),
-        )
-        for name, title in _BACKENDS.items()
-        for shape, contenders in _figures(found, name, "steps").items()
-        for contender, clocks in [
-            (f"**{title}**", None),
-            *contenders.items(),
-        ]
-        if clocks is not None or shape == "tiny MLP"
-    ]
-    titles = ("model", "in the fit", *_ADDED_TITLES)
-    return _section("Time of a typical step, in µs", titles, rows)
-
-
-_ADDED_TITLES = (
-    "a step",
-    "added, middle",
-    "added, fastest",
-    "ratio, middle",
-    "ratio, fastest",
-    "added CPU, middle",
-    "added CPU, fastest",
-)
-
-
-def _added(clocks: Any, unit: str) -> tuple[str, ...]:
-    if clocks is None:
-        return ("",) * len(_ADDED_TITLES)
-    wall, cpu = clocks["wall"], clocks["cpu"]
-    digits = 0 if unit == _MICROSECONDS else 1
-    return (
-        _number(wall["itself"]["median"], digits),
-        _spread(wall["added"], digits),
-        _number(wall["fastest"]["added"], digits),
-        _spread(wall["ratio"], 3),
-        _number(wall["fastest"]["ratio"], 3),
-        _spread(cpu["added"], digits),
-        _number(cpu["fastest"]["added"], digits),
-    )
-
-
-def _hooks(found: Results) -> str:
-    rows = [
-        (title, shape, part, _spread(microseconds, 1))
-        for name, title in _BACKENDS.items()
-        for shape, parts in _figures(found, name, "hooks").items()
-        for part, microseconds in parts.items()
-    ]
-    return _section(
-        "Where the finder's own time in a step goes, in µs",
-        ("backend", "model", "part", "time"),
-        rows,
-        after="The two hooks are all of it; the three parts below are within "
-        "them. The first operation after a training step finds "
-        "nothing of TensorFlow's eager runtime in the processor's caches: "
-        "the one that does nothing shows what that alone takes.",
-    )
-
-
-def _peers(found: Results) -> str:
-    rows = [
-        (shape, peer, *_added(clocks, _MICROSECONDS))
-        for shape, peers in _figures(found, "peers", "peers").items()
-        for peer, clocks in peers.items()
-    ]
-    return _section(
-        "Other finders on the same shapes, each against its own plain loop, "
-        "in µs",
-        ("model", "finder", *_ADDED_TITLES),
-        rows,
-    )
-
-
-def _calls(found: Results) -> str:
-    rows = []
-    for name, title in _BACKENDS.items():
-        for shape, kinds in _figures(found, name, "calls").items():
-            for kind, clocks in kinds.items():
-                if "wall" in clocks if isinstance(clocks, dict) else False:
-                    rows.append(
-                        (title, shape, kind, *_added(clocks, _MILLISECONDS))
-                    )
-    titles = ("backend", "model", "call", *_ADDED_TITLES)
-    titles = tuple("whole" if t == "a step" else t for t in titles)
-    return _section(
-        "`lr_find` of 100 steps over `fit` of 100 steps, in ms", titles, rows
-    )
-
-
-def _split(found: Results) -> str:
-    rows = []
-    for name, title in _BACKENDS.items():
-        for shape, kinds in _figures(found, name, "calls").items():
-            parts = {**kinds["split"], "plot": kinds["plot"]}
-            rows.append(
-                (
-                    title,
-                    shape,
-                    *(
-                        _number(parts[part]["median"], 2)
-                        for part in _PARTS_OF_A_CALL
-                    ),
-                )
-            )
-    return _section(
-        "Where a warm `lr_find` of 100 steps spends its time, in ms",
-        ("backend", "model", *_PARTS_OF_A_CALL),
-        rows,
-    )
-
-
-_PARTS_OF_A_CALL = (
-    "rest",
-    "snapshot",
-    "steps",
-    "restore",
-    "suggestion",
-    "plot",
-)
-
-
-def _compiling(found: Results) -> str:
-    rows = []
-    for name, title in _BACKENDS.items():
-        for shape, kinds in _figures(found, name, "calls").items():
-            calls = kinds.get("compiled", {})
-            if not calls or name == "torch":
-                continue
-            cells = [_counted(counts) for counts in calls.values()]
-            rows.append((title, shape, *cells))
-            titles = ("backend", "model", *calls)
+def _section(title: str, rows: list[dict[str, Any]], after: str = "") -> str:
     if not rows:
         return ""
-    return _section(
-        "Traces of the step (and on JAX all compilations), one call after "
-        "the other on one model",
-        titles,
-        rows,
-        after="PyTorch traces and compiles nothing.",
-    )
+    titles = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[cell(row.get(title, "")) for title in titles] for row in rows]
+    lines = [titles, ["---"] * len(titles), *cells]
+    grid = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join(each for each in (f"## {title}", grid, after) if each)
 
 
-def _counted(counts: dict[str, int | None]) -> str:
-    compiled = counts["compilations"]
-    more = "" if compiled is None else f" ({compiled})"
-    return f"{counts['traces']}{more}"
+def cell(value: Any) -> str:
+    """Returns a stored value as it is shown."""
+    if isinstance(value, dict):
+        keys = ("median", "low", "high")
+        middle, low, high = _numbers([value[key] for key in keys])
+        return middle if low == high else f"{middle} [{low}, {high}]"
+    return _numbers([value])[0] if isinstance(value, float) else str(value)
 
 
-def _memory(found: Results) -> str:
-    rows = []
-    for name, title in _BACKENDS.items():
-        for run, figures in _figures(found, name, "memory").items():
-            rows.append(
-                (
-                    title,
-                    run,
-                    _number(figures["state"], 0),
-                    _spread(figures["peak"], 0),
-                    _spread(figures["peak over fit, states"], 2),
-                    _spread(figures["after over fit, states"], 2),
-                )
-            )
-    titles = (
-        "backend",
-        "run",
-        "state",
-        "peak",
-        "peak over fit, in states",
-        "left over fit, in states",
-    )
-    return _section(
-        "Memory of the process, in MB",
-        titles,
-        rows,
-        after="The copy is in host memory. A device holds none of it: the "
-        "tests count that, there being no GPU here to measure it on.",
-    )
-
-
-def _analysis(found: Results) -> str:
-    rows = [
-        (
-            f"{int(points):,}",
-            _number(1e3 * figures["record"], 1),
-            _number(1e3 * figures["suggest"]["median"], 1),
-            _number(1e3 * figures["plot"]["median"], 0),
-        )
-        for points, figures in _figures(found, "tensorflow", "analysis").items()
-    ]
-    titles = ("points", "record all", "suggest", "plot")
-    return _section("Analysis of a curve, in ms", titles, rows)
-
-
-def _imports(found: Results) -> str:
-    rows = [
-        (title, _spread(figures["wall"], 0), _spread(figures["cpu"], 0))
-        for name, title in _BACKENDS.items()
-        if (figures := _figures(found, name, "imports"))
-    ]
-    titles = ("backend", "time", "CPU")
-    return _section("Import after `import keras`, in ms", titles, rows)
-
-
-def _packages(found: Results) -> str:
-    rows = [
-        (package, f"`{outcome}`")
-        for package, outcome in _figures(found, "packages", "packages").items()
-    ]
-    return _section(
-        "Keras packages on Keras 3", ("package", "what it says"), rows
-    )
-
-
-def _figures(found: Results, name: str, part: str) -> Results:
-    parts = found.get(name, {}).get("parts", {})
-    figures: Results = parts.get(part, {}).get("figures", {})
-    return figures
-
-
-def _section(
-    title: str,
-    titles: Sequence[str],
-    rows: list[tuple[str, ...]],
-    after: str = "",
-) -> str:
-    if not rows:
-        return ""
-    parts = [f"## {title}", _grid(titles, rows), after]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _grid(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}"
-
-
-def _spread(values: dict[str, float], digits: int) -> str:
-    middle, low, high = (
-        _number(values[name], digits) for name in ("median", "low", "high")
-    )
-    return f"{middle} [{low}, {high}]"
+def _numbers(values: list[float]) -> list[str]:
+    largest = max(map(abs, values))
+    digits = 3 if largest < 2 else 1 if largest < 20 else 0
+    # A zero has no sign.
+    return [f"{round(value, digits) + 0.0:.{digits}f}" for value in values]

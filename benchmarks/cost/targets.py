@@ -2,113 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
+from typing import NamedTuple
 
-__all__ = ["TITLES", "judge"]
+__all__ = ["BACKENDS", "judge"]
 
-TITLES = ("figure", "target", "middle", "fastest", "verdict")
-_PER_STEP = {"tensorflow": 60.0, "jax": 80.0, "torch": 80.0}
-_RATIO, _CALL, _IMPORT, _STATES = 1.02, 1.10, 50.0, 1.0
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 _SURE = ("sure_low", "sure_high")
-_SUGGEST = {"100000": 0.2, "1000000": 2.0}
+_TINY = {"model": "tiny MLP", "in the fit": "LRFinder"}
+_CNN = {"model": "small CNN", "in the fit": "LRFinder"}
+_ALL = {"order": "ramp and probes, fit"}
 
 
-def judge(found: dict[str, Any]) -> list[tuple[str, ...]]:
+class _Target(NamedTuple):
+    """One figure: its part, how to know its row, its column, and the limit."""
+
+    part: str
+    row: dict[str, Any]
+    column: str
+    limit: float | dict[str, float]  # of all backends, or by backend
+    digits: int  # as shown: no target is missed by a digit that nobody sees
+
+
+_TARGETS = (
+    _Target("order", _ALL, "ratio", 1.15, 2),
+    _Target("order", _ALL, "more than plain", 0.0, 0),
+    _Target("order", _ALL, "later", 0.0, 0),
+    _Target("steps", _TINY, "added, µs", {"tensorflow": 60.0}, 0),
+    _Target("steps", _TINY, "added, µs", {"jax": 80.0, "torch": 80.0}, 0),
+    _Target("steps", _CNN, "ratio", 1.02, 3),
+    *(
+        _Target("calls", {"model": model, "call": call}, "ratio", 1.1, 2)
+        for model in ("tiny MLP", "small CNN")
+        for call in ("ramp", "ramp and probes")
+    ),
+    _Target("memory", {"run": "lr_find"}, "peak over fit, states", 1.0, 2),
+    _Target("analysis", {"points": 100_000}, "suggest, ms", 200.0, 0),
+    _Target("imports", {}, "import, ms", 50.0, 0),
+)
+
+
+def judge(found: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns one row for each target that has been measured.
 
     A target is met where all of the median's 95 % interval meets it, missed
     where none of it does, and open otherwise.
 
     Args:
-        found: The stored figures, by environment.
+        found: The stored figures, by environment and part.
     """
     rows = []
-    for name in _PER_STEP:
-        parts = {
-            part: stored["figures"]
-            for part, stored in found.get(name, {}).get("parts", {}).items()
-        }
-        for row in _of_backend(name, parts):
-            rows.append((f"{name}: {row[0]}", *row[1:]))
-    return rows + list(_beside_peers(found))
+    for backend, title in BACKENDS.items():
+        for target in _TARGETS:
+            limit = target.limit
+            if isinstance(limit, dict):
+                limit = limit.get(backend, float("nan"))
+            row = _row(found, backend, target)
+            if limit == limit and target.column in row:
+                what = _judged(target, row, _exact(limit))
+                stale = found[backend][target.part].get("stale")
+                mark = " †" if stale else ""
+                rows.append({"backend": title + mark, **what})
+    (ours,) = (each for each in _TARGETS if "tensorflow" in str(each.limit))
+    row = _row(found, "tensorflow", ours)
+    for peer in found.get("peers", {}).get("peers", {}).get("rows", ()):
+        if row and peer["model"] == "tiny MLP":
+            what = _judged(ours, row, peer["added, µs"])
+            figure = f"{what['figure']}, beside {peer['finder']}"
+            rows.append({"backend": "TensorFlow", **what, "figure": figure})
+    return rows
 
 
-def _of_backend(name: str, parts: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    if steps := parts.get("steps"):
-        wall = steps["tiny MLP"]["LRFinder"]["wall"]
-        title = "tiny MLP, added a step, µs"
-        yield _row(title, _PER_STEP[name], *_both(wall, "added"), 0)
-        wall = steps["small CNN"]["LRFinder"]["wall"]
-        yield _row("small CNN, ratio", _RATIO, *_both(wall, "ratio"), 3)
-    for shape, kinds in parts.get("calls", {}).items():
-        ratio = _both(kinds["warm"]["wall"], "ratio")
-        yield _row(f"`lr_find` warm, {shape}, ratio", _CALL, *ratio, 2)
-        if name != "torch" and "compiled" in kinds:
-            title = f"next fit, {shape}, traces and compilations"
-            yield _row(title, 0.0, _exact(_compiled_after(kinds)), None, 0)
-    if memory := parts.get("memory"):
-        states = memory["lr_find"]["peak over fit, states"]
-        title = "host memory over training, states"
-        yield _row(title, _STATES, states, None, 2)
-    analysis = parts.get("analysis", {})
-    for points, target in _SUGGEST.items():
-        if points in analysis:  # a quick try measures fewer
-            title = f"`suggest` on {int(points):,} points, s"
-            seconds = analysis[points]["suggest"]
-            yield _row(title, target, seconds, None, 3)
-    if imports := parts.get("imports"):
-        yield _row("import, ms", _IMPORT, imports["wall"], None, 0)
+def _row(found: dict[str, Any], name: str, target: _Target) -> dict[str, Any]:
+    rows = found.get(name, {}).get(target.part, {}).get("rows", ())
+    fits = (row for row in rows if target.row.items() <= row.items())
+    return next(fits, {})
 
 
-def _compiled_after(kinds: dict[str, Any]) -> float:
-    fits = [kinds["compiled"][name] for name in ("fit after", "next fit")]
-    return float(max(n or 0 for counts in fits for n in counts.values()))
-
-
-def _beside_peers(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Compares the tiny MLP on TensorFlow with every peer's."""
-    try:
-        ours, peers = (
-            found[name]["parts"][part]["figures"]["tiny MLP"]
-            for name, part in (("tensorflow", "steps"), ("peers", "peers"))
-        )
-    except KeyError:
-        return  # one of the two was not measured
-    wall = ours["LRFinder"]["wall"]
-    for peer, clocks in peers.items():
-        title = f"tensorflow: tiny MLP, added a step, beside {peer}, µs"
-        theirs = clocks["wall"]["added"]
-        yield _row(title, theirs, *_both(wall, "added"), 0)
-
-
-def _both(wall: dict[str, Any], kind: str) -> tuple[Any, float]:
-    return wall[kind], wall["fastest"][kind]
+def _judged(
+    target: _Target, row: dict[str, Any], limit: dict[str, float]
+) -> dict[str, Any]:
+    value, digits = row[target.column], target.digits
+    value = value if isinstance(value, dict) else _exact(value)
+    low, high = (round(value[name], digits) for name in _SURE)
+    lowest, highest = (round(limit[name], digits) for name in _SURE)
+    met, missed = high <= lowest, low > highest
+    what = [target.part, *target.row.values(), target.column]
+    return {
+        "figure": ", ".join(map(str, what)),
+        "target": f"≤ {_shown(limit, digits)}",
+        "middle": _shown(value, digits),
+        "verdict": "met" if met else "missed" if missed else "open",
+    }
 
 
 def _exact(value: float) -> dict[str, float]:
-    return dict.fromkeys(("median", *_SURE), value)
-
-
-def _row(
-    title: str,
-    target: float | dict[str, float],
-    found: dict[str, float],
-    fastest: float | None,
-    digits: int,
-) -> tuple[str, ...]:
-    limit = target if isinstance(target, dict) else _exact(target)
-    # As shown: a target is not missed by a digit that nobody sees.
-    low, high = (round(found[name], digits) for name in _SURE)
-    lowest, highest = (round(limit[name], digits) for name in _SURE)
-    met, missed = high <= lowest, low > highest
-    return (
-        title,
-        f"≤ {_shown(limit, digits)}" if limit is target else f"≤ {target:g}",
-        _shown(found, digits),
-        "" if fastest is None else f"{fastest:.{digits}f}",
-        "met" if met else "missed" if missed else "open",
-    )
+    return dict.fromkeys(("median", *_SURE), float(value))
 
 
 def _shown(found: dict[str, float], digits: int) -> str:

@@ -42,7 +42,7 @@ BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, PURPLE, SKY = "#E69F00", "#CC79A7", "#56B4E9"
 GREY, INK = "#8C8C8C", "#222222"
 _CURVES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
-_RULES, _MARKERS = (ORANGE, PURPLE, SKY, INK), "osD^vPX*"
+_RULES, _MARKERS = (ORANGE, PURPLE, SKY, INK), "osD^vPXp"
 _SIZE = (8.0, 4.8)  # inches
 # So many points are drawn of a long test; so many names fit below the axes.
 _MOST_POINTS, _FEW_NAMES = 1000, 4
@@ -298,7 +298,7 @@ def _set_lrs(ax: Axes, low: float, high: float) -> None:
             near = [abs(np.log10(lr / each)) < room for each in chosen]
             if low <= lr <= high and not any(near):
                 chosen.append(lr)
-    if len(chosen) < 3:
+    if len(chosen) < 3 and high / low < 3.0:
         few = MaxNLocator(max(int(_inches(ax) / 1.1), 2), min_n_ticks=2)
         chosen = list(few.tick_values(low, high))
     ax.set_xticks(chosen)
@@ -485,7 +485,6 @@ def _add_legend(ax: Axes, beside: bool = False) -> None:
 
 
 def _lower(ax: Axes, share: float) -> None:
-    """Makes room for a legend below all losses."""
     low, high = ax.get_ylim()
     ticks = [y for y in ax.get_yticks() if low <= y <= high]
     ends = ax.transData.transform([(1.0, low), (1.0, high)])[:, 1]

@@ -98,7 +98,7 @@ def thin_out(lrs: Vector, losses: Vector, most: int) -> tuple[Vector, Vector]:
     lr, loss = lrs[keep], losses[keep]
     if len(lr) <= most:
         return lr, loss
-    cell = np.floor(_position(lr) * (most // 4)).astype(np.int64)
+    cell = (_position(lr) * (most // 4 - 1e-6)).astype(np.int64)
     first, count = np.unique(cell, return_index=True, return_counts=True)[1:]
     # By their turn in the cell, four of each are spread over it.
     turn = (np.arange(len(lr)) - np.repeat(first, count)) * 4
@@ -168,6 +168,7 @@ def _adaptive_spline(x: Vector, y: Vector, w: Vector, grid: Vector) -> Vector:
     slope = np.abs(np.diff(pilot)) * len(grid)
     fall = float(np.ptp(pilot[: np.argmin(pilot) + 1]))
     steep = np.minimum(_STEEP * slope / (fall or 1.0), _STEEPEST)
+    steep = np.convolve(steep, np.full(31, 1.0 / 31.0), "same")[: len(steep)]
     drawn_out = np.append(0.0, np.cumsum(1.0 + steep))
     drawn_out *= grid[-1] / drawn_out[-1]
     x = np.interp(x, grid, drawn_out)

@@ -286,8 +286,18 @@ def plain_fit(model: Any) -> Callable[..., Any]:
         fit = vars(kind).get("fit")
         patched = issubclass(kind, keras.Model) and _is_of_keras(kind)
         if fit is not None and not patched:
+            # Others wrap the one in Keras's base class.
+            while _is_of_keras(kind) and not _is_written_in_keras(fit):
+                fit = fit.__wrapped__
             return fit.__get__(model)  # type: ignore[no-any-return]
     return model.fit  # type: ignore[no-any-return]
+
+
+def _is_written_in_keras(function: Any) -> bool:
+    """Returns whether it is, or wraps nothing that could be."""
+    name = getattr(function, "__globals__", {}).get("__name__", "")
+    ours = name.partition(".")[0] == "keras"
+    return ours or not hasattr(function, "__wrapped__")
 
 
 def _is_of_keras(kind: type) -> bool:

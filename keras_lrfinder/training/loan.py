@@ -81,8 +81,8 @@ class Loan:
         self._restore = restore
         if is_built(model):
             _check_trainable(model)
-        self.optimizers = named_optimizers(model, optimizer)
         self._before: Snapshot | None = before or Snapshot(model)
+        self.optimizers = named_optimizers(model, optimizer)
         self._draws = OwnFunctions(model).draw
         self.rate = SweptRate(
             self.optimizers,

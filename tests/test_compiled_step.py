@@ -1,0 +1,322 @@
+"""In compile, test, fit the training step is compiled once.
+
+The next fit uses what the test compiled, wherever a step compiled anew would
+be the same one; and it computes what that would have, bit for bit.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tiny
+from tiny import WAYS
+from tiny import find
+from tiny import in_callback
+
+from keras_lrfinder.training import keras_internals as internals
+
+pytestmark = pytest.mark.backend("tensorflow", "jax")
+# By `lr_find` with probes too; the callback is in a fit of its own.
+TESTS = {
+    "ramp": find,
+    "probes": lambda model: find(model, **plenty(), probe=True, steps=20),
+    "callback": in_callback,
+    "twice": lambda model: (find(model), find(model)),
+    "then-callback": lambda model: (find(model), in_callback(model)),
+}
+
+
+def plenty():
+    """The data twenty times."""
+    x, y = tiny.data()
+    return {"x": np.tile(x, (20, 1)), "y": np.tile(y, 20)}
+
+
+class Model(keras.Model):
+    """Counts how often Python runs its step: once a trace, if compiled."""
+
+    traces = 0
+
+    def train_step(self, *args, **kwargs):
+        """Counts."""
+        Model.traces += 1
+        return super().train_step(*args, **kwargs)
+
+
+class Counting(keras.layers.Layer):
+    """Likewise, for a model whose step is Keras's own."""
+
+    traces = 0
+
+    def call(self, x, training=None):
+        """Counts what is traced for training."""
+        if training:
+            Counting.traces += 1
+        return x
+
+
+def made(optimizer="adam", kind=keras.Model, **kwargs):
+    """A compiled model, built, with every kind of state, that counts."""
+    Model.traces = Counting.traces = 0
+    inputs = outputs = keras.Input((tiny.FEATURES,))
+    for layer in [Counting(), *tiny.layers()]:
+        outputs = layer(outputs)
+    return tiny.compiled(kind(inputs, outputs), optimizer, **kwargs)
+
+
+def trained(make, before=lambda model: None, fit=tiny.fit):
+    """State and History after a fit, and the traces of all."""
+    tiny.start()
+    model = make()
+    before(model)
+    history = fit(model)
+    return tiny.state(model), history, Counting.traces
+
+
+def assert_same(make, before, fit=tiny.fit, most=1):
+    """Asserts that the step is traced `most` times, and trains the same."""
+    plain, history, _ = trained(make, fit=fit)
+    state, history_after, traces = trained(make, before, fit)
+    assert tiny.differences(plain, state) == []
+    assert history_after == history
+    assert traces <= most
+
+
+@pytest.mark.parametrize("test", TESTS)
+@pytest.mark.parametrize(
+    "optimizer",
+    ["adam", pytest.param("adagrad", marks=pytest.mark.thorough)],
+)
+def test_step_is_traced_once_in_all(test, optimizer):
+    """Test and fit together trace no more than a fit alone must."""
+    assert_same(lambda: made(optimizer), TESTS[test])
+
+
+def test_functions_of_the_backend_count_one_trace(backend):
+    """By TensorFlow's own count, and by JAX's events."""
+    model = made(metrics=["accuracy"])
+    if backend == "jax":
+        counter = internals._traces_on_jax()
+        before = counter["train_step"]
+    find(model)
+    tiny.fit(model)
+    if backend == "jax":
+        assert counter["train_step"] == before + 1
+    else:
+        (function,) = internals.compiled_functions(model)
+        assert function.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("test", ["probes", "callback"])
+def test_metrics_count_from_zero(test):
+    """Those that a test has built are as good as new."""
+    assert_same(lambda: made(metrics=["accuracy"]), TESTS[test], most=2)
+
+
+def test_step_of_the_users_is_traced_once():
+    """Also where all metrics are emptied at each step."""
+    assert_same(lambda: made(kind=Model), find)
+    assert Model.traces == 1
+
+
+def test_model_looks_untouched_until_its_next_fit():
+    """Its optimizer has no slots, as it had none."""
+    model = made()
+    find(model)
+    assert not model.optimizer.built
+    assert "history" not in vars(model)
+    tiny.fit(model, epochs=1)
+    assert model.optimizer.built
+    assert not hasattr(model.train_function, "resume")
+
+
+@pytest.mark.parametrize("way", ["lr_find", "callback"])
+def test_retracing_within_the_bounds_of_keras(way):
+    """Keras's own `test_retracing`, with a range test before its fit."""
+    x, y = np.ones((100, 4)), np.ones((100, 1))
+    Model.traces = 0
+    inputs = keras.Input((4,))
+    model = Model(inputs, keras.layers.Dense(1, activation="relu")(inputs))
+    model.compile(loss="mse", optimizer="adam", steps_per_execution=20)
+    WAYS[way](model, **({"x": x, "y": y} if way == "lr_find" else {}))
+    model.fit(x=x, y=y, batch_size=1, epochs=1, verbose=0)
+    if way == "lr_find":
+        assert Model.traces <= 2
+
+
+# What has been changed since is met by a new trace.
+
+
+def schedule(model):
+    """A schedule in place of the number, by Keras's own setter."""
+    model.optimizer.learning_rate = keras.optimizers.schedules.CosineDecay(
+        0.01, 12
+    )
+
+
+def number(model):
+    """Another number."""
+    model.optimizer.learning_rate = 0.02
+
+
+def freeze(model):
+    """A layer that trains no more."""
+    model.layers[2].trainable = False
+
+
+def freeze_and_compile(model):
+    """Likewise, as Keras would have it; with the same optimizer object."""
+    freeze(model)
+    tiny.compiled(model, model.optimizer)
+
+
+def rate(model):
+    """Another rate of dropout."""
+    model.layers[4].rate = 0.9
+
+
+def weights(model):
+    """Other weights."""
+    model.set_weights([w * 0.5 for w in model.get_weights()])
+
+
+def build(model):
+    """The optimizer built by hand."""
+    model.optimizer.build(model.trainable_variables)
+
+
+def evaluate(model):
+    """An evaluation, which makes the metrics."""
+    x, y = tiny.data()
+    model.evaluate(x, y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [schedule, number, freeze, freeze_and_compile, rate, weights, build],
+)
+def test_what_is_changed_after_the_test_counts(change):
+    """As it does without a test, where no step is compiled yet."""
+
+    def fit(model):
+        change(model)
+        return tiny.fit(model)
+
+    assert_same(made, find, fit, most=3)
+
+
+def test_evaluation_in_between_changes_nothing():
+    """Nor what it says afterwards."""
+
+    def fit(model):
+        evaluate(model)
+        history = tiny.fit(model, validation_data=tiny.data())
+        x, y = tiny.data()
+        return history, model.evaluate(x, y, verbose=0)
+
+    assert_same(lambda: made(metrics=["accuracy"]), find, fit, most=9)
+
+
+def test_average_of_weights_starts_from_those_of_the_fit():
+    """Which are others by then: what is made from weights is made anew."""
+
+    def fit(model):
+        weights(model)
+        return tiny.fit(model)
+
+    optimizer = {"use_ema": True, "ema_momentum": 0.5}
+    make = lambda: made(keras.optimizers.SGD(0.1, **optimizer))  # noqa: E731
+    assert_same(make, find, fit, most=3)
+
+
+def test_backbone_unfrozen_after_a_test_trains():
+    """With the same optimizer object, which knows of no weights yet."""
+
+    def make():
+        model = made()
+        freeze(model)
+        return tiny.compiled(model, model.optimizer)
+
+    def fit(model):
+        model.layers[2].trainable = True
+        return tiny.fit(tiny.compiled(model, model.optimizer))
+
+    assert_same(make, find, fit, most=3)
+
+
+def test_optimizer_may_train_another_model_afterwards():
+    """It is bound to none."""
+    model = made()
+    find(model)
+    tiny.fit(tiny.compiled(tiny.small(), model.optimizer))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_traced_before_is_traced_no_more(way):
+    """A trained model keeps its very function, with all its traces."""
+    model = made()
+    tiny.fit(model)
+    function, count = model.train_function, Counting.traces
+    WAYS[way](model)
+    tiny.fit(model)
+    assert Counting.traces == count
+    assert model.train_function is function
+
+
+def test_snapshot_after_a_test_leaves_as_it_came():
+    """What waits for the next fit is as good after one that is undone."""
+
+    def before(model):
+        find(model)
+        tiny.in_snapshot(model)
+
+    assert_same(made, before, most=3)
+
+
+def test_slots_have_the_paths_that_they_would_have():
+    """So that a state saved without the test fits one with it."""
+
+    def paths(before):
+        tiny.start()
+        model = made(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()))
+        before(model)
+        tiny.fit(model, epochs=1)
+        return [v.path for v in model.optimizer.variables]
+
+    assert paths(find) == paths(lambda model: None)
+
+
+@pytest.mark.backend("tensorflow")
+def test_model_can_be_saved_by_tensorflow_afterwards(tmp_path):
+    """TensorFlow's own notes of what an object holds are in order."""
+    import tensorflow as tf
+
+    model = made()
+    find(model)
+    tiny.fit(model, epochs=1)
+    path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(
+        str(tmp_path / "checkpoint")
+    )
+    names = [name for name, _ in tf.train.list_variables(path)]
+    assert len([n for n in names if "optimizer" in n and "SAVE" not in n]) >= 14
+    model.export(str(tmp_path / "model"), verbose=False)
+
+
+@pytest.mark.backend("tensorflow")
+def test_many_tests_leave_one_set_of_slots():
+    """Twelve on a model that is never trained: no more than the first."""
+    import gc
+
+    import tensorflow as tf
+
+    def held():
+        gc.collect()
+        kind = type(tf.Variable(0.0))
+        return sum(1 for o in gc.get_objects() if type(o) is kind)
+
+    gc.unfreeze()
+    model = made()
+    find(model)
+    first = held()
+    for _ in range(3):
+        find(model)
+    assert held() <= first
