@@ -1,7 +1,7 @@
 """How the learning rate to use changes with the batch size.
 
 Run: `python examples/compare_batch_sizes.py`. The same model in the same
-state, one range test for each batch size, all curves in one picture. (The
+state, one range test for each batch size, one table and one picture. (The
 same works for optimizers, weight decays or anything else.)
 """
 
@@ -11,8 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_lrfinder import lr_find
-from keras_lrfinder import plot_curves
+from keras_lrfinder import compare_lr
 
 SAMPLE = Path(__file__).with_name("data") / "mnist_sample.npz"
 
@@ -33,12 +32,12 @@ def build():
 
 
 def main(argv=None):
-    """Returns batch size to suggestion; writes the picture."""
+    """Returns the suggestions, by size; writes the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument(
-        "--batch-sizes", type=int, nargs="+", default=[8, 32, 128, 512]
+        "--sizes", type=int, nargs="+", default=[8, 32, 128, 512]
     )
     parser.add_argument("--output", type=Path, default=Path("batch_sizes.png"))
     options = parser.parse_args(argv)
@@ -47,30 +46,18 @@ def main(argv=None):
         y = data["y_train"][: options.samples]
     keras.utils.set_random_seed(0)
     model = build()
-    found = {
-        size: lr_find(
-            model,
-            x,
-            y,
-            batch_size=size,
-            steps=options.steps,
-            start_lr=1e-4,
-            verbose=0,
-        )
-        for size in options.batch_sizes
-    }
-    for size, finder in found.items():
-        print(f"batch size {size:>4}: {finder.suggestion}")
-    axes = plot_curves(
-        {f"batch size {size}": finder.curve for size, finder in found.items()},
-        suggestions={
-            f"batch size {size}": finder.suggestion
-            for size, finder in found.items()
-        },
+    found = compare_lr(
+        {f"batch size {n}": (model, {"batch_size": n}) for n in options.sizes},
+        x,
+        y,
+        steps=options.steps,
+        start_lr=1e-4,
+        verbose=0,
     )
-    axes.figure.savefig(options.output, dpi=150)
+    print(found)
+    found.plot().figure.savefig(options.output, dpi=150)
     print(f"Done. The picture is {options.output}.")
-    return {size: finder.suggestion for size, finder in found.items()}
+    return [finder.suggestion for finder in found.finders.values()]
 
 
 if __name__ == "__main__":

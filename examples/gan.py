@@ -87,7 +87,7 @@ def main(argv=None):
     untouched = gan.g_optimizer.get_config()["learning_rate"]
     print(f"The generator still has {untouched:g}")
     if finder.suggestion.lr is not None:
-        gan.d_optimizer.learning_rate = finder.suggestion.lr
+        finder.apply(gan)
     gan.fit(points, batch_size=64, epochs=2, verbose=2)
     print("Done.")
     return finder.suggestion

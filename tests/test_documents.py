@@ -19,10 +19,10 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md")
     for path in ROOT.glob(pattern)
 )
-PACKAGE = ROOT / "keras_lrfinder"
+PACKAGE = pathlib.Path(keras_lrfinder.__file__).parent
 WITH_EXAMPLES = [
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-    for pattern in ("*.py", "drawing/*.py", "analysis/*.py")
+    for pattern in ("*.py", "analysis/*.py", "pictures/*.py")
     for path in sorted(PACKAGE.glob(pattern))
     if ">>>" in path.read_text(encoding="utf-8")
 ]
@@ -58,14 +58,16 @@ def test_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     first, *others = blocks("README.md", "python")
     names = setting()
-    exec(first, {**names, "x_train": names["x"], "y_train": names["y"]})
-    assert "lr" in capsys.readouterr().out
+    exec(first, names)
+    assert "learning rate" in capsys.readouterr().out
+    assert names["model"].optimizer.iterations > 0
     names = {}
 
     for block in others:
         exec(block, names)
 
-    assert names["finder"].suggestion.lr > 0
+    assert names["finder"].lr > 0
+    assert names["callback"].lr > 0
     assert (tmp_path / "plots" / "smooth_loss.jpg").exists()
     assert (tmp_path / "curve.json").exists()
     plt.close("all")
@@ -78,12 +80,37 @@ GUIDE = [d for d in DOCUMENTS if d.startswith("docs/guide/")]
 def test_guide_runs(page, tmp_path, monkeypatch):
     """All Python of a page runs, from its first line to its last."""
     monkeypatch.chdir(tmp_path)
-    if "tensorboard" in page or "trackers" in page:
-        pytest.importorskip("tensorboardX")
     names = setting()
     for block in blocks(page, "python"):
         exec(block, names)
     plt.close("all")
+
+
+def test_factors_in_the_guide_are_those_that_are_taken():
+    """How schedule and length move the LR, as the page has it in a table."""
+
+    def factor(kind, schedule, steps, base=("constant", None)):
+        known = keras_lrfinder.Suggestion(
+            1.0, 0.1, 9.0, "high", "default", "", *base, kind=kind
+        )
+        return known.lr_for(schedule, steps)
+
+    lines = [
+        f"| {n:,} | "
+        + " | ".join(
+            f"{factor(kind, 'cosine', n, ('constant', n)):.1f}"
+            for kind in ("momentum", "adam")
+        )
+        + " | "
+        + " | ".join(
+            f"{factor(kind, 'constant', n, ('constant', 500)):.2f}"
+            for kind in ("momentum", "adam")
+        )
+        + " |"
+        for n in (500, 2000, 8000)
+    ]
+    page = (ROOT / "docs/guide/schedules.md").read_text(encoding="utf-8")
+    assert "\n".join(lines) in page
 
 
 @pytest.mark.parametrize("page", [p for p in GUIDE if blocks(p, "py")])
@@ -93,11 +120,54 @@ def test_guide_that_does_not_run_is_python(page):
         ast.parse(block)
 
 
-def test_guide_is_in_the_navigation():
+@pytest.mark.parametrize("place", ["mkdocs.yml", "README.md", "docs/index.md"])
+def test_every_page_of_the_guide_is_named(place):
     """No page is left that nobody finds."""
-    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    missing = [p for p in GUIDE if p.removeprefix("docs/") not in navigation]
-    assert missing == []
+    text = (ROOT / place).read_text(encoding="utf-8")
+    names = [page.removeprefix("docs/") for page in GUIDE]
+    assert [name for name in names if name not in text] == []
+
+
+@pytest.mark.parametrize("name", sorted(keras_lrfinder.__all__))
+def test_guide_uses_every_public_name(name):
+    """Whoever reads the guide meets all there is, in code that runs."""
+    code = "\n".join(b for page in GUIDE for b in blocks(page, "python"))
+    assert re.search(rf"\b{name}\b", code)
+
+
+# What 0.1.0, and what came before 0.2, had and 0.2 has not.
+GONE = (
+    "budget",
+    "finder.one_cycle",
+    "OneCycleMomentum",
+    "one_cycle_max_lr",
+    "triangular_bounds",
+    "constant_lr",
+    "to_pandas",
+    "to_text",
+    "save_tensorboard",
+    "finder.probes",
+    "lrfinder[tensorboard]",
+)
+
+
+@pytest.mark.parametrize("name", GONE)
+def test_no_document_promises_what_is_gone(name):
+    """But the changelog, which says that it is gone."""
+    texts = {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for pattern in ("*.md", "docs/**/*.md", "examples/*", "*.toml")
+        for path in ROOT.glob(pattern)
+        if path.suffix in {".md", ".py", ".ipynb", ".toml"}
+    }
+    del texts["CHANGELOG.md"]
+    assert [path for path, text in texts.items() if name in text] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_figure_is_left_open(document):
+    """Whatever is measured is there."""
+    assert "FIGURE" not in (ROOT / document).read_text(encoding="utf-8")
 
 
 def test_readme_is_two_screens():
@@ -106,11 +176,12 @@ def test_readme_is_two_screens():
     assert len(text.splitlines()) <= 140
 
 
-def test_first_screen_has_six_lines_of_code():
-    """The README's first code block is six lines."""
-    lines = blocks("README.md", "python")[0].splitlines()
+def test_first_screen_is_seven_lines_of_code():
+    """One import, and what is done with it: here and on the site."""
+    first = blocks("README.md", "python")[0]
 
-    assert len(lines) == 6
+    assert len(first.splitlines()) == 7
+    assert blocks("docs/index.md", "python")[0] == first
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

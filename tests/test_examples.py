@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import io
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def mnist(run, tmp_path_factory):
 
 @pytest.mark.thorough_on("jax", "torch")
 def test_mnist_finds_a_rate_that_is_not_worse(mnist):
-    """The LR found is not worse than Keras's default, on a file's data."""
+    """One-cycle with what was found is not worse than Keras's default."""
     (found, default), _, _ = mnist
     assert found >= default
 
@@ -88,8 +89,9 @@ def test_sample_is_balanced():
 
 SMALL = {
     "custom_loop": ["--samples", "2000"],
+    "next_training": ["--samples", "320", "--epochs", "1"],
     "one_cycle": ["--samples", "1000", "--epochs", "1"],
-    "compare_batch_sizes": ["--samples", "1000", "--batch-sizes", "8", "32"],
+    "compare_batch_sizes": ["--samples", "1000", "--sizes", "8", "32"],
     "gan": ["--samples", "6400"],
     "picture": ["--samples", "2000", "--output", "picture.png"],
     "gallery": ["--samples", "2000", "--folder", "images"],
@@ -98,6 +100,7 @@ MARKS = {
     "custom_loop": pytest.mark.backend("tensorflow"),
     "gan": pytest.mark.backend("tensorflow"),
     "gallery": pytest.mark.thorough_on("tensorflow", "jax"),
+    "next_training": pytest.mark.thorough_on("tensorflow", "torch"),
 }
 
 
@@ -115,6 +118,17 @@ def test_script_runs_and_says_that_it_is_done(name, run):
 
 
 @pytest.mark.backend("tensorflow")
+def test_custom_loop_is_left_as_it_was_until_it_trains(run):
+    """It answers by probes, and the training after it begins from scratch."""
+    suggestion, said, _ = run("custom_loop", *SMALL["custom_loop"])
+    probes = [line for line in said if line.startswith("60 steps at ")]
+    began = re.search(r"fell from ([\d.]+)", "\n".join(said))
+    assert suggestion.lr > 0
+    assert len(probes) == 3
+    assert float(began[1]) > 2.0  # -log(1 / 10) = 2.3
+
+
+@pytest.mark.backend("tensorflow")
 def test_gan_leaves_the_generator_alone(run):
     """Sweeping one optimizer does not move the other's learning rate."""
     _, said, _ = run("gan", *SMALL["gan"])
@@ -125,7 +139,7 @@ def test_compare_batch_sizes_draws_every_curve(run):
     """Each batch size has a learning rate, and the picture is there."""
     name = "compare_batch_sizes"
     found, _, folder = run(name, *SMALL[name])
-    assert all(found[size].lr for size in (8, 32))
+    assert [suggestion.lr is not None for suggestion in found] == [True, True]
     with Image.open(folder / "batch_sizes.png") as picture:
         assert picture.width == 1200
 

@@ -11,14 +11,16 @@ import pytest
 import keras_lrfinder
 
 PACKAGE = pathlib.Path(keras_lrfinder.__file__).parent
+ROOT = pathlib.Path(__file__).parent.parent
 
 PUBLIC = {
     "RULES",
     "Curve",
     "LRFinder",
     "OneCycle",
-    "OneCycleMomentum",
+    "Plan",
     "RangeTest",
+    "Run",
     "StopReason",
     "Suggestion",
     "Triangular",
@@ -26,6 +28,7 @@ PUBLIC = {
     "compare_rules",
     "lr_find",
     "plot_curves",
+    "search",
     "snapshot",
     "suggest",
 }
@@ -34,22 +37,12 @@ PUBLIC = {
 # rest of the package. "" stands for the modules that lie beside the folders.
 ROOMS = {
     "": {""},
-    "drawing": {"", "drawing"},
-    "analysis": {"", "drawing", "analysis"},
-    "pictures": {"", "drawing", "analysis", "pictures"},
+    "analysis": {"", "analysis"},
+    "pictures": {"", "analysis", "pictures"},
     "schedules": {"", "schedules"},
-    "training": {
-        "",
-        "drawing",
-        "analysis",
-        "pictures",
-        "schedules",
-        "training",
-    },
+    "training": {"", "analysis", "pictures", "schedules", "training"},
 }
-# Whose modules CONTRIBUTING names.
-NAMED = set(ROOMS)
-PURE = {"", "drawing", "analysis", "pictures"}
+PURE = {"", "analysis", "pictures"}
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in sorted(PACKAGE.rglob("*.py"))
@@ -115,6 +108,12 @@ def test_unknown_name_is_an_attribute_error():
         _ = keras_lrfinder.lrfind
 
 
+def test_package_brings_its_constants_and_says_that_it_is_typed():
+    """What lies beside the modules is installed with them."""
+    beside = {"constants.json", "py.typed"}
+    assert beside <= {path.name for path in PACKAGE.iterdir()}
+
+
 def test_version_is_in_one_place():
     """The version is that of `version.py` and a plain release number."""
     from keras_lrfinder.version import __version__
@@ -137,14 +136,12 @@ def test_module_imports_only_what_its_folder_may(name):
 
 def test_contributing_names_every_module():
     """Each once, with its line, and none that is not there."""
-    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     paths = re.findall(r"^- `([\w/]+)\.py`: \S", text, re.MULTILINE)
     named = [path.replace("/", ".") for path in paths]
     there = [name for name in MODULES if not name.endswith("__init__")]
 
-    assert sorted(n for n in named if room(n) in NAMED) == sorted(
-        n for n in there if room(n) in NAMED
-    )
+    assert sorted(named) == sorted(there)
 
 
 def test_no_circle_of_imports():
@@ -170,13 +167,6 @@ def test_pure_module_imports_nothing_heavy_at_its_top(name):
     found = {(n.split(".")[0], top) for n, top in imports(MODULES[name])}
     assert {n for n, at_top in found if at_top}.isdisjoint(HEAVY)
     assert "keras" not in {n for n, _ in found}
-
-
-@pytest.mark.parametrize("name", [m for m in MODULES if room(m) == "analysis"])
-def test_analysis_imports_no_picture_code_at_its_top(name):
-    """Values draw themselves only when they are asked to."""
-    at_top = {found for found, top in imports(MODULES[name]) if top}
-    assert not {m for m in at_top if m.startswith("keras_lrfinder.drawing")}
 
 
 @pytest.mark.parametrize("name", [m for m in MODULES if room(m) not in PURE])

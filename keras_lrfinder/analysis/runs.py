@@ -46,8 +46,8 @@ class Run:
     >>> run = Run(1e-3, 4, held_out=2)
     >>> run.lrs.tolist()
     [0.001, 0.001, 0.001, 0.001, 0.0, 0.0]
-    >>> run.ended([2.0, 1.5, 1.2, 1.0, 1.1, 1.3]).final_loss
-    1.2
+    >>> run.ended([2.0, 1.5, 1.2, 1.0, 1.0, 1.5]).final_loss
+    1.25
     """
 
     lr: float
