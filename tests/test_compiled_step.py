@@ -102,14 +102,15 @@ def test_functions_of_the_backend_count_one_trace(backend):
     if backend == "jax":
         assert counter["train_step"] == before + 1
     else:
-        (function,) = internals.compiled_functions(model)
-        assert function.experimental_get_tracing_count() == 1
+        functions = internals.compiled_functions(model)
+        counts = [f.experimental_get_tracing_count() for f in functions]
+        assert set(counts) == {1}
 
 
 @pytest.mark.parametrize("test", ["probes", "callback"])
 def test_metrics_count_from_zero(test):
     """Those that a test has built are as good as new."""
-    assert_same(lambda: made(metrics=["accuracy"]), TESTS[test], most=2)
+    assert_same(lambda: made(metrics=["accuracy"]), TESTS[test])
 
 
 def test_step_of_the_users_is_traced_once():

@@ -385,7 +385,7 @@ def inputs_of(iterator: Any) -> Any:
     import tensorflow as tf
 
     def symbol(spec: Any) -> Any:
-        return keras.KerasTensor(spec.shape, spec.dtype.name)
+        return spec and keras.KerasTensor(spec.shape, spec.dtype.name)
 
     batch = keras.utils.unpack_x_y_sample_weight(iterator.element_spec)
     return tf.nest.map_structure(symbol, batch)

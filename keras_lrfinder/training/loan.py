@@ -167,9 +167,15 @@ class Loan:
         if not self._several:
             self._begin()
         # Elsewhere Keras has built all that there is to build by now.
-        if keras.backend.backend() != "tensorflow" or is_built(model):
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        if not on_tensorflow or is_built(model):
             self._build_and_copy()
+            if on_tensorflow and internals.lacks_metrics(model):
+                self.train_function.before_first_step(
+                    lambda it: internals.build_metrics(model, it)
+                )
         elif self._several:
+            self.train_function.is_needed = True
             self.train_function.before_first_step(self._build_late)
         self._swaps = self.rate.hold(model)
         if self._swaps or self._draws:
@@ -202,6 +208,8 @@ class Loan:
             return
         self._close_epoch()
         release(self.model)
+        if self._per_call is not None:
+            self.model.steps_per_execution = self._per_call
         goes_back = self._restore or not self.is_valid
         step = self._step_to_keep(before) if goes_back else None
         self.train_function.give_back()
@@ -211,8 +219,6 @@ class Loan:
             before.give_up()
         vars(self.model).pop(_MARK, None)
         self.rate.release()
-        if self._per_call is not None:
-            self.model.steps_per_execution = self._per_call
         if step is not None:
             vars(self.model)["train_function"] = step
         self._per_call = self.jax_state = self._resumed = None
@@ -241,7 +247,7 @@ class Loan:
     def _build_late(self, iterator: Any) -> None:
         # TensorFlow's fit builds such a model only while it traces the first
         # step, after every hook that a callback has.
-        self.model(internals.inputs_of(iterator))
+        self.model(internals.inputs_of(iterator)[0])
         self._build_and_copy()
 
     def _build_and_copy(self) -> None:

@@ -405,7 +405,7 @@ class Watch:
 
     def _check_function(self) -> None:
         function = self._loan.train_function
-        ignored = function.is_installed and function.calls == self._calls
+        ignored = function.is_needed and function.calls == self._calls
         # Whoever calls the hooks by hand trains nothing.
         if ignored and self._updates.advanced():
             raise RuntimeError(

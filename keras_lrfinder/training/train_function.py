@@ -36,6 +36,7 @@ class TrainFunction:
 
     Attributes:
         calls: Integer, how often Keras has called this object.
+        is_needed: Whether a run without any such call is no run.
         inner: What it calls in turn, Keras's own.
     """
 
@@ -50,6 +51,7 @@ class TrainFunction:
         self._holds = False
         self._left_to_keras = False
         self.calls = 0
+        self.is_needed = False
 
     @property
     def is_installed(self) -> bool:
@@ -65,6 +67,7 @@ class TrainFunction:
     def renew(self) -> None:
         """Has Keras trace the step anew, with what has changed since."""
         self._hold()
+        self.is_needed = True
         self.inner = renewed_train_function(self._model)
         self._install()
 
@@ -77,6 +80,7 @@ class TrainFunction:
     def edit_each(self, edit: Callable[..., tuple[Any, ...]]) -> None:
         """Has every step called with what `edit` returns for its arguments."""
         self._hold()
+        self.is_needed = True
         self._edit = edit
         self._install()
 
