@@ -460,7 +460,7 @@ def test_a_wrong_training_is_refused_by_name(wrong, error):
 
 @pytest.mark.parametrize(
     ("samples", "words"),
-    [(1, "1 sample is little to judge by"), (12, "12 samples are few")],
+    [(1, "1 step of 1 sample is"), (12, "12 steps of 1 sample is little")],
 )
 def test_few_samples_are_a_doubt(samples, words):
     """In words that are right for one and for many."""

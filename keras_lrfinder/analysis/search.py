@@ -216,8 +216,11 @@ class _Search:
     @property
     def _samples(self) -> int:
         """How many there are to judge by; enough where that is not known."""
-        size = self.curve.batch_size
-        return size * self.plan.held_out if size else _ENOUGH_SAMPLES
+        size, settings = self.curve.batch_size, self.curve.hyperparameters
+        # A step has several batches, and one to judge by has one of them.
+        batches = settings.get("gradient_accumulation_steps") or 1
+        held_out = self.plan.held_out
+        return size // batches * held_out if size else _ENOUGH_SAMPLES
 
     def refusal(self, words: list[str]) -> str:
         """Returns why there is no learning rate, or an empty string."""

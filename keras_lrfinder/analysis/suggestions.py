@@ -223,7 +223,10 @@ def ramp_doubts(curve: Curve, seen: Landmarks) -> list[str]:
     if curve.batch_size and curve.steps_per_epoch:
         samples = curve.steps_per_epoch * curve.batch_size
         if samples < _ENOUGH_SAMPLES:
-            doubts.append(f"{too_few(samples, 'sample')} to judge by")
+            # The last batch may have fewer: nobody knows how many in all.
+            steps, size = in_steps(curve.steps_per_epoch), curve.batch_size
+            of = "1 sample" if size == 1 else f"{size} samples"
+            doubts.append(f"an epoch of {steps} of {of} is little to judge by")
     if seen.sudden:
         doubts.append(
             "a loss that was not finite came without a rise before it: look "

@@ -160,8 +160,8 @@ class RunCallback(keras.callbacks.Callback):
             record instead of the logged one, or None.
 
     Attributes:
-        batch_size: Integer, how many samples the first batch had, or None
-            where nobody knows.
+        batch_size: Integer, how many samples the first step had, of all
+            batches that it accumulates; or None where nobody knows.
         was_stopped: Whether somebody else asked the fit to stop.
     """
 
@@ -401,7 +401,8 @@ class Watch:
             )
         self._is_valid = self._loan.is_valid = True
         if self._updates.per_call == 1:
-            self.batch_size = self._batch_loss.batch_size()
+            size = self._batch_loss.batch_size()
+            self.batch_size = size and size * self._loan.per_update
 
     def _check_function(self) -> None:
         function = self._loan.train_function
