@@ -424,7 +424,9 @@ def _check_trainable(model: Any) -> None:
 def _is_constant(saved: tuple[Found, Any]) -> bool:
     """Returns whether a slot was made without a look at the weights."""
     each, state = saved
-    return internals.is_variable(each.value) and not any(state[0].strides)
+    if not internals.is_variable(each.value):
+        return False
+    return state[0].size == 1 or not any(state[0].strides)
 
 
 def _set_by_fit(now: dict[str, Any], then: dict[str, Any]) -> bool:

@@ -274,7 +274,7 @@ def _variable_state(variable: Any) -> tuple[Any, bool]:
         raw = value.reshape(-1, 1).view(np.uint8)
         # Slots that are still empty need no memory.
         if (raw[-1] == raw[0]).all() and (raw == raw[0]).all():
-            value = np.broadcast_to(value.reshape(-1)[:1].copy(), value.shape)
+            value = np.broadcast_to(value.reshape(-1)[0], value.shape)
     return value, variable.trainable
 
 
