@@ -68,7 +68,9 @@ def batches_seen(optimizer: Any) -> Any:
     It counts batches. The public `iterations` counts updates where gradients
     are accumulated, since Keras 3.4; in 3.3 the two are the same.
     """
-    return getattr(optimizer, "_iterations", optimizer.iterations)
+    # Not as a default: it is computed, of what JAX has taken away in a fit.
+    seen = getattr(optimizer, "_iterations", None)
+    return optimizer.iterations if seen is None else seen
 
 
 def slots_of(optimizer: Any) -> list[Any]:
