@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 import keras
@@ -80,7 +79,7 @@ def check_other_callbacks(finder: Any, kind: type) -> None:
     Raises:
         ValueError: Names the callback, the harm and the way out.
     """
-    shared = callback_list(finder)
+    shared = internals.callback_list(finder)
     if shared is None:
         return
     internals.wait_for_batch_hooks(shared)
@@ -103,21 +102,6 @@ def check_other_callbacks(finder: Any, kind: type) -> None:
                 f"{type(finder).__name__}: {reason}. (`lr_find` leaves such "
                 "callbacks out by itself.)"
             )
-
-
-def callback_list(callback: Any) -> Any:
-    """Returns the CallbackList of the fit that is calling a callback's hook.
-
-    A callback has no reference to it. The list's own method is what calls
-    the hook, so it is in a frame not far up. None: nobody is calling.
-    """
-    for frame in internals.frames(sys._getframe(1), 12):
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, keras.callbacks.CallbackList) and any(
-            each is callback for each in owner.callbacks
-        ):
-            return owner
-    return None
 
 
 def _times(count: int) -> str:
@@ -143,7 +127,7 @@ def _steers(callback: Any) -> bool:
 
 def rate_setters(finder: Any) -> str:
     """Returns who may have set the learning rate between two epochs."""
-    shared = callback_list(finder)
+    shared = internals.callback_list(finder)
     found = [
         type(other).__name__
         for other in (shared.callbacks if shared else ())
@@ -167,7 +151,7 @@ def may_be_overruled(finder: Any) -> bool:
     Args:
         finder: The callback that asks, as for `check_other_callbacks`.
     """
-    shared = callback_list(finder)
+    shared = internals.callback_list(finder)
     if shared is None:
         return True
     return any(

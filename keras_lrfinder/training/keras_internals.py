@@ -102,40 +102,6 @@ def after_build(optimizer: Any, action: Callable[[], None]) -> None:
     object.__setattr__(optimizer, "build", build)
 
 
-def own_variable(model: Any, optimizer: Any) -> Any:
-    """Gives an optimizer that holds a schedule a variable for it instead.
-
-    On JAX it becomes an attribute, so that it joins `optimizer.variables`: a
-    variable outside of them is a constant to a compiled step. Elsewhere it
-    must not: on TensorFlow, untracking a variable leaves an optimizer that
-    can never be saved again.
-    """
-    # Where the model's own variables are, on all devices.
-    strategy = getattr(model, "distribute_strategy", None)
-    with strategy.scope() if strategy is not None else contextlib.nullcontext():
-        variable = keras.Variable(
-            0.0, trainable=False, dtype="float32", name="learning_rate"
-        )
-    if keras.backend.backend() == "jax":
-        optimizer._learning_rate = variable
-    else:
-        optimizer.learning_rate = _Held(variable)
-    return variable
-
-
-class _Held(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule that returns the value of a variable at every step."""
-
-    def __init__(self, variable: Any) -> None:
-        self._variable = variable
-
-    def __call__(self, step: Any) -> Any:
-        return self._variable
-
-    def get_config(self) -> dict[str, Any]:
-        return {"learning_rate": float(self._variable)}
-
-
 # --- Models, metrics and variables -------------------------------------------
 
 
@@ -145,19 +111,6 @@ def layers_of(model: Any) -> list[Any]:
     return [layer for layer in layers if layer is not model]
 
 
-def layers_run_by_python(model: Any) -> list[Any]:
-    """Returns the layers and modules whose Python code runs at every step.
-
-    But for Keras's own, which keep nothing there that a step changes.
-    """
-    if keras.backend.backend() != "torch" and not model.run_eagerly:
-        return []
-    layers = layers_of(model)
-    modules = [getattr(layer, "module", None) for layer in layers]
-    own = [v for v in layers if not type(v).__module__.startswith("keras.")]
-    return own + [module for module in modules if module is not None]
-
-
 def made_by_compile(model: Any) -> list[Any]:
     """Returns what `compile` gave a model to keep its losses and metrics in.
 
@@ -165,14 +118,6 @@ def made_by_compile(model: Any) -> list[Any]:
     """
     names = ("_compile_loss", "_compile_metrics", "_loss_tracker")
     return [v for v in (getattr(model, n, None) for n in names) if v]
-
-
-def members_of(metric: Any) -> list[Any]:
-    """Returns the metrics in the one that has those given to `compile`."""
-    members = getattr(metric, "metrics", None)
-    if not isinstance(members, list):
-        return [metric]
-    return [member for member in members if hasattr(member, "name")]
 
 
 def rises(metric: Any) -> bool:
@@ -223,27 +168,6 @@ def array_within(value: Any) -> Any:
     return getattr(value, "_value", None) if is_variable(value) else None
 
 
-def is_part_of_keras(value: Any) -> bool:
-    """Returns whether something is made of attributes that training sets."""
-    kind = type(value)
-    of_keras = kind.__module__.startswith("keras.src.")
-    return isinstance(value, _OBJECTS) or (
-        of_keras and kind.__name__ in _NOT_EXPORTED
-    )
-
-
-_NOT_EXPORTED = {"CompileLoss", "CompileMetrics", "MetricsList"}
-_NOT_EXPORTED |= {"OptimizerMap", "Tracker"}
-_OBJECTS = (
-    keras.layers.Layer,
-    keras.losses.Loss,
-    keras.metrics.Metric,
-    keras.optimizers.Optimizer,
-    keras.optimizers.schedules.LearningRateSchedule,
-    keras.random.SeedGenerator,
-)
-
-
 def plain_tensorflow(variable: Any) -> Any:
     """Returns the TensorFlow variable beneath a Keras one, if it is just one.
 
@@ -253,23 +177,6 @@ def plain_tensorflow(variable: Any) -> Any:
         return None
     value = variable.value
     return value if type(value).__name__ == "ResourceVariable" else None
-
-
-def is_tensorflow_wrapper(value: Any) -> bool:
-    """Returns whether something is TensorFlow's proxy of a list or dictionary.
-
-    Attributes are replaced by them. They pass for what they wrap, but are
-    emptied and filled by their own attributes only.
-    """
-    return type(value).__name__ in ("ListWrapper", "_DictWrapper")
-
-
-def tensorflow_wrapper_children(value: Any) -> list[tuple[str, Any]]:
-    """Returns what such a proxy holds: the container, and notes about it."""
-    wrapped = [("", v) for v in vars(value).values()]
-    if type(value).__name__ != "ListWrapper":
-        wrapped.append(("", value.__wrapped__))
-    return wrapped
 
 
 # --- The running fit ---------------------------------------------------------
@@ -320,7 +227,7 @@ def is_fitting(model: Any, thread: int) -> bool:
     """Returns whether a `fit` of a model runs in a thread, however deep."""
     return any(
         frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model
-        for frame in frames(sys._current_frames().get(thread))
+        for frame in _frames(sys._current_frames().get(thread))
     )
 
 
@@ -332,14 +239,33 @@ def fit_begins() -> bool:
     return any(
         frame.f_code.co_name == "fit"
         and isinstance(frame.f_locals.get("self"), keras.Model)
-        for frame in frames(sys._getframe(1), 12)
+        for frame in _frames(sys._getframe(1), 12)
     )
 
 
-def frames(
+def callback_list(callback: Any) -> Any:
+    """Returns the CallbackList of the fit that is calling a callback's hook.
+
+    A callback has no reference to it. The list's own method is what calls
+    the hook, so it is in a frame not far up. None: nobody is calling.
+    """
+    for frame in _frames(sys._getframe(1), 12):
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, keras.callbacks.CallbackList) and any(
+            each is callback for each in owner.callbacks
+        ):
+            return owner
+    return None
+
+
+def is_called_by(name: str) -> bool:
+    """Returns whether a function of that name calls whoever asks."""
+    return sys._getframe(2).f_code.co_name == name
+
+
+def _frames(
     frame: FrameType | None, most: int = 1_000_000
 ) -> Iterator[FrameType]:
-    """Yields a frame and those that called it, up to so many."""
     while frame is not None and most:
         yield frame
         frame, most = frame.f_back, most - 1
@@ -361,7 +287,9 @@ def running_epoch() -> Any:
 
     It is a local variable there. None: nothing of the kind runs.
     """
-    found = (f.f_locals.get("epoch_iterator") for f in frames(sys._getframe(1)))
+    found = (
+        f.f_locals.get("epoch_iterator") for f in _frames(sys._getframe(1))
+    )
     return next((epoch for epoch in found if epoch is not None), None)
 
 
@@ -404,20 +332,6 @@ def build_metrics(model: Any, iterator: Any) -> None:
     """Makes the metrics: a step that does so TensorFlow traces twice over."""
     with contextlib.suppress(Exception):  # what cannot be is left to the step
         model._compile_metrics.build(inputs_of(iterator)[1], model.output)
-
-
-def jax_state_places(model: Any) -> dict[int, tuple[int, int]]:
-    """Returns where in the state of a running fit its variables' values are.
-
-    The train function gets (trainable, non-trainable, optimizer's, metrics')
-    values: (part, index) by the `id` of a variable of the last two.
-    """
-    parts = ((2, model.optimizer.variables), (3, model.metrics_variables))
-    return {
-        id(variable): (part, index)
-        for part, variables in parts
-        for index, variable in enumerate(variables)
-    }
 
 
 def variables_are_current(model: Any) -> bool:

@@ -7,6 +7,7 @@ writes single variables quickly, from inside a running fit.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,6 @@ import numpy as np
 
 from keras_lrfinder.training import keras_internals as internals
 from keras_lrfinder.training.keras_internals import learning_rate_of
-from keras_lrfinder.training.keras_internals import own_variable
 from keras_lrfinder.training.keras_internals import plain_tensorflow
 from keras_lrfinder.training.keras_internals import set_learning_rate
 
@@ -236,7 +236,7 @@ class SweptRate:
         """
         plain = [value is not None for value in self._initial]
         self.variables = [
-            original if is_plain else own_variable(model, leaf)
+            original if is_plain else _own_variable(model, leaf)
             for leaf, original, is_plain in zip(
                 self.leaves, self._originals, plain
             )
@@ -303,6 +303,40 @@ class SweptRate:
             if value is not None:
                 original.assign(value)
         self.variables, self._assigns, self._by_state = [], [], None
+
+
+def _own_variable(model: Any, optimizer: Any) -> Any:
+    """Gives an optimizer that holds a schedule a variable for it instead.
+
+    On JAX it becomes an attribute, so that it joins `optimizer.variables`: a
+    variable outside of them is a constant to a compiled step. Elsewhere it
+    must not: on TensorFlow, untracking a variable leaves an optimizer that
+    can never be saved again.
+    """
+    # Where the model's own variables are, on all devices.
+    strategy = getattr(model, "distribute_strategy", None)
+    with strategy.scope() if strategy is not None else contextlib.nullcontext():
+        variable = keras.Variable(
+            0.0, trainable=False, dtype="float32", name="learning_rate"
+        )
+    if keras.backend.backend() == "jax":
+        set_learning_rate(optimizer, variable)
+    else:
+        optimizer.learning_rate = _Held(variable)
+    return variable
+
+
+class _Held(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that returns the value of a variable at every step."""
+
+    def __init__(self, variable: Any) -> None:
+        self._variable = variable
+
+    def __call__(self, step: Any) -> Any:
+        return self._variable
+
+    def get_config(self) -> dict[str, Any]:
+        return {"learning_rate": float(self._variable)}
 
 
 def apply_learning_rate(model: Any, optimizers: list[Any], value: Any) -> None:

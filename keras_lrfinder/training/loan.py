@@ -277,11 +277,9 @@ class Loan:
         model = self.model
         backend = keras.backend.backend()
         was_traced = before.state_of(model).get("train_function") is not None
-        strategy = getattr(model, "_distribute_strategy", None)
         if (
             backend == "torch"
             or was_traced
-            or strategy is not None
             or self._swaps
             or self._draws
             or not self._is_open

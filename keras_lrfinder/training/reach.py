@@ -18,6 +18,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_lrfinder.training import keras_internals as internals
@@ -101,7 +102,7 @@ def reach(*roots: Any) -> list[Found]:
 
 
 def _kind_of(value: Any) -> Kind | None:
-    if internals.is_tensorflow_wrapper(value):
+    if _is_tensorflow_wrapper(value):
         return _WRAPPER
     if internals.is_variable(value):
         return _VARIABLE
@@ -135,7 +136,7 @@ def _is(value: Any, module: str, name: str) -> bool:
 
 
 def _is_open(value: Any) -> bool:
-    return internals.is_part_of_keras(value) or any(
+    return _is_part_of_keras(value) or any(
         _is(value, module, name) for module, name in _OPEN
     )
 
@@ -145,6 +146,44 @@ _OPEN = (
     ("tensorflow", "Module"),
     ("tensorflow", "random.Generator"),
 )
+
+
+def _is_part_of_keras(value: Any) -> bool:
+    """Returns whether something is made of attributes that training sets."""
+    kind = type(value)
+    of_keras = kind.__module__.startswith("keras.src.")
+    return isinstance(value, _KERAS_OBJECTS) or (
+        of_keras and kind.__name__ in _NOT_EXPORTED
+    )
+
+
+_NOT_EXPORTED = {"CompileLoss", "CompileMetrics", "MetricsList"}
+_NOT_EXPORTED |= {"OptimizerMap", "Tracker"}
+_KERAS_OBJECTS = (
+    keras.layers.Layer,
+    keras.losses.Loss,
+    keras.metrics.Metric,
+    keras.optimizers.Optimizer,
+    keras.optimizers.schedules.LearningRateSchedule,
+    keras.random.SeedGenerator,
+)
+
+
+def _is_tensorflow_wrapper(value: Any) -> bool:
+    """Returns whether something is TensorFlow's proxy of a list or dictionary.
+
+    Attributes are replaced by them. They pass for what they wrap, but are
+    emptied and filled by their own attributes only.
+    """
+    return type(value).__name__ in ("ListWrapper", "_DictWrapper")
+
+
+def _wrapper_children(value: Any) -> list[tuple[str, Any]]:
+    """Returns what such a proxy holds: the container, and notes about it."""
+    wrapped = [("", v) for v in vars(value).values()]
+    if type(value).__name__ != "ListWrapper":
+        wrapped.append(("", value.__wrapped__))
+    return wrapped
 
 
 def _is_iterator(value: Any) -> bool:
@@ -319,9 +358,7 @@ _OBJECT = Kind(
     children=_attribute_children,
 )
 _FOREIGN = dataclasses.replace(_OBJECT, put_back=lambda value, saved: None)
-_WRAPPER = dataclasses.replace(
-    _OBJECT, children=internals.tensorflow_wrapper_children
-)
+_WRAPPER = dataclasses.replace(_OBJECT, children=_wrapper_children)
 _BOX = Kind(
     _box_items,
     _put_back_items,

@@ -159,7 +159,7 @@ class Snapshot:
         of layers and modules that are not Keras's, such as counts of calls.
         """
         self.later += _states(self.new_numbers())
-        layers = internals.layers_run_by_python(self._model)
+        layers = _layers_run_by_python(self._model)
         self._counted = _states(
             each for each in reach(*layers) if not each.kind.is_number
         )
@@ -206,6 +206,19 @@ class Snapshot:
             for each, saved in self.saved
             if isinstance(saved, dict) and "built" in saved
         )
+
+
+def _layers_run_by_python(model: Any) -> list[Any]:
+    """Returns the layers and modules whose Python code runs at every step.
+
+    But for Keras's own, which keep nothing there that a step changes.
+    """
+    if keras.backend.backend() != "torch" and not model.run_eagerly:
+        return []
+    layers = internals.layers_of(model)
+    modules = [getattr(layer, "module", None) for layer in layers]
+    own = [v for v in layers if not type(v).__module__.startswith("keras.")]
+    return own + [module for module in modules if module is not None]
 
 
 def changed_since(saved: Saved) -> Iterator[tuple[Found, Any, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -118,7 +117,7 @@ class TrainFunction:
             self._model.train_function = self
         if self._before is None and self._after is None:
             return self.inner(*args)
-        if sys._getframe(1).f_code.co_name == "train_on_batch":
+        if internals.is_called_by("train_on_batch"):
             return self.inner(*args)
         if self._before is not None:
             self._before()
@@ -164,7 +163,7 @@ class JaxState:
     """
 
     def __init__(self, model: Any) -> None:
-        self._places = internals.jax_state_places(model)
+        self._places = _state_places(model)
         self._edits: dict[tuple[int, int], Any] = {}
         self._once: dict[tuple[int, int], Any] = {}
         self._running = False
@@ -256,6 +255,20 @@ def _apart(model: Any, name: str) -> Callable[..., Any]:
 
     vars(apart)[internals.STANDS_FOR] = vars(model).get(name)
     return apart
+
+
+def _state_places(model: Any) -> dict[int, tuple[int, int]]:
+    """Returns where in the state of a running fit its variables' values are.
+
+    The train function gets (trainable, non-trainable, optimizer's, metrics')
+    values: (part, index) by the `id` of a variable of the last two.
+    """
+    parts = ((2, model.optimizer.variables), (3, model.metrics_variables))
+    return {
+        id(variable): (part, index)
+        for part, variables in parts
+        for index, variable in enumerate(variables)
+    }
 
 
 class BatchLoss:
@@ -355,7 +368,7 @@ def check_falls(model: Any, monitor: str) -> None:
     Raises:
         ValueError: `monitor` is a metric that Keras knows to rise.
     """
-    metrics = [m for each in model.metrics for m in internals.members_of(each)]
+    metrics = [m for each in model.metrics for m in _members_of(each)]
     found = [metric for metric in metrics if metric.name == monitor] or [
         # Of several outputs, each metric is logged as output_metric.
         metric
@@ -367,6 +380,14 @@ def check_falls(model: Any, monitor: str) -> None:
             "`monitor` must be a loss, which falls as the model learns. "
             f"Received: monitor={monitor!r}, which rises"
         )
+
+
+def _members_of(metric: Any) -> list[Any]:
+    """Returns the metrics in the one that has those given to `compile`."""
+    members = getattr(metric, "metrics", None)
+    if not isinstance(members, list):
+        return [metric]
+    return [member for member in members if hasattr(member, "name")]
 
 
 def _tracker(model: Any, monitor: str) -> Any:
