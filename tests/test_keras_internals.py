@@ -1,12 +1,13 @@
-"""What the package knows of Keras's private parts is still so.
+"""What the package knows of the private parts of others is still so.
 
 One test for each function of `training/keras_internals.py`, named after it:
-where a new version of Keras breaks one, its name says which.
+where a new version of a library breaks one, its name says which.
 """
 
 import ast
 import functools
 import pathlib
+import threading
 
 import keras
 import numpy as np
@@ -15,10 +16,12 @@ import tiny
 
 import keras_lrfinder
 from keras_lrfinder.training import keras_internals as internals
+from keras_lrfinder.training.train_function import JaxState
+from keras_lrfinder.training.train_function import renewed_train_function
+from keras_lrfinder.training.train_function import set_steps_apart
 
 PACKAGE = pathlib.Path(keras_lrfinder.__file__).parent
 SEAM = PACKAGE / "training" / "keras_internals.py"
-SEAMS = (SEAM, SEAM.with_name("backend_internals.py"))
 
 
 class During(keras.callbacks.Callback):
@@ -69,21 +72,6 @@ def test_set_learning_rate(rate):
     assert internals.learning_rate_of(optimizer) is held
 
 
-def test_exchange_learning_rate():
-    """The other is used, and the variables stay in their order."""
-    optimizer = keras.optimizers.Adam(0.5)
-    before = [v.path for v in optimizer.variables]
-
-    held = internals.exchange_learning_rate(optimizer, decay())
-
-    assert float(tiny.host(optimizer.learning_rate)) == pytest.approx(
-        float(tiny.host(decay()(0)))
-    )
-    assert [v.path for v in optimizer.variables] == before
-    internals.exchange_learning_rate(optimizer, held)
-    assert float(tiny.host(optimizer.learning_rate)) == 0.5
-
-
 def test_batches_seen():
     """It counts batches where the public count may be one of updates."""
     optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
@@ -124,22 +112,10 @@ def test_array_within():
     assert internals.array_within(np.zeros(2)) is None
 
 
-def test_is_part_of_keras():
-    """Also what `compile` makes, which Keras does not export."""
-    model = tiny.compiled(metrics=["accuracy"])
-    tiny.fit(model, 1)
-    made = {
-        type(value).__name__
-        for value in vars(model).values()
-        if internals.is_part_of_keras(value)
-    }
-    assert {"CompileLoss", "CompileMetrics", "Tracker", "SGD"} <= made
-
-
 def test_fit_begins():
     """Yes within a fit, no where a user makes the list."""
     model = tiny.compiled()
-    callback = During("set_params", internals.fit_begins)
+    callback = During("set_params", lambda _: internals.fit_begins())
 
     tiny.fit(model, 1, [callback])
     keras.callbacks.CallbackList([callback], model=model, epochs=1)
@@ -156,35 +132,6 @@ def test_layers_of():
 
     assert set(map(id, inner.layers)) < set(map(id, found))
     assert model not in found
-
-
-@pytest.mark.parametrize("eagerly", [False, True])
-def test_layers_run_by_python(eagerly, backend):
-    """Only what is no layer of Keras's, and where nothing is compiled."""
-
-    class Own(keras.layers.Layer):
-        def call(self, x):
-            return x
-
-    own = Own()
-    net = keras.Sequential([keras.Input((2,)), own, keras.layers.Dense(1)])
-    net.compile("sgd", "mse", run_eagerly=eagerly)
-    found = internals.layers_run_by_python(net)
-    assert found == ([own] if eagerly or backend == "torch" else [])
-
-
-def test_members_of():
-    """The metrics given to `compile` are in one metric of the model's."""
-    model = tiny.compiled(metrics=["accuracy"])
-    tiny.fit(model, 1)
-
-    names = {
-        member.name
-        for metric in model.metrics
-        for member in internals.members_of(metric)
-    }
-
-    assert {"loss", "accuracy"} <= names
 
 
 @pytest.mark.keras("3.15")
@@ -254,7 +201,7 @@ def test_renewed_train_function():
     before = tiny.host(model.weights[0])
     old = model.train_function
 
-    found = internals.renewed_train_function(model)
+    found = renewed_train_function(model)
     model.fit(x, y, verbose=0)
 
     assert found is model.train_function is not old
@@ -272,7 +219,7 @@ def test_set_steps_apart():
     constant = keras.optimizers.schedules.ExponentialDecay(8.0, 10, 1.0)
     before = float(tiny.host(model.weights[0]).item())
 
-    internals.set_steps_apart(model)
+    set_steps_apart(model)
     model.compile(keras.optimizers.SGD(constant), model.loss)
     model.fit(x, y, verbose=0)
 
@@ -296,37 +243,32 @@ def test_inputs_of():
     model.train_function = first
     tiny.fit(model, 1)
 
-    assert tuple(seen[0].shape) == (None, tiny.FEATURES) or tuple(
-        seen[0].shape
-    ) == (tiny.BATCH, tiny.FEATURES)
+    x, y, weights = seen[0]
+    assert x.shape in ((None, tiny.FEATURES), (tiny.BATCH, tiny.FEATURES))
+    assert len(y.shape) == 1
+    assert weights is None
 
 
 @pytest.mark.backend("jax")
-def test_jax_state_places():
+def test_state_of_a_running_fit():
     """What a step is called with holds each variable's value in its place."""
     model = tiny.compiled(optimizer="adam")
     tiny.fit(model, 1)
-    own, seen = model.train_function, []
+    own, seen, state_of = model.train_function, {}, JaxState(model)
+    before = {v.path: tiny.host(v) for v in model.optimizer.variables}
 
     def step(state, iterator):
-        if not seen:
-            seen.append(
-                {
-                    variable.path: np.array(state[part][index])
-                    for variable in model.optimizer.variables
-                    for part, index in [places[id(variable)]]
-                }
-            )
+        for variable in model.optimizer.variables:
+            value = state_of.value_in(state, variable)
+            seen.setdefault(variable.path, np.array(value))
         return own(state, iterator)
 
-    places = internals.jax_state_places(model)
-    before = {v.path: tiny.host(v) for v in model.optimizer.variables}
     model.train_function = step
     tiny.fit(model, 1)
 
-    assert set(seen[0]) == set(before)
+    assert set(seen) == set(before)
     for name, value in before.items():
-        np.testing.assert_array_equal(seen[0][name], value)
+        np.testing.assert_array_equal(seen[name], value)
 
 
 def test_variables_are_current(backend):
@@ -341,21 +283,6 @@ def test_variables_are_current(backend):
     seen = during("on_train_batch_end", look, model)
 
     assert seen == [(backend != "jax", True)] * len(seen)
-
-
-@pytest.mark.backend("tensorflow")
-def test_strategy_scope():
-    """Variables are made as those of a model under a strategy."""
-    import tensorflow as tf
-
-    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    with strategy.scope():
-        model = tiny.compiled()
-
-    with internals.strategy_scope(model):
-        assert tf.distribute.get_strategy() is strategy
-    with internals.strategy_scope(tiny.functional()):
-        assert tf.distribute.get_strategy() is not strategy
 
 
 @pytest.mark.backend("tensorflow")
@@ -374,22 +301,6 @@ def test_outside_of_trace():
     traced()
 
     assert values == [2.0]
-
-
-def test_own_variable():
-    """The step of an optimizer with a schedule uses the variable's value."""
-    model = tiny.unit_gradient_model(keras.optimizers.SGD(decay()))
-
-    def begin(callback):
-        variable = internals.own_variable(callback.model, model.optimizer)
-        variable.assign(4.0)
-        internals.renewed_train_function(model)
-
-    x, y = tiny.ones(4)
-    callback = During("on_train_begin", begin)
-    model.fit(x, y, verbose=0, callbacks=[callback])
-
-    assert float(tiny.host(model.weights[0]).item()) == pytest.approx(-4.0)
 
 
 def test_global_seed_generator():
@@ -426,6 +337,234 @@ def test_counts_of_names():
     internals.counts_of_names().update(counts)
 
     assert keras.layers.Dense(1).name == names[0] != first
+
+
+def test_slots_of():
+    """Neither the learning rate, nor the count, nor the average."""
+    optimizer = keras.optimizers.Adam(use_ema=True)
+    optimizer.build([keras.Variable(1.0)])
+    assert len(internals.slots_of(optimizer)) == 2
+    assert len(optimizer.variables) == 5
+
+
+def test_made_by_compile():
+    """Loss, metrics, and the mean of the loss."""
+    model = tiny.compiled(metrics=["accuracy"])
+    names = [type(made).__name__ for made in internals.made_by_compile(model)]
+    assert names == ["CompileLoss", "CompileMetrics", "Mean"]
+
+
+def test_plain_fit(monkeypatch):
+    """Past what is put into the place of Keras's, not of the user's."""
+
+    class Own(keras.Sequential):
+        def fit(self, *args, **kwargs):
+            return "own"
+
+    monkeypatch.setattr(keras.Model, "fit", lambda *a, **k: "logged")
+    x, y = tiny.data()
+    assert tiny.compiled().fit(x, y) == "logged"
+    assert internals.plain_fit(tiny.compiled())(x, y, verbose=0) != "logged"
+    assert internals.plain_fit(Own([keras.layers.Dense(1)]))() == "own"
+
+
+def test_is_fitting():
+    """Of this model, and in that thread."""
+    model, here = tiny.compiled(), threading.get_ident()
+
+    def ask(callback):
+        other = internals.is_fitting(tiny.functional(), here)
+        return internals.is_fitting(model, here), other
+
+    assert during("on_train_begin", ask, model) == [(True, False)]
+    assert not internals.is_fitting(model, here)
+
+
+def test_is_called_by():
+    """By the name of the function that called."""
+
+    def asked():
+        return internals.is_called_by("test_is_called_by")
+
+    assert asked()
+    assert not internals.is_called_by("asked")
+
+
+def test_running_epoch():
+    """What the fit reads, and nothing where there is none."""
+    found = during("on_train_begin", lambda _: internals.running_epoch())
+    assert hasattr(found[0], "reset")
+    assert internals.running_epoch() is None
+
+
+def test_close_epoch():
+    """Of an epoch that was left in its middle nothing is open."""
+
+    def leave(callback):
+        callback.model.stop_training = True
+        return internals.running_epoch()
+
+    epoch = during("on_train_batch_end", leave)[0]
+    internals.close_epoch(epoch)
+    assert getattr(epoch._epoch_iterator, "gi_frame", None) is None
+
+
+def test_lacks_metrics():
+    """Until they are made; never where nothing is measured."""
+    model = tiny.compiled(metrics=["accuracy"])
+    assert internals.lacks_metrics(model)
+    assert not internals.lacks_metrics(tiny.compiled())
+    tiny.fit(model, 1)
+    assert not internals.lacks_metrics(model)
+
+
+@pytest.mark.backend("tensorflow")
+def test_build_metrics():
+    """As the step would make them."""
+    names = []
+    for early in (False, True):
+        keras.backend.clear_session()
+        model = tiny.compiled(metrics=["accuracy"])
+        if early:
+            batches = tf_data()
+            internals.build_metrics(model, batches)
+            assert not internals.lacks_metrics(model)
+        tiny.fit(model, 1)
+        names.append([v.path for v in model.metrics_variables])
+    assert names[0] == names[1]
+
+
+def tf_data():
+    """An iterator as TensorFlow's fit has one."""
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.from_tensor_slices(tiny.data())
+    return iter(dataset.batch(tiny.BATCH))
+
+
+@pytest.mark.backend("tensorflow")
+def test_mend_lists_of(tmp_path):
+    """An optimizer can be saved whose variable has given way."""
+    import tensorflow as tf
+
+    optimizer = tiny.compiled().optimizer
+    optimizer.learning_rate = decay()
+    internals.mend_lists_of(optimizer)
+    tf.train.Checkpoint(optimizer=optimizer).save(str(tmp_path / "saved"))
+
+
+@pytest.mark.backend("tensorflow")
+def test_plain_tensorflow():
+    """The variable beneath has the same value, and a handle to assign to."""
+    variable = keras.Variable(3.0)
+
+    found = internals.plain_tensorflow(variable)
+
+    assert float(found) == 3.0
+    assert found.handle.dtype == "resource"
+
+
+def fitted(**kwargs):
+    """A compiled model after an epoch."""
+    model = tiny.compiled(**kwargs)
+    tiny.fit(model, 1)
+    return model
+
+
+@pytest.mark.backend("tensorflow", "jax")
+def test_compiled_functions():
+    """Those of a fit, more after an evaluation, none before."""
+    assert internals.compiled_functions(tiny.compiled()) == []
+    model = fitted()
+    of_fit = internals.compiled_functions(model)
+    assert of_fit
+    model.evaluate(*tiny.data(), verbose=0)
+    of_both = internals.compiled_functions(model)
+    assert {id(f) for f in of_fit} < {id(f) for f in of_both}
+
+
+@pytest.mark.backend("tensorflow", "jax")
+def test_times_traced():
+    """Once more for another size of batches."""
+    model = fitted()
+    functions = internals.compiled_functions(model)
+    before = sum(map(internals.times_traced, functions))
+    x, y = tiny.data()
+    model.fit(x, y, verbose=0, batch_size=tiny.BATCH)
+    assert sum(map(internals.times_traced, functions)) == before
+    model.fit(x, y, batch_size=3, verbose=0)
+    assert sum(map(internals.times_traced, functions)) > before
+
+
+@pytest.mark.backend("jax")
+def test_times_traced_where_the_cache_of_jax_is_full(monkeypatch):
+    """As in a process that has compiled thousands of functions."""
+    from jax._src import pjit
+
+    full = pjit.make_jit_cpp_cache(1)
+    monkeypatch.setattr(pjit, "_get_cpp_global_cache", lambda _: full)
+    test_times_traced()
+
+
+@pytest.mark.backend("tensorflow")
+@pytest.mark.parametrize("of_keras", [True, False])
+def test_draws_by_itself(of_keras):
+    """`tf.random` has ops with a state; dropout of Keras has none."""
+    import tensorflow as tf
+
+    class Noise(keras.layers.Layer):
+        def call(self, x):
+            return x + tf.random.normal(tf.shape(x))
+
+    hidden = keras.layers.Dropout(0.5) if of_keras else Noise()
+    last = keras.layers.Dense(tiny.CLASSES, activation="softmax")
+    net = keras.Sequential([keras.Input((tiny.FEATURES,)), hidden, last])
+    functions = internals.compiled_functions(fitted(model=net))
+
+    assert any(map(internals.draws_by_itself, functions)) is not of_keras
+
+
+@pytest.mark.backend("tensorflow")
+def test_enter_other_seeds():
+    """What is drawn from then on is not what would come next."""
+    import tensorflow as tf
+
+    tf.random.set_seed(3)
+    first = tf.random.normal((5,)).numpy()
+    tf.random.set_seed(3)
+
+    entered = internals.enter_other_seeds()
+    other = tf.random.normal((5,)).numpy()
+    internals.leave_other_seeds(entered)
+
+    assert (other != first).all()
+
+
+@pytest.mark.backend("tensorflow")
+def test_leave_other_seeds():
+    """The numbers that come next come, whatever was drawn inside."""
+    import tensorflow as tf
+
+    def next_numbers(inside):
+        tf.random.set_seed(3)
+        tf.random.normal((2,))
+        if inside:
+            entered = internals.enter_other_seeds()
+            tf.random.normal((7,))
+            internals.leave_other_seeds(entered)
+        return tf.random.normal((5,)).numpy().tolist()
+
+    assert next_numbers(True) == next_numbers(False)
+
+
+@pytest.mark.backend("tensorflow")
+def test_global_tensorflow_generator():
+    """The generator that TensorFlow itself returns."""
+    import tensorflow as tf
+
+    generator = tf.random.get_global_generator()
+
+    assert internals.global_tensorflow_generator() is generator
 
 
 FUNCTIONS = [
@@ -482,10 +621,10 @@ def ours():
 
 @pytest.mark.parametrize(
     "path",
-    [p for p in sorted(PACKAGE.rglob("*.py")) if p not in SEAMS],
+    [p for p in sorted(PACKAGE.rglob("*.py")) if p != SEAM],
     ids=lambda p: str(p.relative_to(PACKAGE)),
 )
-def test_private_names_are_touched_in_the_seams_only(path):
+def test_private_names_are_touched_in_the_seam_only(path):
     """Nothing else needs to be read when Keras changes."""
     foreign = {n for n in private_names(path) if n.startswith("_")}
     pythons = {name for name in foreign if name.endswith("__")}
@@ -494,7 +633,7 @@ def test_private_names_are_touched_in_the_seams_only(path):
 
 
 def test_search_for_private_names_can_fail():
-    """In these files there are some."""
-    found = {name for seam in SEAMS for name in private_names(seam)}
+    """In this file there are some."""
+    found = set(private_names(SEAM))
     assert {"_learning_rate", "_flatten_layers", "_rng"} <= found
     assert not {"_learning_rate", "_flatten_layers", "_rng"} & ours()

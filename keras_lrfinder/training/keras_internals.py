@@ -331,7 +331,8 @@ def lacks_metrics(model: Any) -> bool:
 def build_metrics(model: Any, iterator: Any) -> None:
     """Makes the metrics: a step that does so TensorFlow traces twice over."""
     with contextlib.suppress(Exception):  # what cannot be is left to the step
-        model._compile_metrics.build(inputs_of(iterator)[1], model.output)
+        one = model.outputs[0] if len(model.outputs) == 1 else model.output
+        model._compile_metrics.build(inputs_of(iterator)[1], one)
 
 
 def variables_are_current(model: Any) -> bool:
