@@ -80,7 +80,7 @@ class Loan:
         self.model = model
         self._restore = restore
         if is_built(model):
-            _check_trainable(model)
+            check_trainable(model)
         self._before: Snapshot | None = before or Snapshot(model)
         self.optimizers = named_optimizers(model, optimizer)
         self._draws = OwnFunctions(model).draw
@@ -252,7 +252,7 @@ class Loan:
 
     def _build_and_copy(self) -> None:
         """Builds the optimizers, and copies what there is to go back to."""
-        _check_trainable(self.model)
+        check_trainable(self.model)
         optimizers = all_optimizers(self.model)
         for optimizer in optimizers:
             if optimizer.built:
@@ -408,7 +408,7 @@ def _check_strategy(model: Any) -> None:
         )
 
 
-def _check_trainable(model: Any) -> None:
+def check_trainable(model: Any) -> None:
     """Raises a `ValueError` where there is nothing to train."""
     own = internals.is_overridden(model, ("train_step", "make_train_function"))
     if not own and not model.trainable_variables:

@@ -27,6 +27,7 @@ from keras_lrfinder.training.keras_internals import is_overridden
 from keras_lrfinder.training.learning_rate import all_optimizers
 from keras_lrfinder.training.learning_rate import optimizer_names
 from keras_lrfinder.training.loan import Loan
+from keras_lrfinder.training.loan import check_trainable
 from keras_lrfinder.training.train_function import BatchLoss
 from keras_lrfinder.training.train_function import Updates
 from keras_lrfinder.training.train_function import check_falls
@@ -393,6 +394,7 @@ class Watch:
             return
         model = self._callback.model  # on JAX all variables come up to date
         check_falls(model, self._monitor)
+        check_trainable(model)  # on TensorFlow there may be weights only now
         self._check_function()
         if self._many and not scales_loss and not self._updates.advanced():
             raise ValueError(
