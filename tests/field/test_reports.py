@@ -6,10 +6,10 @@ Numbers are those of the reports.
 import copy
 import functools
 import gc
+import importlib
 import re
 import sys
 import threading
-import types
 
 import keras
 import numpy as np
@@ -221,7 +221,7 @@ class Notes(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.dense, self.seen = layers.Dense(1), []
+        self.dense = layers.Dense(1)
 
     def call(self, x, training=False):
         """Keeps the first column."""
@@ -278,29 +278,62 @@ def test_8_nothing_to_train_is_said_at_once(way, built):
     assert way(model, *rows()).lr
 
 
-def tuner_module(monkeypatch):
-    """KerasTuner's way with callbacks, in a module of its name."""
+def callbacks_of_tuner(kind):
+    """A callback of KerasTuner, or what looks like it."""
     name = "keras_tuner.src.engine.tuner_utils"
-    kinds = {
-        kind: type(kind, (keras.callbacks.Callback,), {"__module__": name})
-        for kind in ("SaveBestEpoch", "TunerCallback")
-    }
-    return types.SimpleNamespace(**kinds)
+    try:
+        module = importlib.import_module(name)
+        return getattr(module, kind)
+    except ImportError:
+        return type(kind, (keras.callbacks.Callback,), {"__module__": name})
 
 
 @pytest.mark.parametrize("saver", ["SaveBestEpoch", "TunerCallback"])
-def test_9_a_tuner_is_told_where_the_test_belongs(saver, monkeypatch):
+def test_9_a_tuner_is_told_where_the_test_belongs(saver):
     """9: a copy of the finder in a trial would change scores and files."""
-    tuner = tuner_module(monkeypatch)
+    kind = callbacks_of_tuner(saver)
+    theirs = kind.__new__(kind)  # what it is made of is the tuner's
+    keras.callbacks.Callback.__init__(theirs)
     mine = [LRFinder(steps=40, verbose=0)]
     model, (x, y) = net(), rows()
     before = everything(model)
-    copied = [*copy.deepcopy(mine), getattr(tuner, saver)()]
+    copied = [*copy.deepcopy(mine), theirs]
     for callbacks in (copied, copied[::-1]):
         with pytest.raises(ValueError, match=r"HyperModel\.fit"):
             model.fit(x, y, callbacks=callbacks, verbose=0)
     assert_same(before, everything(model)[: len(before)])
-    assert at_once(model, x, y).lr
+
+
+@tensorflow
+def test_9_a_search_is_told_and_goes_on_with_the_call(tmp_path, capsys):
+    """9: KerasTuner itself, with a test as callback and as it should be."""
+    tuner = pytest.importorskip("keras_tuner")
+    found = []
+
+    class Model(tuner.HyperModel):
+        def build(self, hp):
+            return net(drop=hp.Choice("drop", [0.1]))
+
+        def fit(self, hp, model, *data, **more):
+            found.append(at_once(model, *data))
+            found[-1].apply(model)
+            return model.fit(*data, **more)
+
+    def search(**more):
+        tuner.RandomSearch(
+            Model(),
+            "loss",
+            max_trials=1,
+            directory=tmp_path,
+            overwrite=True,
+            max_consecutive_failed_trials=1,
+        ).search(*rows(), verbose=0, **more)
+
+    search()
+    assert found[0].lr
+    with pytest.raises(RuntimeError, match="failures"):
+        search(callbacks=[LRFinder(steps=40, verbose=0)])
+    assert "call `lr_find` in `HyperModel.fit`" in capsys.readouterr().err
 
 
 def resident():
@@ -309,11 +342,8 @@ def resident():
         return int(file.read().split()[1]) * 4096 / 2**20
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("fresh", [False, True])
-@pytest.mark.backend("tensorflow", "torch")
-def test_10_memory_does_not_grow(fresh):
-    """10: twelve tests of models with 8 MB of weights, never trained."""
+def growth(use, fresh):
+    """Megabytes that stay of a call with a model of 8 MB, never trained."""
 
     def made():
         gc.collect()
@@ -325,14 +355,32 @@ def test_10_memory_does_not_grow(fresh):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 1500)).astype("float32")
     y, model, sizes = np.zeros((64, 1400), "float32"), made(), []
-    gc.unfreeze()
     for _ in range(12):
         if fresh:
             model = None
             model = made()
-        lr_find(model, x, y, steps=4, probe=False, verbose=0)
+        use(model, x, y)
         sizes.append(resident())
-    assert sizes[-1] - sizes[3] < 3 * 8, sizes
+    return (sizes[-1] - sizes[3]) / 8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.backend("tensorflow", "torch")
+def test_10_memory_does_not_grow(fresh):
+    """10: twelve tests leave no more than twelve fits do.
+
+    On TensorFlow these leave three times the weights of each new model.
+    """
+
+    def test(*data):
+        lr_find(*data, steps=4, probe=False, verbose=0)
+
+    def fit(model, *data):
+        model.fit(*data, verbose=0)
+
+    gc.unfreeze()
+    assert growth(test, fresh) < (growth(fit, fresh) if fresh else 0) + 4
 
 
 @both
@@ -449,7 +497,6 @@ class Counts(keras.Model):
     def __init__(self):
         super().__init__()
         self.dense = layers.Dense(1)
-        self.count = []
 
     def call(self, x):
         """Maps."""
@@ -464,15 +511,19 @@ class Counts(keras.Model):
 TRACES = []
 
 
+@pytest.mark.parametrize("built", [True, False])
 @pytest.mark.backend("tensorflow", "jax")
-def test_a_step_is_traced_no_more_than_by_two_fits():
+def test_a_step_is_traced_no_more_than_by_two_fits(built):
     """1 of the redesign: Keras's own `test_retracing`, tests before the fits.
 
-    That one has ones of shape (100, 3), batches of 10, two fits.
+    That one has ones of shape (100, 3), batches of 10, two fits. A model that
+    has no weights before the test has none after it, nor a step.
     """
     x, y, counts = np.ones((100, 3)), np.zeros((100, 1)), []
     for tested in (False, True):
         model = Counts()
+        if built:
+            model(x[:1])
         model.compile("sgd", "mse")
         TRACES.clear()
         for _ in range(2):
@@ -480,4 +531,4 @@ def test_a_step_is_traced_no_more_than_by_two_fits():
                 at_once(model, x, y, batch_size=10)
             model.fit(x, y, batch_size=10, verbose=0)
         counts.append(len(TRACES))
-    assert counts[1] <= max(counts[0], 2)
+    assert counts[1] <= counts[0] + (not built)
