@@ -188,7 +188,7 @@ def _stood_still(kind: Any, config: dict[str, Any]) -> bool:
         if step == 3:
             tried.learning_rate = 0.0
             for slot in internals.slots_of(tried):
-                slot.assign(keras.ops.zeros_like(slot))
+                slot.assign(keras.ops.zeros(slot.shape, slot.dtype))
             before = keras.ops.convert_to_numpy(weights).tolist()
         tried.apply(gradients, [weights])
     return bool(keras.ops.convert_to_numpy(weights).tolist() == before)

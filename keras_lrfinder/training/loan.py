@@ -11,6 +11,7 @@ import threading
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_lrfinder.training import keras_internals as internals
 from keras_lrfinder.training.learning_rate import SweptRate
@@ -198,7 +199,7 @@ class Loan:
             # On JAX this brings them up to date, and has the fit read them.
             _ = callback.model
             for variable in others + slots:
-                variable.assign(keras.ops.zeros_like(variable))
+                variable.assign(np.zeros(variable.shape))
         self.rate.set(0.0)
 
     def close(self) -> None:

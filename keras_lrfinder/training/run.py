@@ -103,7 +103,6 @@ def train_run(
     data: Mapping[str, Any],
     monitor: str = "loss",
     *,
-    fit_kwargs: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> list[float]:
     """Makes a run from the restored state, and goes back to it.
@@ -111,10 +110,9 @@ def train_run(
     Args:
         loan: The loan that the model is on, a context manager.
         run: `Run`.
-        data: What names the data to `fit`: `run.steps * loan.per_update`
-            batches to train on, then those to judge by, one a step.
+        data: Arguments of `fit`: `run.steps * loan.per_update` batches to
+            train on, then those to judge by, one a step; and the like.
         monitor: String, the key of the logs that is the loss.
-        fit_kwargs: What else `fit` is to get.
         progress: Function that is told the learning rate and the loss of
             each step, and whether it was the last.
 
@@ -125,11 +123,7 @@ def train_run(
     path, model = Path(run), loan.model
     callback = RunCallback(loan, path, monitor, progress=progress)
     try:
-        loan.fit(
-            **{**data, **(fit_kwargs or {})},
-            callbacks=[callback],
-            verbose=0,
-        )
+        loan.fit(**data, callbacks=[callback], verbose=0)
         # Some layers hide a NaN from the loss: relu makes it zero.
         failed = not _has_finite_weights(model)
     finally:
