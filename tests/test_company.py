@@ -451,18 +451,6 @@ def test_lr_find_leaves_out_what_would_do_harm(
     assert not list(tmp_path.iterdir())
 
 
-def test_lr_find_says_nothing_where_it_is_to_be_silent(net, xy, capsys):
-    """With `verbose=0` nothing is printed."""
-    lr_find(
-        net,
-        *xy,
-        **FIT | reference.RAMP,
-        callbacks=[CALLBACKS.EarlyStopping("loss")],
-        probe=False,
-    )
-    assert capsys.readouterr().out == ""
-
-
 def test_lr_find_leaves_a_log_alone(net, xy, losses, tmp_path):
     """A log of the user's is not emptied, the logger left out."""
     path = tmp_path / "log.csv"

@@ -15,14 +15,14 @@ from keras_lrfinder.analysis.suggestions import check_rule
 from keras_lrfinder.analysis.suggestions import suggest
 from keras_lrfinder.arguments import check_flag
 from keras_lrfinder.arguments import check_known
-from keras_lrfinder.training.environment import check_writable
-from keras_lrfinder.training.environment import directory_path
-from keras_lrfinder.training.environment import is_chief
+from keras_lrfinder.arguments import check_writable
+from keras_lrfinder.arguments import directory_path
 from keras_lrfinder.training.keras_internals import fit_begins
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.loan import check_free
 from keras_lrfinder.training.result import Outcome
 from keras_lrfinder.training.result import Runs
+from keras_lrfinder.training.result import is_chief
 from keras_lrfinder.training.result import report
 from keras_lrfinder.training.run import RunCallback
 from keras_lrfinder.training.run import Watch
@@ -286,7 +286,7 @@ class LRFinder(Outcome, RunCallback):
             return
         test.end(
             StopReason.INTERRUPTED
-            if self.was_stopped
+            if self._was_stopped
             else StopReason.OUT_OF_DATA
         )
         self._curve = dataclasses.replace(

@@ -157,7 +157,6 @@ class RunCallback(keras.callbacks.Callback):
     Attributes:
         batch_size: Integer, how many samples the first step had, of all
             batches that it accumulates; or None where nobody knows.
-        was_stopped: Whether somebody else asked the fit to stop.
     """
 
     def __init__(
@@ -176,7 +175,7 @@ class RunCallback(keras.callbacks.Callback):
         self._progress = progress
         self._validation_loss = validation_loss
         self.batch_size: int | None = None
-        self.was_stopped = False
+        self._was_stopped = False
         self._watch: Watch | None = None
 
     def set_params(self, params: Any) -> None:
@@ -187,7 +186,7 @@ class RunCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Opens the loan."""
         assert self._loan is not None
-        self.batch_size, self.was_stopped = None, False
+        self.batch_size, self._was_stopped = None, False
         self._loan.open(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -255,7 +254,7 @@ class RunCallback(keras.callbacks.Callback):
         if step.error is not None:
             raise step.error
         assert self._recorder is not None
-        self.was_stopped = stopped and not self._recorder.done
+        self._was_stopped = stopped and not self._recorder.done
 
 
 class Watch:
