@@ -13,7 +13,9 @@ import difflib
 import inspect
 import math
 import operator
+import os
 import reprlib
+import tempfile
 from collections.abc import Collection
 from collections.abc import Iterable
 from numbers import Integral
@@ -156,6 +158,28 @@ def check_type(name: str, value: object, kind: type, what: str) -> None:
     """Raises a `TypeError` where `value` is not a `kind`, called `what`."""
     if not isinstance(value, kind):
         raise _wrong_type(name, what, value)
+
+
+def directory_path(name: str, value: Any) -> str | None:
+    """Returns the path of a directory, with `~` resolved, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)):
+        raise _wrong_type(name, "the path of a directory, or None", value)
+    return os.path.expanduser(os.fspath(value))
+
+
+def check_writable(name: str, directory: str) -> None:
+    """Makes a directory; raises a `ValueError` where it cannot be written."""
+    try:
+        os.makedirs(directory, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"`{name}` must be a directory that can be written. "
+            f"Received: {name}={directory!r} ({error})"
+        ) from error
 
 
 def vector(name: str, values: ArrayLike) -> NDArray[np.float64]:

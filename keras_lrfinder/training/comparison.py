@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_lrfinder.arguments import check_type
+from keras_lrfinder.pictures.plotting import is_training
 from keras_lrfinder.pictures.plotting import plot_curves
 from keras_lrfinder.pictures.report import html_table
 from keras_lrfinder.pictures.report import text_table
-from keras_lrfinder.training.environment import is_chief
 from keras_lrfinder.training.lr_find import lr_find
 from keras_lrfinder.training.result import Result
-from keras_lrfinder.training.result import is_probe
+from keras_lrfinder.training.result import is_chief
 
 _UNEQUAL = (
     "The probes have as many steps, so those with larger batches have seen "
@@ -95,7 +95,7 @@ def compare_lr(
 
 def _row(finder: Result) -> dict[str, Any]:
     found = finder.suggestion
-    ends = [run.final_loss for run in finder.runs if is_probe(run)]
+    ends = [run.final_loss for run in finder.runs if not is_training(run)]
     losses = [end for end in ends if end is not None and math.isfinite(end)]
     said = ("lr", "low", "high", "confidence", "reason")
     return {

@@ -23,24 +23,25 @@ from keras_lrfinder.analysis.suggestions import check_rule
 from keras_lrfinder.analysis.suggestions import suggest
 from keras_lrfinder.arguments import arguments_of
 from keras_lrfinder.arguments import check_flag
+from keras_lrfinder.arguments import directory_path
 from keras_lrfinder.arguments import integer
 from keras_lrfinder.arguments import meant
 from keras_lrfinder.arguments import takes_anything
+from keras_lrfinder.pictures.plotting import is_training
 from keras_lrfinder.training.company import harmless
 from keras_lrfinder.training.data import FitData
-from keras_lrfinder.training.data import Rows
 from keras_lrfinder.training.data import UnreadableError
-from keras_lrfinder.training.environment import directory_path
 from keras_lrfinder.training.keras_internals import first_epoch
 from keras_lrfinder.training.keras_internals import is_overridden
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.progress import Progress
 from keras_lrfinder.training.replay import Replay
 from keras_lrfinder.training.result import Result
-from keras_lrfinder.training.result import is_probe
+from keras_lrfinder.training.result import length_of_training
 from keras_lrfinder.training.result import report
 from keras_lrfinder.training.run import RunCallback
 from keras_lrfinder.training.run import train_run
+from keras_lrfinder.training.samples import Rows
 from keras_lrfinder.training.snapshot import check_model
 
 # Mixed precision may skip some updates; data for these.
@@ -95,8 +96,8 @@ def lr_find(
         start_lr: Float > 0, learning rate of the first step.
         end_lr: Float > `start_lr`, learning rate of the last step.
         steps: Integer >= 2, length of the ramp in updates.
-        ramp: `"exponential"` or `"linear"`.
-        stop_factor: Float > 1, or None, as for `LRFinder`.
+        ramp: As for `LRFinder`.
+        stop_factor: As for `LRFinder`.
         probe: Whether to run anything after the ramp.
         epochs: Integer >= 1, of the training that follows.
         total_steps: Integer >= 1, its steps, in place of `epochs` where
@@ -111,13 +112,11 @@ def lr_find(
             validation sample: its loss after each step of the ramp is
             recorded instead of the batch's training loss. Slower, and right
             where the model overfits within the test. None: training loss.
-        monitor: String, the key of the fit's logs that is the loss.
-        rule: A name in `RULES`, or a function `Curve -> lr`. Any but
-            `"default"` reads the ramp alone.
+        monitor: As for `LRFinder`.
+        rule: As for `LRFinder`. Any but `"default"` reads the ramp alone.
         optimizer: As for `LRFinder`.
-        restore: Whether to put the model back at the end.
-        plot_dir: Path of a directory for `loss.jpg` and `smooth_loss.jpg`,
-            or None.
+        restore: As for `LRFinder`; False, and nothing follows the ramp.
+        plot_dir: As for `LRFinder`.
         verbose: 1 shows one line of progress and the outcome, 0 nothing.
         **fit_kwargs: The other arguments of `model.fit` (`batch_size`,
             `class_weight`, `callbacks`, …). `validation_data` and the part
@@ -150,34 +149,38 @@ def lr_find(
     check_flag("verbose", verbose)
     _check_monitor(monitor)
     settings: dict[str, Any] = {
+        "start_lr": start_lr,
+        "end_lr": end_lr,
+        "steps": steps,
         "ramp": ramp,
         "stop_factor": stop_factor,
         "monitor": monitor,
     }
-    RangeTest(start_lr, end_lr, steps, **settings)  # refuses what is wrong
+    RangeTest(**settings)  # refuses what is wrong
     folder = directory_path("plot_dir", plot_dir)
     callbacks = harmless(fit_kwargs.pop("callbacks", None), verbose)
+    validation_loss = _validation_loss(validation, monitor)
     if validation is not None:
         fit_kwargs.setdefault("validation_data", validation)
-    validation_loss = _validation_loss(validation, monitor)
-    data = FitData(
-        {"x": x, "y": y, **fit_kwargs},
-        as_given=is_overridden(model, ("fit",)),
-    )
-    alone = _why_alone(rule, restore)
+    given = {"x": x, "y": y, **fit_kwargs}
+    data = FitData(given, as_given=is_overridden(model, ("fit",)))
     with (
         contextlib.closing(Progress(verbose)) as progress,
         Loan(model, optimizer, restore=restore) as loan,
     ):
-        job = _Job(loan, data, monitor, progress)
-        total_steps = job.length(epochs, total_steps)
+        total_steps, _ = length_of_training(
+            epochs, total_steps, data.batches, loan.per_update
+        )
         plan = Plan(schedule, total_steps, trainings=trainings)
-        test = RangeTest(start_lr, end_lr, steps, **settings, **job.facts())
-        searches = probe and not alone
-        left = _most_steps(plan) if searches else 0
-        curve = job.ramp(test, callbacks, validation_loss, left)
-        if searches:
-            runs, found = job.search(curve, plan)
+        epoch = data.batches and max(data.batches // loan.per_update, 1)
+        test = RangeTest(**settings, **loan.facts(), steps_per_epoch=epoch)
+        alone = _why_alone(rule, restore)
+        if not probe or alone:
+            plan = dataclasses.replace(plan, probes=0, trainings=0)
+        job = _Job(loan, data, monitor, progress, plan)
+        curve = job.ramp(test, callbacks, validation_loss)
+        if probe and not alone:
+            runs, found = job.search(curve)
         else:
             runs, found = (), _by_ramp(curve, plan, rule)
             found = _noted(found, alone if probe else "")
@@ -196,126 +199,74 @@ def lr_find(
     return result
 
 
+@dataclasses.dataclass
 class _Job:
-    """Ramp and runs on one model that is on loan.
+    """Ramp and runs on one model that is on loan."""
 
-    Args:
-        loan: `Loan`, entered.
-        data: `FitData`.
-        monitor: String, the key of the logs that is the loss.
-        progress: `Progress`.
-    """
-
-    def __init__(
-        self, loan: Loan, data: FitData, monitor: str, progress: Progress
-    ) -> None:
-        self._loan = loan
-        self._data = data
-        self._monitor = monitor
-        self._progress = progress
-
-    def length(self, epochs: Any, total_steps: Any) -> int | None:
-        """Returns the steps of the training that follows; None: not said."""
-        if total_steps is not None:
-            if epochs is not None:
-                raise ValueError(
-                    "`epochs` must be left out where `total_steps` is given. "
-                    f"Received: {epochs=}, {total_steps=}"
-                )
-            return integer("total_steps", total_steps, 1)
-        if epochs is None:
-            return None
-        epochs, batches = integer("epochs", epochs, 1), self._data.batches
-        if batches is None:
-            raise ValueError(
-                "`total_steps` must be given in place of `epochs`: nobody "
-                "knows how many batches an epoch of these data has. "
-                f"Received: {epochs=}"
-            )
-        return max(epochs * batches // self._loan.per_update, 1)
-
-    def facts(self) -> dict[str, Any]:
-        """Returns what a later reader of the curve needs to know."""
-        batches, per_update = self._data.batches, self._loan.per_update
-        steps = batches and max(batches // per_update, 1)
-        return {**self._loan.facts(), "steps_per_epoch": steps}
+    loan: Loan
+    data: FitData
+    monitor: str
+    progress: Progress
+    plan: Plan
 
     def ramp(
         self,
         test: RangeTest,
         callbacks: list[Any],
         validation_loss: Callable[[Any], float] | None,
-        left: int,
     ) -> Curve:
-        """Runs the range test, and returns what it measured.
-
-        Args:
-            test: What to run.
-            callbacks: The user's own, which are called too.
-            validation_loss: As for `RunCallback`.
-            left: Integer, how many steps may follow.
-        """
-        self._progress.begin("ramp", len(test.lrs), left)
-        batches = len(test.lrs) * self._loan.per_update
-        batches += _SPARE_BATCHES if self._loan.rate.scales_loss else 0
+        """Runs the range test, and returns what it measured."""
+        loan, plan, steps = self.loan, self.plan, len(test.lrs)
+        left = plan.probes * PROBE_STEPS + plan.trainings * plan.steps
+        self.progress.begin("ramp", steps, left)
+        batches = steps * loan.per_update
+        batches += _SPARE_BATCHES if loan.rate.scales_loss else 0
         callback = RunCallback(
-            self._loan,
+            loan,
             test,
-            self._monitor,
-            progress=self._step,
+            self.monitor,
+            progress=self.progress.step,
             validation_loss=validation_loss,
         )
-        self._loan.fit(
-            **self._data.ramp(batches, first_epoch(self._loan.model)),
-            **self._data.rest,
+        loan.fit(
+            **self.data.ramp(batches, first_epoch(loan.model)),
+            **self.data.rest,
             callbacks=[callback, *callbacks],
             verbose=0,
         )
         test.end(StopReason.OUT_OF_DATA)
         return dataclasses.replace(test.curve, batch_size=callback.batch_size)
 
-    def _step(self, lr: float, loss: float, last: bool) -> None:
-        self._progress.step(lr, loss)
-
-    def search(
-        self, curve: Curve, plan: Plan
-    ) -> tuple[tuple[Run, ...], Suggestion]:
+    def search(self, curve: Curve) -> tuple[tuple[Run, ...], Suggestion]:
         """Runs what follows the ramp; returns the runs and what they say."""
-        if not can_search(curve):
-            return (), _by_ramp(curve, plan)
-        self._loan.rewind()
-        note, replay = "", None
-        if plan.trainings:
-            replay, why = self._replay(plan.steps)
+        note, replay, plan = "", None, self.plan
+        if can_search(curve):
+            self.loan.rewind()
+            if plan.trainings:
+                replay, why = self._replay(plan.steps)
+                if replay is None:
+                    note = f"No whole training was tried, as {why}."
+                    plan = dataclasses.replace(plan, trainings=0)
             if replay is None:
-                note = f"No whole training was tried, as {why}."
-                plan = dataclasses.replace(plan, trainings=0)
+                replay, why = self._replay(PROBE_STEPS)
+                note = note or (f"Not probed, as {why}." if why else "")
         if replay is None:
-            replay, why = self._replay(PROBE_STEPS)
-        if replay is None:
-            note = note or f"Not probed, as {why}."
             return (), _noted(_by_ramp(curve, plan), note)
-        plan = self._judged(plan, replay)
+        why = self.loan.why_not_judged
+        plan = dataclasses.replace(
+            plan,
+            held_out=0 if why else replay.held_out,
+            again=0 if why else replay.again,
+            epoch=replay.epoch,
+            unchecked=why or replay.why_not,
+        )
         runs, found = search(curve, self._trainer(plan, replay), plan)
         return runs, _noted(found, note)
-
-    def _judged(self, plan: Plan, replay: Replay) -> Plan:
-        """Returns the plan with what there is to judge by."""
-        held_out, again, why = replay.held_out, replay.again, replay.why_not
-        if moving := self._loan.why_not_judged:
-            held_out, again, why = 0, 0, moving
-        return dataclasses.replace(
-            plan,
-            held_out=held_out,
-            again=again,
-            epoch=replay.epoch,
-            unchecked=why,
-        )
 
     def _replay(self, steps: int) -> tuple[Replay | None, str]:
         """Returns the data of runs, or None and why there are none."""
         try:
-            replay = self._data.replay(steps, self._loan.per_update)
+            replay = self.data.replay(steps, self.loan.per_update)
         except UnreadableError as error:
             return None, str(error)
         if steps > PROBE_STEPS and not replay.enough(steps):
@@ -332,34 +283,29 @@ class _Job:
         def train(run: Run) -> list[float]:
             name = "judging before training"
             if run.steps:
-                kind = "probe" if is_probe(run) else "training"
+                kind = "training" if is_training(run) else "probe"
                 left[kind] -= 1
                 at = "at" if run.schedule == "constant" else "peak"
                 name = f"{kind} {most[kind] - left[kind]} of {most[kind]}"
                 name += f", {at} {run.lr:.1e}"
                 left["probe"] *= kind == "probe"
             after = left["probe"] * PROBE_STEPS + left["training"] * plan.steps
-            self._progress.begin(name, len(run.lrs), after)
+            self.progress.begin(name, len(run.lrs), after)
             return train_run(
-                self._loan,
+                self.loan,
                 run,
                 replay.fit_data(run),
-                self._monitor,
-                progress=self._step,
+                self.monitor,
+                progress=self.progress.step,
             )
 
         return train
 
 
-def _most_steps(plan: Plan) -> int:
-    """Returns how many steps may follow the ramp."""
-    return plan.probes * PROBE_STEPS + plan.trainings * plan.steps
-
-
 def _by_ramp(curve: Curve, plan: Plan, rule: Any = "default") -> Suggestion:
     """Returns what the ramp alone says."""
-    training = {"schedule": plan.schedule, "total_steps": plan.total_steps}
-    return suggest(curve, rule, **training)
+    training = plan.schedule, plan.total_steps
+    return suggest(curve, rule, schedule=training[0], total_steps=training[1])
 
 
 def _why_alone(rule: Any, restore: bool) -> str:
@@ -380,12 +326,7 @@ def _noted(found: Suggestion, note: str) -> Suggestion:
 
 
 def _blamed(found: Suggestion, bad: dict[str, str]) -> Suggestion:
-    """Returns the suggestion, where the data are not finite, with that said.
-
-    Args:
-        found: What was found.
-        bad: From `FitData.not_finite`.
-    """
+    """Returns the suggestion, where the data are not finite, with that said."""
     if not bad:
         return found
     named = " and ".join(f"`{name}` has {what}" for name, what in bad.items())

@@ -21,13 +21,11 @@ class Progress:
 
     Args:
         verbose: 0 shows nothing.
-        label: String, what is tested, where that is one of several.
     """
 
-    def __init__(self, verbose: int, label: str = "") -> None:
+    def __init__(self, verbose: int) -> None:
         self._over = _written_over() if verbose else None
         self._says_first = bool(verbose) and self._over is None
-        self._label = f"{label}: " if label else ""
         self._last = self._shown = time.monotonic()
         # Seconds and steps that were measured, and the longest step.
         self._seconds, self._counted, self._longest = 0.0, 0, 0.0
@@ -44,12 +42,12 @@ class Progress:
         self._after = left_steps_after
         if self._says_first:
             more = f", then up to {self._after:,} more" if self._after else ""
-            print(f"{self._label}{name}, {steps:,} steps{more}", flush=True)
+            print(f"{name}, {steps:,} steps{more}", flush=True)
         self._says_first = False
         self._write(f"{name}, {steps:,} steps")
 
-    def step(self, lr: float, loss: float) -> None:
-        """Counts a step, with its learning rate and its loss."""
+    def step(self, lr: float, loss: float, last: bool = False) -> None:
+        """Counts a step, as a `RunCallback` tells it."""
         now, self._step = time.monotonic(), self._step + 1
         if self._step > 1:  # the first one may compile
             self._seconds += now - self._last
@@ -63,7 +61,6 @@ class Progress:
 
     def close(self) -> None:
         """Takes the line away. Calling it again changes nothing."""
-        self._label = ""
         self._write("")
         self._over = None
 
@@ -77,7 +74,7 @@ class Progress:
 
     def _write(self, text: str) -> None:
         if self._over is not None:
-            self._over(f"{self._label}{text}")
+            self._over(text)
 
 
 def _written_over() -> Callable[[str], None] | None:

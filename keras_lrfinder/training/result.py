@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +16,9 @@ import keras
 
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.runs import Run
-from keras_lrfinder.analysis.search import PROBE_STEPS
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import check_training
+from keras_lrfinder.arguments import directory_path
 from keras_lrfinder.arguments import integer
 from keras_lrfinder.pictures.plotting import plot_curve
 from keras_lrfinder.pictures.plotting import save_plots
@@ -28,8 +29,6 @@ from keras_lrfinder.pictures.report import run_rows
 from keras_lrfinder.pictures.report import text_report
 from keras_lrfinder.pictures.report import text_table
 from keras_lrfinder.schedules import SCHEDULES
-from keras_lrfinder.training.environment import directory_path
-from keras_lrfinder.training.environment import is_chief
 from keras_lrfinder.training.keras_internals import batches_seen
 from keras_lrfinder.training.keras_internals import learning_rate_of
 from keras_lrfinder.training.learning_rate import all_optimizers
@@ -46,25 +45,12 @@ class Runs(tuple[Run, ...]):
     __slots__ = ()
 
     def __str__(self) -> str:
-        return text_table(self._table()) if self else "no run after the ramp"
+        return text_table(run_rows(self)) if self else "no run after the ramp"
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return html_table(self._table()) if self else str(self)
-
-    def _table(self) -> list[list[str]]:
-        head, *rows = run_rows(self)
-        head.insert(3, "first loss")
-        for run, row in zip(self, rows):
-            losses = () if run.losses is None else run.losses[:1]
-            row.insert(3, " ".join(f"{loss:.4g}" for loss in losses) or "none")
-        return [head, *rows]
-
-
-def is_probe(run: Run) -> bool:
-    """Returns whether a run was a short one at one learning rate."""
-    return run.steps <= PROBE_STEPS and run.schedule == "constant"
+        return html_table(run_rows(self)) if self else str(self)
 
 
 class Outcome:
@@ -165,7 +151,11 @@ class Outcome:
         model = self._model if model is None else model
         leaves = self._leaves(model)
         per_update = leaves[0].gradient_accumulation_steps or 1
-        steps, batches = self._length(epochs, total_steps, per_update)
+        if epochs is None and total_steps is None:
+            total_steps = self.suggestion.total_steps
+        steps, batches = length_of_training(
+            epochs, total_steps, self._epoch_batches, per_update
+        )
         if schedule is None:
             schedule = self.suggestion.schedule
         lr = self._lr_for(schedule, steps)
@@ -206,29 +196,6 @@ class Outcome:
         if (schedule, steps) == (found.schedule, found.total_steps):
             return float(found)
         return found.lr_for(schedule, steps)
-
-    def _length(
-        self, epochs: Any, total_steps: Any, per_update: int
-    ) -> tuple[int | None, int | None]:
-        """Returns the updates and the batches of the training that follows."""
-        if epochs is None:
-            steps = self.suggestion.total_steps
-            if total_steps is not None:
-                steps = integer("total_steps", total_steps, 1)
-            return steps, steps and steps * per_update
-        if total_steps is not None:
-            raise ValueError(
-                "`epochs` must be left out where `total_steps` is given. "
-                f"Received: {epochs=}, {total_steps=}"
-            )
-        if self._epoch_batches is None:
-            raise ValueError(
-                "`total_steps` must be given in place of `epochs`: nobody "
-                "knows how many batches an epoch of the tested data has. "
-                f"Received: {epochs=}"
-            )
-        batches = integer("epochs", epochs, 1) * self._epoch_batches
-        return max(batches // per_update, 1), batches
 
     def _then(self, batches: int | None, per_update: int) -> str:
         """Returns what to call next."""
@@ -312,6 +279,49 @@ class Result(Outcome):
     def __repr__(self) -> str:
         lr = self.suggestion.lr
         return f"Result(lr={lr if lr is None else f'{lr:.1e}'})"
+
+
+def length_of_training(
+    epochs: Any, total_steps: Any, epoch_batches: int | None, per_update: int
+) -> tuple[int | None, int | None]:
+    """Returns the updates and the batches of a training, as far as is said.
+
+    Args:
+        epochs: As given, or None.
+        total_steps: As given, or None; not both.
+        epoch_batches: Integer, the batches of an epoch; None: nobody knows.
+        per_update: Integer, how many batches an update takes.
+    """
+    if total_steps is not None and epochs is not None:
+        raise ValueError(
+            "`epochs` must be left out where `total_steps` is given. "
+            f"Received: {epochs=}, {total_steps=}"
+        )
+    if total_steps is not None:
+        steps = integer("total_steps", total_steps, 1)
+        return steps, steps * per_update
+    if epochs is None:
+        return None, None
+    epochs = integer("epochs", epochs, 1)
+    if epoch_batches is None:
+        raise ValueError(
+            "`total_steps` must be given in place of `epochs`: nobody knows "
+            f"how many batches an epoch of the data has. Received: {epochs=}"
+        )
+    batches = epochs * epoch_batches
+    return max(batches // per_update, 1), batches
+
+
+def is_chief() -> bool:
+    """Returns whether this is the one process that writes and speaks."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        return bool(sys.modules["jax"].process_index() == 0)
+    if backend == "torch":
+        group = sys.modules["torch"].distributed
+        if group.is_available() and group.is_initialized():
+            return bool(group.get_rank() == 0)
+    return True
 
 
 def report(outcome: Outcome, plot_dir: str | None = None) -> None:
