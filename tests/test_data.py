@@ -36,9 +36,9 @@ from kinds import tf_data_shuffled
 from kinds import tf_data_unknown
 from kinds import tf_sparse
 
-from keras_lrfinder.training import samples
+from keras_lrfinder.training import data as data_module
 from keras_lrfinder.training.data import FitData
-from keras_lrfinder.training.samples import UnreadableError
+from keras_lrfinder.training.data import UnreadableError
 
 RUN = 10
 tensorflow = pytest.mark.backend("tensorflow")
@@ -333,7 +333,7 @@ def test_a_generator_gives_no_more_than_the_ramp_takes(endless):
 
 def test_what_cannot_be_kept_says_why(monkeypatch):
     """In words that end a sentence; a generator's too large batches as well."""
-    monkeypatch.setattr(samples, "MOST_BYTES", 50)
+    monkeypatch.setattr(data_module, "MOST_BYTES", 50)
     with pytest.raises(UnreadableError, match="are kept in memory"):
         replayed(items(100))
     with pytest.raises(UnreadableError, match="a generator cannot be read"):
@@ -344,7 +344,9 @@ def test_what_cannot_be_kept_says_why(monkeypatch):
 
 def test_of_a_long_run_as_much_is_kept_as_fits(monkeypatch):
     """It goes through that several times, and is not what a training is."""
-    monkeypatch.setattr(samples, "MOST_BYTES", 90 * 64)  # batches of 64 bytes
+    monkeypatch.setattr(
+        data_module, "MOST_BYTES", 90 * 64
+    )  # batches of 64 bytes
     for data in (items(400 * SIZE), generator(400 * SIZE)):
         replay = replayed(data, steps=240, ramp=100)
         trained, held_out, _ = run_of(replay, 240)
@@ -419,4 +421,4 @@ def test_nan_and_infinity_are_found(kind, wrong, monkeypatch):
         use_up(data, RUN)
         assert data.not_finite() == expected
         data.replay(RUN)
-        assert data.not_finite(read=False) == expected
+        assert data.not_finite() == expected

@@ -6,6 +6,7 @@ import functools
 import itertools
 import math
 import types
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
@@ -13,17 +14,20 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lrfinder.training import samples
 from keras_lrfinder.training.replay import MOST_HELD_OUT
 from keras_lrfinder.training.replay import Replay
-from keras_lrfinder.training.replay import RowRuns
 from keras_lrfinder.training.replay import apart
+from keras_lrfinder.training.replay import are
 from keras_lrfinder.training.replay import batch_runs
 from keras_lrfinder.training.replay import of_one_size
 from keras_lrfinder.training.replay import reserved
+from keras_lrfinder.training.replay import row_runs
 from keras_lrfinder.training.samples import Indices
 from keras_lrfinder.training.samples import Rows
-from keras_lrfinder.training.samples import UnreadableError as UnreadableError
+from keras_lrfinder.training.samples import batch_rows
+from keras_lrfinder.training.samples import bytes_of
+from keras_lrfinder.training.samples import not_finite
+from keras_lrfinder.training.samples import stacked
 
 _NAMES = ("x", "y", "sample_weight")
 _TAKEN_OUT = (
@@ -44,6 +48,13 @@ _BATCH_SIZE = 32
 _MOST_VALIDATION = 2048
 # Of arrays larger than this only a part is searched for NaN.
 _MOST_SEARCHED = 2**28
+# Batches are kept in memory; of large ones at least what a probe takes.
+MOST_BYTES = 2**30
+_FEWEST = 76
+
+
+class UnreadableError(Exception):
+    """Data that runs cannot read. The message ends "not probed, as …"."""
 
 
 class FitData:
@@ -57,7 +68,6 @@ class FitData:
     Attributes:
         rest: Dictionary, the arguments of `fit` that do not name data.
         batch_size: Integer, of rows; None where batches come ready.
-        steps_per_epoch: Integer as given, or None.
         batches: Integer, the batches of an epoch; None where nobody knows.
 
     Raises:
@@ -73,7 +83,7 @@ class FitData:
         self._given, self._as_given = given, as_given
         self._x: Any = given["x"]
         self._rows = rows = Rows.of(tuple(given[name] for name in _NAMES))
-        length = samples.length_of(self._x) if rows is None else rows.count
+        length = length_of(self._x) if rows is None else rows.count
         if length == 0:
             shape = getattr(self._x, "shape", None)
             kind = type(self._x).__name__
@@ -84,14 +94,14 @@ class FitData:
         self._validation = given["validation_data"]
         if given["validation_split"] and self._validation is None:
             self._split(given["validation_split"])
-        self.steps_per_epoch: int | None = given["steps_per_epoch"]
+        steps: int | None = given["steps_per_epoch"]
         self.batch_size: int | None = given["batch_size"]
         if self._rows is not None:
-            count, steps = self._rows.count, self.steps_per_epoch
+            count = self._rows.count
             if not self.batch_size:  # as Keras
                 self.batch_size = -(-count // steps) if steps else _BATCH_SIZE
             length = -(-count // self.batch_size)
-        self.batches = self.steps_per_epoch or length
+        self.batches = steps or length
         self._is_generator = isinstance(self._x, types.GeneratorType)
         self._shuffles = given["shuffle"] not in (False, "batch")
         # Batches that were read, and how many the ramp takes.
@@ -125,28 +135,25 @@ class FitData:
         Raises:
             UnreadableError: These data cannot be.
         """
+        longest = steps * per_update
         if self._rows is not None:
-            return self._of_rows(self._rows, steps, per_update)
-        return self._of_batches(steps, per_update)
+            return self._of_rows(self._rows, longest, per_update)
+        return self._of_batches(longest, per_update)
 
-    def not_finite(self, read: bool = True) -> dict[str, str]:
-        """Returns which of `x`, `y` and `sample_weight` has NaN, or infinity.
+    def not_finite(self) -> dict[str, str]:
+        """Returns which of `x`, `y` and `sample_weight` has what.
 
-        Args:
-            read: Whether batches may be read once more, as many as the ramp
-                took, where none were kept.
-
-        Returns:
-            The names of those that have, and `"NaN"` or `"infinity"`.
+        That is `"NaN"` or `"infinity"`, by the name of the argument. Batches
+        are read once more, as many as the ramp took, where none were kept.
         """
         if self._rows is not None:
-            size = samples.bytes_of(self._rows.values) / self._rows.count
+            size = bytes_of(self._rows.values) / self._rows.count
             most = int(_MOST_SEARCHED / max(size, 1.0))
-            return samples.not_finite([self._rows.take(slice(0, most)).values])
+            return not_finite([self._rows.take(slice(0, most)).values])
         batches: Iterable[Any] = self._items
-        if read and not self._items and not self._is_generator:
-            batches = itertools.islice(samples.batches_of(self._x), self._ramp)
-        return samples.not_finite(batches)
+        if not self._items and not self._is_generator:
+            batches = itertools.islice(_batches_of(self._x), self._ramp)
+        return not_finite(batches)
 
     def _split(self, split: Any) -> None:
         if not 0 < split < 1:
@@ -171,63 +178,67 @@ class FitData:
         self._rows = rows.take(slice(0, kept))
         self._given.update(zip(_NAMES, self._rows.values))
 
-    def _of_rows(self, rows: Rows, steps: int, per_update: int) -> Replay:
-        size = min(self.batch_size or _BATCH_SIZE, rows.count)
+    def _of_rows(self, rows: Rows, longest: int, per_update: int) -> Replay:
+        asked = self.batch_size or _BATCH_SIZE
+        size, whole = min(asked, rows.count), rows.count // asked * asked
         rows = rows if self._as_given else rows.as_numbers()
         order = self._order(rows.count)
         if not self._shuffles:
-            order = order[: rows.count // size * size]
-        validation = self._held_out(rows, size)
-        if validation is None:
+            order = order[: whole or rows.count]
+        more, why_not = self._held_out(size), ""
+        # No more than a run meets: the rest need not be taken at all.
+        seen = order[: longest * size]
+        pool = rows.take(seen).joined(more) if more else None
+        if pool is None:
             end = len(order) - reserved(rows.count // size, size) * size
             order, kept = order[:end], order[end:]
-        else:
-            kept = rows.count + np.arange(validation.count)
-        only = "1 sample is" if rows.count == 1 else f"{rows.count} samples are"
-        runs = RowRuns(
-            rows,
-            validation,
+            seen = seen[:end]
+            pool = rows.take(np.append(seen, kept))
+            if not len(kept):
+                why_not = f"{are(rows.count, 'sample')} too few to keep a "
+                why_not += f"batch of {size} out"
+        make = row_runs(
+            pool,
             size,
-            ragged=rows.count % (self.batch_size or _BATCH_SIZE) != 0,
+            ragged=rows.count % asked != 0,
             as_given=self._as_given,
             class_weight=self._given["class_weight"],
         )
         return Replay(
-            runs.make,
-            order,
-            kept,
-            size,
-            steps,
-            per_update,
-            self._shuffles,
-            why_not=""
-            if len(kept)
-            else f"{only} too few to keep a batch of {size} out",
+            make,
+            seen=len(seen),
+            kept=pool.count - len(seen),
+            size=size,
+            longest=longest,
+            per_update=per_update,
+            shuffle=self._shuffles,
+            batches=len(order) // size,
+            why_not=why_not,
         )
 
-    def _of_batches(self, steps: int, per_update: int) -> Replay:
-        wanted = steps * per_update
-        read, are_all = self._read(wanted)
+    def _of_batches(self, longest: int, per_update: int) -> Replay:
+        read, are_all = self._read(longest)
         seen, size = of_one_size(read)
-        like = samples.stacked(seen[:1])
-        validation = self._held_out(like, size) if like else None
-        if validation is None:
-            seen, kept, why_not = apart(seen, size, wanted)
+        like, why_not = stacked(seen[:1]), ""
+        more = self._held_out(size)
+        pool = like.joined(more) if like and more else None
+        if like is None or pool is None:
+            seen, kept, why_not = apart(seen, size, longest)
         else:
-            kept, why_not = validation.batches(size), ""
-        length, comes_again = None, are_all or len(seen) < wanted
-        if not comes_again:
-            length = (samples.length_of(self._x) or len(kept)) - len(kept)
+            kept = pool.take(slice(like.count, None)).batches(size)
+        length = len(seen)
+        if not are_all and length >= longest:
+            length = (length_of(self._x) or 0) - len(kept)
         spec = getattr(self._x, "element_spec", None)
         items = isinstance(self._x, keras.utils.PyDataset)
         return Replay(
             batch_runs([*seen, *kept], spec, self._given["class_weight"]),
-            np.arange(len(seen)),
-            len(seen) + np.arange(len(kept)),
-            1,
-            steps,
-            per_update,
-            self._shuffles and items,
+            seen=len(seen),
+            kept=len(kept),
+            size=1,
+            longest=longest,
+            per_update=per_update,
+            shuffle=self._shuffles and items,
             batches=length,
             most=None if are_all else len(read) - len(kept),
             why_not=why_not,
@@ -241,7 +252,7 @@ class FitData:
     def _read(self, wanted: int) -> tuple[list[Any], bool]:
         """Returns the first batches, and whether there are no others."""
         if self._is_generator:
-            if self._room < 0 and len(self._items) < samples.FEWEST:
+            if self._room < 0 and len(self._items) < _FEWEST:
                 raise UnreadableError(
                     "a generator cannot be read twice, and what the ramp took "
                     "from it was too much to be kept in memory"
@@ -253,28 +264,27 @@ class FitData:
         def most(rows: int) -> int:
             return wanted + reserved(wanted + 10**4, rows)
 
-        found = samples.first_batches(self._x, most, self._shuffles)
+        found = _first_batches(self._x, most, self._shuffles)
         self._items = found[0]
         return found
 
     def _keeping(self, batches: int) -> Iterator[Any]:
         """Yields a generator's batches, and keeps copies of the first."""
         # A generator, not an `islice`: Keras knows generators by their type.
-        self._room = samples.MOST_BYTES
+        self._room = MOST_BYTES
         for batch in itertools.islice(self._x, batches):
-            self._room -= samples.bytes_of(batch)
+            self._room -= bytes_of(batch)
             if self._room >= 0:
-                self._items.append(samples.copied(batch))
+                self._items.append(_copied(batch))
             yield batch
 
-    def _held_out(self, like: Rows, size: int) -> Rows | None:
-        """Returns whole batches of validation data, in the form of `like`."""
+    def _held_out(self, size: int) -> Rows | None:
+        """Returns whole batches of validation data; None: there is not one."""
         rows = self._validation_rows
         if rows is None or rows.count < size:
             return None
         order = self._order(rows.count)[: max(_MOST_VALIDATION, size)]
-        order = order[: min(len(order) // size, MOST_HELD_OUT) * size]
-        return rows.take(order).like(like)
+        return rows.take(order[: min(len(order) // size, MOST_HELD_OUT) * size])
 
     @functools.cached_property
     def _validation_rows(self) -> Rows | None:
@@ -295,6 +305,82 @@ class FitData:
             return number if steps is None else min(number, steps)
 
         try:
-            return samples.stacked(samples.first_batches(data[0], most)[0])
+            return stacked(_first_batches(data[0], most)[0])
         except UnreadableError:
             return None
+
+
+def length_of(data: Any) -> int | None:
+    """Returns how many batches there are, as far as it is known."""
+    try:
+        items = isinstance(data, keras.utils.PyDataset)
+        number: int | None = data.num_batches if items else len(data)
+        return number
+    except TypeError:
+        return None
+
+
+def _batches_of(data: Any, shuffle: bool = False) -> Iterator[Any]:
+    """Returns the batches, in the order of the data.
+
+    Those of a `PyDataset` come in any, as in a `fit` that shuffles. The first
+    two stay: Keras takes the form of all from them.
+    """
+    if isinstance(data, keras.utils.PyDataset):
+        number = length_of(data)
+        if number is None:
+            return map(data.__getitem__, itertools.count())
+        order = np.arange(number)
+        if shuffle:
+            order[2:] = np.random.default_rng(0).permutation(order[2:])
+        return map(data.__getitem__, order.tolist())
+    of_devices = hasattr(data, "element_spec") and not hasattr(data, "take")
+    if of_devices or not hasattr(data, "__iter__"):
+        kind = type(data).__name__
+        raise UnreadableError(f"only `fit` can read data of type {kind}")
+    return iter(data)
+
+
+def _first_batches(
+    data: Any, wanted: Callable[[int], int], shuffle: bool = False
+) -> tuple[list[Any], bool]:
+    """Returns the first batches, and whether there are no others.
+
+    Args:
+        data: What was given as `x`.
+        wanted: Function of how many samples the first one has: how many
+            batches, at most.
+        shuffle: As for `_batches_of`.
+
+    Raises:
+        UnreadableError: There are none, or they do not fit into memory.
+    """
+    batches = _batches_of(data, shuffle)
+    first = list(itertools.islice(batches, 1))
+    if not first:
+        raise UnreadableError("there are no batches")
+    most, size = wanted(batch_rows(first[0])), max(bytes_of(first[0]), 1)
+    room = MOST_BYTES // size
+    if room < min(most, _FEWEST):
+        raise UnreadableError(
+            f"{most} batches of {size / 2**20:.3g} MiB are more than the "
+            f"{MOST_BYTES / 2**30:g} GiB that are kept in memory"
+        )
+    most = min(most, room)
+    some = itertools.chain(first, itertools.islice(batches, most - 1))
+    found = list(map(_copied, some))
+    return found, len(found) < most
+
+
+def _copied(batch: Any) -> Any:
+    """Returns a batch that nobody else writes into."""
+    on_torch = keras.backend.backend() == "torch"
+
+    def copy(value: Any) -> Any:
+        if hasattr(value, "detach"):
+            value = value.detach().cpu().clone()
+            return value if on_torch else value.numpy()
+        is_array = hasattr(value, "shape") and hasattr(value, "copy")
+        return value.copy() if is_array else value
+
+    return keras.tree.map_structure(copy, batch)
