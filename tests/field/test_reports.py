@@ -63,6 +63,25 @@ def test_1_no_worker_of_a_dataset_stays(way):
     assert threading.active_count() == before
 
 
+@pytest.mark.parametrize("how", ["validated", "interrupted", "ctrl-c"])
+def test_1_no_worker_stays_whoever_ends_the_fit(how):
+    """1: nor of a validation that is cut short, nor after Ctrl-C."""
+    model, before = net(), threading.active_count()
+    if how == "validated":
+        in_a_fit(model, *rows(), validation_data=Items(workers=3))
+    elif how == "interrupted":
+        finder = LRFinder(steps=40, verbose=0)
+        both = [finder, Interrupts(5)]
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(Items(workers=3), verbose=0, callbacks=both)
+        finder.restore()
+    else:
+        stops = [Interrupts(5)]
+        with pytest.raises(KeyboardInterrupt):
+            at_once(model, Items(workers=3), callbacks=stops)
+    assert threading.active_count() == before
+
+
 class Interrupts(keras.callbacks.Callback):
     """Ctrl-C after so many batches."""
 
