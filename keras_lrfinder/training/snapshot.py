@@ -87,8 +87,10 @@ def snapshot(
         yield
     finally:
         state.restore()
+        # Before traces are forgotten, which a next call makes anew.
+        changed = state.differences() if verify else []
         own.forget_new_traces()
-    if verify and (changed := state.differences()):
+    if changed:
         raise RuntimeError(
             "the model is not as it was before; what could not be put back: "
             + ", ".join(changed)
