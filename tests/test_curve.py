@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from keras_lrfinder import Curve
 from keras_lrfinder import StopReason
-from keras_lrfinder.analysis.range_test import ema
+from keras_lrfinder.analysis.curve import ema
 
 SETTINGS = st.recursive(
     st.none()

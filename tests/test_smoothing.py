@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from keras_lrfinder.analysis.curve import RunningEMA
-from keras_lrfinder.analysis.range_test import ema
-from keras_lrfinder.analysis.range_test import ema_span
+from keras_lrfinder.analysis.curve import ema
+from keras_lrfinder.analysis.curve import ema_span
 
 
 def literal_ema(values, span):

@@ -298,9 +298,9 @@ class Curve:
             OSError: The file cannot be read.
             ValueError: The text is damaged, no curve, or of another version.
         """
-        record = _record_in(_text_of(source))
+        text = _text_of(source)
         try:
-            return cls(**_fields_of(record))
+            return cls(**_fields_of(text))
         except (TypeError, ValueError) as error:
             raise ValueError(f"not a valid curve: {error}") from error
 
@@ -357,8 +357,8 @@ def _decode(value: Any) -> Any:
     return value
 
 
-def _record_in(text: str) -> dict[str, Any]:
-    """Returns the record of a curve, its mark removed."""
+def _fields_of(text: str) -> dict[str, Any]:
+    """Returns the values of a curve's fields, all of which must be there."""
     try:
         # Python reads and writes a bare NaN; JSON has none.
         record = json.loads(text, parse_constant=_refuse_constant)
@@ -372,11 +372,6 @@ def _record_in(text: str) -> dict[str, Any]:
             f"written in format version {found!r}; this package reads "
             f"version {_VERSION}"
         )
-    return record
-
-
-def _fields_of(record: dict[str, Any]) -> dict[str, Any]:
-    """Returns the values of a curve's fields, all of which must be there."""
     names = {field.name for field in dataclasses.fields(Curve)}
     if set(record) != names:
         raise ValueError(
@@ -387,11 +382,10 @@ def _fields_of(record: dict[str, Any]) -> dict[str, Any]:
     empty = {name for name in names if record[name] is None} - _MAY_BE_NULL
     if empty:
         raise ValueError(f"null in {sorted(empty)}")
-    values: dict[str, Any] = _decode(record)
-    reason = values["stop_reason"]
-    if not isinstance(reason, str) or reason not in StopReason.__members__:
-        raise ValueError(f"unknown stop_reason {reason!r}")
-    return values | {"stop_reason": StopReason[reason]}
+    reason = StopReason.__members__.get(str(record["stop_reason"]))
+    if reason is None:
+        raise ValueError(f"unknown stop_reason {record['stop_reason']!r}")
+    return {**_decode(record), "stop_reason": reason}
 
 
 def _written(path: Path | None, text: str) -> str:

@@ -180,14 +180,7 @@ def posterior(
 ) -> Answer:
     """Returns what ramp and runs say of a training.
 
-    Args:
-        traits: What the ramp says.
-        schedule: String, the schedule of the training.
-        steps: Integer, its length.
-        probes: What runs of 60 steps at one learning rate reached.
-        trainings: What such trainings reached.
-        epoch: After how many steps a run meets batches again; None: never.
-        constants: The fitted numbers.
+    A run meets batches again after `epoch` steps; None: never.
     """
     c = constants
     mean, sigma = prior(traits, schedule, steps, c)

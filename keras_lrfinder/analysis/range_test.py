@@ -18,15 +18,12 @@ from keras_lrfinder.analysis.curve import RAMPS
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import RunningEMA
 from keras_lrfinder.analysis.curve import StopReason
-from keras_lrfinder.analysis.curve import ema
 from keras_lrfinder.analysis.curve import ema_span
 from keras_lrfinder.arguments import check_type
 from keras_lrfinder.arguments import integer
 from keras_lrfinder.arguments import number
 from keras_lrfinder.arguments import one_of
 from keras_lrfinder.arguments import positive
-
-__all__ = ["RangeTest", "ema", "ema_span", "ramp_lrs"]
 
 # A rise counts from so many times the typical jump between two losses, and
 # after so many of them, where the test is long enough.
@@ -122,7 +119,14 @@ class RangeTest:
     ) -> None:
         lrs = ramp_lrs(start_lr, end_lr, steps, ramp)
         self._lrs: list[float] = lrs.tolist()
-        self._stop_factor = _factor(stop_factor)
+        if stop_factor is not None:
+            stop_factor = number("stop_factor", stop_factor, finite=False)
+            if not stop_factor > 1:
+                raise ValueError(
+                    "`stop_factor` must be above 1, or None. "
+                    f"Received: {stop_factor=}"
+                )
+        self._stop_factor = stop_factor
         self._about: dict[str, Any] = {
             "start_lr": self._lrs[0],
             "end_lr": self._lrs[-1],
@@ -198,7 +202,11 @@ class RangeTest:
         if not math.isfinite(value):
             self._reason = StopReason.NOT_FINITE
             return False
-        self._track(value, smoothed)
+        if math.isnan(self._first):
+            self._first = smoothed
+        self._positive &= value > 0
+        if smoothed < self._best:
+            self._best, self._best_step = smoothed, len(self._losses) - 1
         if self._diverged(smoothed):
             self._reason = StopReason.DIVERGED
         elif len(self._losses) == len(self._lrs):
@@ -214,15 +222,6 @@ class RangeTest:
         check_type("reason", reason, StopReason, "a StopReason")
         if self._reason is None:
             self._reason = reason
-
-    def _track(self, value: float, smoothed: float) -> None:
-        if math.isnan(self._first):
-            self._first = smoothed
-        if value <= 0:
-            self._positive = False
-        if smoothed < self._best:
-            self._best = smoothed
-            self._best_step = len(self._losses) - 1
 
     def _diverged(self, smoothed: float) -> bool:
         factor = self._stop_factor
@@ -247,17 +246,6 @@ class RangeTest:
         if len(losses) < 2:
             return 0.0
         return float(np.median(np.abs(np.diff(losses))))
-
-
-def _factor(stop_factor: float | None) -> float | None:
-    if stop_factor is None:
-        return None
-    factor = number("stop_factor", stop_factor, finite=False)
-    if factor > 1:
-        return factor
-    raise ValueError(
-        f"`stop_factor` must be above 1, or None. Received: {stop_factor=}"
-    )
 
 
 def _as_float(loss: Any) -> float:

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from keras_lrfinder.analysis.curve import CUT_SHORT
 from keras_lrfinder.analysis.curve import Curve
+from keras_lrfinder.analysis.curve import ema
+from keras_lrfinder.analysis.curve import ema_span
 from keras_lrfinder.analysis.landmarks import ENOUGH_FALL
 from keras_lrfinder.analysis.landmarks import Landmarks
 from keras_lrfinder.analysis.landmarks import landmarks
@@ -28,8 +30,6 @@ from keras_lrfinder.analysis.posterior import Traits
 from keras_lrfinder.analysis.posterior import moved
 from keras_lrfinder.analysis.posterior import posterior
 from keras_lrfinder.analysis.posterior import traits_of
-from keras_lrfinder.analysis.range_test import ema
-from keras_lrfinder.analysis.range_test import ema_span
 from keras_lrfinder.analysis.runs import SHARES
 from keras_lrfinder.arguments import check_type
 from keras_lrfinder.arguments import integer
@@ -141,16 +141,7 @@ def told(
     doubts: list[str],
     rule: str = "default",
 ) -> Suggestion:
-    """Returns what was found, in words.
-
-    Args:
-        found: Where the best learning rate is.
-        traits: What is known of the test.
-        training: Schedule and length of what follows, as they were said.
-        seen: Sentences, what was seen.
-        doubts: What speaks against it.
-        rule: String, its name.
-    """
+    """Returns what was found, with what was seen and what speaks against it."""
     lr, low, high = (float(10.0**x) for x in found)
     words, level = [*seen, _answer_in_words(lr, training)], "high"
     if doubts:
@@ -334,7 +325,7 @@ def suggest(
     """
     check_type("curve", curve, Curve, "a Curve")
     check_training(schedule, total_steps)
-    name, function = _rule(rule)
+    name, function = check_rule(rule)
     training, seen = (schedule, total_steps), landmarks(curve)
     refused = refusal(curve, seen)
     if refused or seen is None:
@@ -382,12 +373,8 @@ def compare_rules(
     return RuleTable({each.rule: each for each in found})
 
 
-def check_rule(rule: object) -> None:
-    """Raises where `suggest` would not take `rule`."""
-    _rule(rule)
-
-
-def _rule(rule: object) -> tuple[str, Rule]:
+def check_rule(rule: object) -> tuple[str, Rule]:
+    """Returns a rule's name and function; raises where there is none."""
     if callable(rule):
         return getattr(rule, "__name__", "custom"), rule
     name = one_of("rule", rule, RULES)
