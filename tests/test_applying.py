@@ -410,9 +410,9 @@ def test_runs_are_printed_as_a_table():
     given = result(None)
     rows = [row.split() for row in str(given.runs).splitlines()[1:]]
     assert [row[0] for row in rows] == ["probe", "probe", "training"]
-    assert "1.0e-01 3 2 1.2" in " ".join(rows[0])
-    assert "1.0e+00 3 2 blew up" in " ".join(rows[1])
-    assert "peak of one_cycle 1,200 2 0.5" in " ".join(rows[2])
+    assert "1.0e-01 3 1.2" in " ".join(rows[0])
+    assert "1.0e+00 3 blew up" in " ".join(rows[1])
+    assert "peak of one_cycle 1,200 0.5" in " ".join(rows[2])
     assert repr(given.runs) == str(given.runs)
     assert "blew up</td>" in given.runs._repr_html_()
     assert str(result(None, runs=()).runs) == "no run after the ramp"

@@ -58,13 +58,6 @@ def test_a_line_names_the_run_and_its_step(clock):
     assert shown[-1] == probe
 
 
-def test_one_of_several_is_named(clock):
-    """Before the run."""
-    *shown, last = on_terminal(job, clock, 1, "adam")
-    assert all(text.startswith("adam: ") for text in shown)
-    assert last == ""
-
-
 def test_the_line_is_taken_away_once(clock):
     """And what is printed afterwards stays."""
     assert on_terminal(job, clock, 1).count("") == 1
