@@ -37,16 +37,27 @@ RUNS = (
 )
 
 
-def test_the_line_says_what_to_do_and_what_happened():
-    """Learning rate, range, confidence, reason, end, in this order."""
+LOW = dataclasses.replace(FOUND, confidence="low")
+
+
+def test_the_line_says_the_rate_its_range_and_how_sure_it_is():
+    """What is sure needs no reason until it is asked for."""
     assert line(CURVE, FOUND) == (
-        "LRFinder: 3.0e-03 (1.0e-03 to 9.0e-03, high confidence). It <fell> & "
+        "LRFinder: 3.0e-03 (1.0e-03 to 9.0e-03, high confidence); print the "
+        "finder to see why"
+    )
+
+
+def test_the_line_says_why_it_is_not_sure_and_what_happened():
+    """Learning rate, range, confidence, reason, end, in this order."""
+    assert line(CURVE, LOW) == (
+        "LRFinder: 3.0e-03 (1.0e-03 to 9.0e-03, low confidence). It <fell> & "
         "rose. [the loss blew up after 4 of 6 steps, from 1.0e-04 to 1.0e-01]"
     )
     whole = dataclasses.replace(
         CURVE, steps=4, stop_reason=StopReason.COMPLETED
     )
-    assert "[all 4 steps ran, " in line(whole, FOUND)
+    assert "[all 4 steps ran, " in line(whole, LOW)
 
 
 def test_the_summary_is_short_and_aligned():

@@ -24,8 +24,14 @@ _INK = "#012345"
 
 
 def line(curve: Curve, suggestion: Suggestion) -> str:
-    """Returns the verdict on one line."""
-    return f"LRFinder: {suggestion} [{_ended(curve)}]"
+    """Returns the verdict on one line, with the reason where it is not sure."""
+    if suggestion.lr is None or suggestion.confidence != "high":
+        return f"LRFinder: {suggestion} [{_ended(curve)}]"
+    within = f"{suggestion.low:.1e} to {suggestion.high:.1e}"
+    return (
+        f"LRFinder: {_rate(suggestion)} ({within}, high confidence); print "
+        "the finder to see why"
+    )
 
 
 def text_report(
