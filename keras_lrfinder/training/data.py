@@ -181,19 +181,23 @@ class FitData:
     def _of_rows(self, rows: Rows, longest: int, per_update: int) -> Replay:
         asked = self.batch_size or _BATCH_SIZE
         size, whole = min(asked, rows.count), rows.count // asked * asked
-        rows = rows if self._as_given else rows.as_numbers()
         order = self._order(rows.count)
         if not self._shuffles:
             order = order[: whole or rows.count]
         more, why_not = self._held_out(size), ""
+
         # No more than a run meets: the rest need not be taken at all.
+        def pooled(order: Indices) -> Rows:
+            some = rows.take(order)
+            return some if self._as_given else some.as_numbers()
+
         seen = order[: longest * size]
-        pool = rows.take(seen).joined(more) if more else None
+        pool = pooled(seen).joined(more) if more else None
         if pool is None:
             end = len(order) - reserved(rows.count // size, size) * size
             order, kept = order[:end], order[end:]
             seen = seen[:end]
-            pool = rows.take(np.append(seen, kept))
+            pool = pooled(np.append(seen, kept))
             if not len(kept):
                 why_not = f"{are(rows.count, 'sample')} too few to keep a "
                 why_not += f"batch of {size} out"
@@ -346,14 +350,7 @@ def _first_batches(
 ) -> tuple[list[Any], bool]:
     """Returns the first batches, and whether there are no others.
 
-    Args:
-        data: What was given as `x`.
-        wanted: Function of how many samples the first one has: how many
-            batches, at most.
-        shuffle: As for `_batches_of`.
-
-    Raises:
-        UnreadableError: There are none, or they do not fit into memory.
+    How many are `wanted` goes by how many samples the first one has.
     """
     batches = _batches_of(data, shuffle)
     first = list(itertools.islice(batches, 1))

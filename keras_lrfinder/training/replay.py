@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Callable
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from keras_lrfinder.training.samples import Indices
 from keras_lrfinder.training.samples import Rows
 from keras_lrfinder.training.samples import batch_rows
+from keras_lrfinder.training.samples import marks_of
 from keras_lrfinder.training.samples import stacked
 
 # Held out: about so many samples, of the data a fifth where that is a batch.
@@ -102,13 +104,9 @@ class Replay:
 
 
 def reserved(batches: int, size: int, wanted: int | None = None) -> int:
-    """Returns how many of some whole batches are held out.
+    """Returns how many whole batches of `size` samples are held out.
 
-    Args:
-        batches: Integer, how many there are.
-        size: Integer, how many samples each has.
-        wanted: Integer, how many are trained on where there are more of them
-            than were read. None: these are all.
+    Where more were read than the `wanted` ones, all that are left over may be.
     """
     if batches < 2:
         return 0
@@ -127,12 +125,7 @@ def row_runs(
 ) -> Callable[[Indices], dict[str, Any]]:
     """Returns what makes the data of runs of samples by row.
 
-    Args:
-        rows: Those that are trained on, and those held out.
-        size: Integer, rows of a batch.
-        ragged: Whether `fit` itself ends an epoch with a smaller batch.
-        as_given: Whether they have to stay the kind that they are.
-        class_weight: As given to `fit`.
+    They are `ragged` where `fit` itself ends an epoch with a smaller batch.
     """
     on = keras.backend.backend()
     can_weigh = class_weight is None or on != "torch"
@@ -162,11 +155,7 @@ def batch_runs(
 ) -> Callable[[Indices], dict[str, Any]]:
     """Returns what makes the data of runs of batches.
 
-    Args:
-        items: The batches.
-        spec: The `element_spec` of the `tf.data.Dataset` that they are of,
-            or None.
-        class_weight: As given to `fit`.
+    Those of a `tf.data.Dataset` have the `spec` of its elements.
     """
 
     def make(order: Indices) -> dict[str, Any]:
@@ -271,25 +260,19 @@ def of_one_size(batches: list[Any]) -> tuple[list[Any], int]:
 def apart(
     batches: list[Any], size: int, wanted: int
 ) -> tuple[list[Any], list[Any], str]:
-    """Returns batches to train on, and the last ones, to judge by.
+    """Returns batches to train on, the last ones, and why there are none.
 
     Where samples come again before the end, what is kept out of some batches
     would be in others: then each is taken once, in batches made anew.
-
-    Args:
-        batches: List of batches.
-        size: Integer, how many samples each has.
-        wanted: Integer, how many are to train on.
-
-    Returns:
-        The two, and why there are none of the second.
     """
     end = len(batches) - reserved(len(batches), size, wanted)
-    rows = stacked(batches)
-    marks = rows.marks() if rows else []
-    if rows and not set(marks[: end * size]).isdisjoint(marks[end * size :]):
-        _, first = np.unique(marks, return_index=True)
-        once = rows.take(np.sort(first)).batches(size)
+    marks = list(map(marks_of, batches))
+    seen, kept = (itertools.chain(*some) for some in (marks[:end], marks[end:]))
+    if not set(seen).isdisjoint(kept):
+        once = []
+        if rows := stacked(batches):
+            _, first = np.unique(np.concatenate(marks), return_index=True)
+            once = rows.take(np.sort(first)).batches(size)
         if not once:
             return batches, [], "its samples come again in other batches"
         batches, end = once, len(once) - reserved(len(once), size)

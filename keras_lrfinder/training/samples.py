@@ -89,12 +89,6 @@ class Rows:
         ends = range(size, self.count + 1, size)
         return [self.take(slice(end - size, end)).batch() for end in ends]
 
-    def marks(self) -> list[int]:
-        """Returns a mark for each sample: equal samples have equal ones."""
-        columns = [np.asarray(leaf) for leaf in leaves_of(self.values)]
-        columns = [c.astype(str) if c.dtype == "O" else c for c in columns]
-        return [hash(tuple(r.tobytes() for r in row)) for row in zip(*columns)]
-
 
 def stacked(batches: list[Any]) -> Rows | None:
     """Returns the samples of batches as rows; None: they cannot be."""
@@ -107,6 +101,16 @@ def stacked(batches: list[Any]) -> Rows | None:
         return Rows.of(_map(stack, *parts))
     except (KeyError, TypeError, ValueError):
         return None
+
+
+def marks_of(batch: Any) -> list[Any]:
+    """Returns a mark for each sample: equal samples have equal ones."""
+    rows = stacked([batch])
+    if rows is None:
+        return [object() for _ in range(batch_rows(batch))]
+    columns = leaves_of(rows.values)
+    columns = [c.astype(str) if c.dtype == "O" else c for c in columns]
+    return [hash(tuple(r.tobytes() for r in row)) for row in zip(*columns)]
 
 
 def leaves_of(structure: Any) -> list[Any]:
