@@ -94,12 +94,11 @@ def compare_lr(
 
 
 def _row(finder: Result) -> dict[str, Any]:
-    found = finder.suggestion
     ends = [run.final_loss for run in finder.runs if not is_training(run)]
     losses = [end for end in ends if end is not None and math.isfinite(end)]
     said = ("lr", "low", "high", "confidence", "reason")
     return {
-        **{name: getattr(found, name) for name in said},
+        **{name: getattr(finder.suggestion, name) for name in said},
         "batch_size": finder.curve.batch_size,
         "best_probe_loss": min(losses, default=None),
     }
@@ -113,8 +112,7 @@ def _note(rows: list[dict[str, Any]]) -> str:
 def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
     table = [["", "LR", "range", "confidence", "loss of the best probe"]]
     for row in rows:
-        found, loss = "none", row["best_probe_loss"]
-        within = ""
+        loss, found, within = row["best_probe_loss"], "none", ""
         if row["lr"] is not None:
             found = f"{row['lr']:.1e}"
             within = f"{row['low']:.1e} to {row['high']:.1e}"

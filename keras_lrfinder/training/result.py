@@ -17,7 +17,6 @@ import keras
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.runs import Run
 from keras_lrfinder.analysis.suggestions import Suggestion
-from keras_lrfinder.analysis.suggestions import check_training
 from keras_lrfinder.arguments import directory_path
 from keras_lrfinder.arguments import integer
 from keras_lrfinder.pictures.plotting import plot_curve
@@ -158,7 +157,12 @@ class Outcome:
         )
         if schedule is None:
             schedule = self.suggestion.schedule
-        lr = self._lr_for(schedule, steps)
+        lr = self.suggestion.lr_for(schedule, steps)
+        if steps is None and schedule != "constant":
+            raise ValueError(
+                f"`epochs` or `total_steps` must be given: {schedule} has an "
+                "end. Received: epochs=None, total_steps=None"
+            )
         was = [learning_rate_of(leaf) for leaf in leaves]
         for leaf in leaves:
             value = _held(leaf, schedule, lr, batches)
@@ -184,18 +188,6 @@ class Outcome:
             )
         check_kind(optimizers, self.curve.optimizer)
         return leaves_of(optimizers)
-
-    def _lr_for(self, schedule: str, steps: int | None) -> float:
-        found = self.suggestion
-        check_training(schedule, steps)
-        if steps is None and schedule != "constant":
-            raise ValueError(
-                f"`epochs` or `total_steps` must be given: {schedule} has an "
-                "end. Received: epochs=None, total_steps=None"
-            )
-        if (schedule, steps) == (found.schedule, found.total_steps):
-            return float(found)
-        return found.lr_for(schedule, steps)
 
     def _then(self, batches: int | None, per_update: int) -> str:
         """Returns what to call next."""
