@@ -137,8 +137,10 @@ def test_a_whole_training_follows_its_schedule(xy):
         steps=40,
     ).runs
 
-    run = runs[-1]
-    assert (run.schedule, run.steps) == ("one_cycle", 12)
+    # The other one may blow up, and ends there.
+    trainings = [run for run in runs if run.schedule == "one_cycle"]
+    run = min(trainings, key=lambda run: run.lr)
+    assert run.steps == 12
     _, losses = twin_of(run, start, *train, make)
     np.testing.assert_allclose(run.losses[: run.steps], losses, rtol=1e-3)
 
