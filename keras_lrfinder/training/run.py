@@ -190,10 +190,10 @@ class RunCallback(keras.callbacks.Callback):
         self._loan.open(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Sets the learning rate: others may have done so meanwhile."""
+        """Remembers that others may set the learning rate here."""
         if self._watch is None and self._loan is not None:
             self._watch = self._first_step(epoch)
-        elif self._watch is not None:
+        if self._watch is not None:
             self._watch.new_epoch = True
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
