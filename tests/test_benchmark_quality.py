@@ -112,7 +112,7 @@ def test_formula_of_the_fit_is_that_of_the_package():
 
     known = dict(package.CONSTANTS)
     p = {k: fit.jnp.array(v, float) for k, v in fit.parameters(known).items()}
-    short, long = fit.tests(some(60), known, [BASE, WHOLE[3]])
+    short, long = fit.gathered(some(60), known, [BASE, WHOLE[3]])
     for stage, rows in enumerate((short, short, long)):
         row = fit.arrays(fit.stack(rows))
         found, _ = fit.answer(p, row, stage, package.GRID)
@@ -125,9 +125,9 @@ def test_formula_of_the_fit_is_that_of_the_package():
 @functools.cache
 def _said(name, seed, target, probes, most):
     cell = next(c for c in some(60) if c.name == name)
-    return simulate.searched(
-        cell, seed, target, probes=probes, trainings=most
-    )[1].lr
+    return simulate.searched(cell, seed, target, probes=probes, trainings=most)[
+        1
+    ].lr
 
 
 def said_of(test, probes, most):
@@ -136,7 +136,7 @@ def said_of(test, probes, most):
 
 
 def test_constants_are_what_the_fit_writes():
-    """As rounded; and another fit from there would go nowhere."""
+    """As rounded, and where the objective is low."""
     pytest.importorskip("jax")
     from benchmarks.quality import fit
 
@@ -144,14 +144,13 @@ def test_constants_are_what_the_fit_writes():
     p = fit.parameters(known)
     again = fit.constants(p, (known["spread"], known["least_spread"]))
     assert again == known
-    # On a fifth of the tests, so that it is quick: no step gains 2 %.
-    short, _ = fit.tests(seen()[::5], known, [BASE, WHOLE[3]])
+    # On a fifth of the tests: a third of a decade off is worse, either way.
+    short, _ = fit.gathered(seen()[::5], known, [BASE, WHOLE[3]])
     data = fit.data_of([(fit.stack(short), 1.0)])
-    start, back = fit.ravel_pytree({k: np.array(v) for k, v in p.items()})
-    value, slope = fit.gradient(back(start), data)
-    slope, _ = fit.ravel_pytree(slope)
-    assert float(value) > 0.05
-    assert float(np.abs(slope).max()) < 0.5 * float(value)
+    here = float(fit.objective(p, data))
+    for by in (-0.33, 0.33):
+        off = p | {"offset": [x + by for x in p["offset"]]}
+        assert float(fit.objective(off, data)) > here
 
 
 def rows_of(name):
@@ -204,12 +203,10 @@ def test_peers_answer_on_a_bowl():
 
 def every_answer(trainings):
     """All that is said of recorded tests, with the runs it came of."""
-    for cell in seen()[::3]:
-        for target in (BASE, WHOLE[3], WHOLE[1]):
+    for cell in seen()[:: 2 + trainings]:
+        for target in (BASE, WHOLE[3]):
             for seed in range(cell.seeds):
-                yield simulate.searched(
-                    cell, seed, target, trainings=trainings
-                )
+                yield simulate.searched(cell, seed, target, trainings=trainings)
 
 
 @pytest.mark.parametrize("trainings", [0, 3])
@@ -217,7 +214,8 @@ def test_words_and_numbers_agree(trainings):
     """What is said names the runs' own numbers; "low" names a doubt."""
     for runs, said in every_answer(trainings):
         if said.lr is None:
-            assert said.reason and said.confidence == "none"
+            assert said.reason
+            assert said.confidence == "none"
             continue
         assert said.low <= said.lr <= said.high
         assert f"That gives {said.lr:.1e}" in said.reason
@@ -227,7 +225,9 @@ def test_words_and_numbers_agree(trainings):
             assert f"{run.lr:.1e}" in said.reason
         groups = {(r.schedule, r.steps) for r in runs}
         for schedule, steps in groups:
-            part = [r for r in runs if (r.schedule, r.steps) == (schedule, steps)]
+            part = [
+                r for r in runs if (r.schedule, r.steps) == (schedule, steps)
+            ]
             best = min(
                 part,
                 key=lambda r: r.held_out_loss if not r.blew_up else np.inf,
