@@ -61,7 +61,7 @@ SCHEDULES = ("constant", "cosine", "one_cycle", "triangular")
 HEIGHTS = jnp.array([0, 1, 1, 2])
 FINE = np.arange(-9.0, 3.0001, 0.025)
 IN_KERAS, OF_RAMP = 0.5, 0.5
-ROUNDS, STEPS, STEPS_WITHOUT = 2, 40, 10
+ROUNDS, STEPS, STEPS_WITHOUT = 3, 40, 12
 # Weakly the same for SGD and for all others.
 PULL = 0.01
 # Of ranges so many are to hold the best learning rate.
@@ -421,7 +421,9 @@ def spread_of(parts: list[tuple[Tree, float]], without: Tree) -> Vector:
                 high = np.maximum(np.minimum(x + by, most), x)
                 held.append(np.mean((best > x - by) & (best < high + 1e-9)))
                 wide.append(np.mean(high - x + by))
-            rows.append((min(held) < HELD, np.mean(wide), spread, least))
+            # A ramp, probes and trainings count alike.
+            total = wide[0] + wide[1] + np.mean(wide[2:])
+            rows.append((min(held) < HELD, total, spread, least))
     return np.round(min(rows)[2:], 3)
 
 
