@@ -322,18 +322,6 @@ class TestLittleData:
         )
         assert told[1].lr < 1.1 * untold[1].lr
 
-    def test_what_is_memorised_lowers_the_answer(self):
-        """The more of it, and the longer the training."""
-        lrs = [
-            [
-                searched(plan=Plan(total_steps=n, **JUDGED), memorised=m)[1].lr
-                for m in (0.0, 0.3, 0.6)
-            ]
-            for n in (200, 5000)
-        ]
-        assert (np.diff(lrs, axis=1) < 0.0).all()
-        assert lrs[1][2] / lrs[1][0] < lrs[0][2] / lrs[0][0]
-
 
 class TestWhatTheRampDidNotShow:
     def test_runs_can_answer_where_it_cannot(self):

@@ -424,8 +424,8 @@ def spread_of(parts: list[tuple[Tree, float]], without: Tree) -> Vector:
                 high = np.maximum(np.minimum(x + by, most), x)
                 held.append(np.mean((best > x - by) & (best < high + 1e-9)))
                 wide.append(np.mean(high - x + by))
-            # A ramp, probes and trainings count alike.
-            total = wide[0] + wide[1] + np.mean(wide[2:])
+            # A ramp and probes count as much as all trainings.
+            total = wide[0] + wide[1] + np.sum(wide[2:]) / 2.0
             rows.append((min(held) < HELD, total, spread, least))
     return np.round(min(rows)[2:], 3)
 
