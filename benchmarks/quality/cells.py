@@ -206,9 +206,7 @@ class Cell:
         return landmarks(self.curve(seed))
 
 
-def load(
-    groups: Sequence[str] = (SEEN,), *, sizes: bool = False
-) -> list[Cell]:
+def load(groups: Sequence[str] = (SEEN,), *, sizes: bool = False) -> list[Cell]:
     """Every recorded cell of these groups, by name.
 
     Args:

@@ -236,16 +236,6 @@ def preferred(count: int = 6_000):
     return first.astype("float32")
 
 
-def signals(count: int = 5_000, length: int = 24):
-    """Which of three wave forms: noisy sequences of 24 values."""
-    rng = np.random.default_rng(28)
-    kind, phase = rng.integers(0, 3, count), rng.uniform(0, 6.28, (count, 1))
-    t = np.arange(length) * rng.uniform(0.3, 0.8, (count, 1)) + phase
-    shapes = np.stack([np.sin(t), np.sign(np.sin(t)), (t % 6.28) / 3.14 - 1])
-    x = shapes[kind, np.arange(count)] + rng.normal(0, 0.4, t.shape)
-    return x[..., None].astype("float32"), kind.astype("int32")
-
-
 def sines(count: int = 6_000):
     """A sine of eight numbers, without noise."""
     rng = np.random.default_rng(29)

@@ -58,12 +58,6 @@ def _fastai(lrs: Vector, losses: Vector) -> tuple[Vector, Vector]:
     return lrs[:end], smooth[:end]
 
 
-def fastai_minimum(lrs: Vector, losses: Vector) -> float | None:
-    """A tenth of the LR of the lowest smoothed loss."""
-    lrs, smooth = _fastai(lrs, losses)
-    return float(lrs[smooth.argmin()] / 10) if len(lrs) else None
-
-
 def fastai_steep(lrs: Vector, losses: Vector) -> float | None:
     """Where the smoothed loss falls fastest from one step to the next."""
     lrs, smooth = _fastai(lrs, losses)
@@ -111,14 +105,6 @@ def _lightning(lrs: Vector, losses: Vector) -> tuple[Vector, Vector]:
     return lrs[keep], smooth[keep]
 
 
-def lightning_index(lrs: Vector, losses: Vector) -> float | None:
-    """Steepest per step (before 2.5.3)."""
-    lrs, smooth = _lightning(lrs, losses)
-    if len(lrs) < 2:
-        return None
-    return float(lrs[np.gradient(smooth).argmin()])
-
-
 def lightning_linear(lrs: Vector, losses: Vector) -> float | None:
     """Steepest per unit of LR (2.5.3 and later)."""
     lrs, smooth = _lightning(lrs, losses)
@@ -164,25 +150,6 @@ def ktrain_gradient(lrs: Vector, losses: Vector) -> float | None:
     return float(lrs[_nan_lowest(np.gradient(smooth[32:lowest]))])
 
 
-def ktrain_minimum(lrs: Vector, losses: Vector) -> float | None:
-    """A tenth of the LR of the lowest smoothed loss, nothing trimmed."""
-    smooth = corrected(losses)
-    smooth = smooth[: stopped(smooth, 4)]
-    return float(lrs[_nan_lowest(smooth)] / 10)
-
-
-def surmenok(lrs: Vector, losses: Vector) -> float | None:
-    """Largest fall of the raw loss over 20 steps."""
-    end = min(stopped(losses, 4), first_bad(losses))
-    window = 20
-    fall = np.zeros(end)
-    fall[window:] = (
-        losses[window:end] - losses[: max(end - window, 0)]
-    ) / window
-    lrs, fall = lrs[:end][10:-5], fall[10:-5]
-    return float(lrs[fall.argmin()]) if len(lrs) else None
-
-
 def raw_minimum(lrs: Vector, losses: Vector) -> float | None:
     """A tenth of the LR of the lowest raw loss."""
     end = first_bad(losses)
@@ -193,13 +160,9 @@ PEERS: dict[str, Rule] = {
     "fastai valley": fastai_valley,
     "fastai slide": fastai_slide,
     "fastai steep": fastai_steep,
-    "fastai minimum": fastai_minimum,
-    "Lightning < 2.5.3": lightning_index,
-    "Lightning >= 2.5.3": lightning_linear,
+    "Lightning": lightning_linear,
     "torch-lr-finder": torch_lr_finder,
     "ignite": ignite,
-    "ktrain min gradient": ktrain_gradient,
-    "ktrain min / 10": ktrain_minimum,
-    "surmenok": surmenok,
+    "ktrain": ktrain_gradient,
     "raw minimum / 10": raw_minimum,
 }

@@ -499,60 +499,6 @@ def ranking() -> Problem:
     return regression({"x": x}, 5_000, sizes, loss)
 
 
-def quantile() -> Problem:
-    """Three quantiles of what has uneven noise: the pinball loss."""
-    x, y = sources.uneven()
-    sizes = {"a": (5, 32), "b": (32, 32), "out": (32, 3)}
-    forward = plain(sizes)
-
-    def loss(p, batch, key, train):
-        off = batch["y"] - forward(p, {}, batch["x"], key, train, {})
-        share = jnp.array([0.1, 0.5, 0.9])
-        return jnp.mean(jnp.maximum(share * off, (share - 1) * off))
-
-    return regression({"x": x, "y": y}, 4_096, sizes, loss)
-
-
-def signals() -> Problem:
-    """Two convolutions over time without normalisation, then their mean."""
-    x, y = sources.signals()
-    sizes = {"a": (5, 12), "b": (48, 16), "out": (16, 3)}
-
-    def windows(x, size, stride):
-        parts = [
-            x[:, i : x.shape[1] - size + i + 1 : stride] for i in range(size)
-        ]
-        return jnp.concatenate(parts, axis=-1)
-
-    def forward(p, stats, x, key, train, new):
-        x = jax.nn.relu(nets.dense(p, "a", windows(x, 5, 2)))
-        x = jax.nn.relu(nets.dense(p, "b", windows(x, 4, 2)))
-        return nets.dense(p, "out", x.mean(1))
-
-    return classifier(x, y, 4_096, sizes, forward)
-
-
-def mixer() -> Problem:
-    """Pieces of a digit, mixed with each other: layer normalisation."""
-    x, y = sources.small_mnist()
-    x = np.pad(x, ((0, 0), (0, 1), (0, 1))).reshape(-1, 4, 2, 4, 2)
-    x = x.transpose(0, 1, 3, 2, 4).reshape(-1, 16, 4)
-    sizes = {"in": (4, 12), "over": (16, 24), "back": (24, 16)}
-    sizes |= {"up": (12, 24), "down": (24, 12), "out": (12, 10)}
-    layer_norms = {"before": 12, "after": 12}
-
-    def forward(p, stats, x, key, train, new):
-        x = nets.dense(p, "in", x)
-        y = nets.layer_norm(p, "before", x).swapaxes(1, 2)
-        y = nets.dense(p, "back", jax.nn.gelu(nets.dense(p, "over", y)))
-        x = x + y.swapaxes(1, 2)
-        y = nets.layer_norm(p, "after", x)
-        y = nets.dense(p, "down", jax.nn.gelu(nets.dense(p, "up", y)))
-        return nets.dense(p, "out", nets.dropout(key, x + y, 0.1, train).mean(1))
-
-    return classifier(x, y, 4_096, sizes, forward, layer_norms=layer_norms)
-
-
 def sines() -> Problem:
     """A sine without noise: a loss that falls and falls."""
     sizes = {"a": (8, 64), "b": (64, 64), "out": (64, 1)}

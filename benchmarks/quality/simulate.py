@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +92,13 @@ def searched(
     return search(
         cell.curve(seed), trainer(cell, seed), asked, constants=constants
     )
+
+
+def walk(
+    cells: Iterable[Cell], targets: Sequence[Target], **given: Any
+) -> Iterator[tuple[tuple[Run, ...], Suggestion]]:
+    """All that is made and said of the tests of some cells."""
+    for cell in cells:
+        for target in (t for t in targets if t in cell.targets):
+            for seed in range(cell.seeds):
+                yield searched(cell, seed, target, **given)

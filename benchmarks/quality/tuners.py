@@ -9,6 +9,7 @@ of steps is fixed. Trials outside the recorded grid count as not having learnt.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import tempfile
 import zlib
@@ -31,6 +32,7 @@ def reached(cell: Cell, seed: int, x: float, steps: int) -> float:
     return float(np.interp(x, [lower, *cell.x, upper], [before, *row, before]))
 
 
+@functools.cache
 def random_search(cell: Cell, seed: int, total: int) -> float:
     """KerasTuner's RandomSearch: trials of one length, the best one wins."""
     import keras_tuner
@@ -46,6 +48,7 @@ def random_search(cell: Cell, seed: int, total: int) -> float:
     return _best(oracle, run, total)
 
 
+@functools.cache
 def hyperband(cell: Cell, seed: int, total: int) -> float:
     """KerasTuner's Hyperband, 8 of its epochs at most, until steps run out."""
     import keras_tuner
@@ -115,6 +118,7 @@ def _best(oracle, run: Callable, total: int) -> float:
         return math.log10(tuner.get_best_hyperparameters()[0]["lr"])
 
 
+@functools.cache
 def tpe(cell: Cell, seed: int, total: int) -> float:
     """Optuna's TPE with its median pruner; needs Optuna."""
     import optuna

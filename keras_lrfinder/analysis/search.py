@@ -52,6 +52,8 @@ FEWEST_TRAININGS, MOST_TRAININGS = 2, 5
 # Decades between neighbouring probes, and trainings; nearer than the least
 # nothing more is to be seen.
 _STEP, _TRAINING_STEP, _LEAST = 0.75, 0.5, 0.3
+# What gains less than this share of the fall is no reason to climb on.
+_GAIN = 0.2
 # The held-out loss, of at least so many samples, must fall by at least this
 # share of itself for an answer to be sure, ...
 _ENOUGH_SAMPLES, _ENOUGH_FALL = 50, 0.02
@@ -335,14 +337,17 @@ def _doubts_of_trainings(found: Answer, groups: list[Levels]) -> list[str]:
 def next_probe(levels: Levels, last: float) -> float | None:
     """Returns log10 of the learning rate to probe next, if any.
 
-    Higher while that is better, lower once it is not, then in between.
+    Higher while that is clearly better, lower once it is not, then in between.
     """
-    x, best = levels.x, levels.best
+    x, best, held = levels.x, levels.best, levels.held
     if not levels.moved.any() and not levels.blown.any():
         # Too low by far: nothing is learnt there that could be compared.
         higher = min(float(x[-1]) + 2.0 * _STEP, last)
         return higher if higher > x[-1] else None
     if len(x) == 1 and levels.blown[0]:
+        return float(x[0]) - _STEP
+    # Where training collapses at once, any higher one ends about as low.
+    if best == 1 and len(x) == 2 and held[0] - held[1] < _GAIN * levels.fall:
         return float(x[0]) - _STEP
     if best == len(x) - 1:
         return float(x[-1]) + _STEP
