@@ -278,7 +278,8 @@ def test_slots_have_the_paths_that_they_would_have():
 
     def paths(before):
         tiny.start()
-        model = made(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()))
+        inner = keras.optimizers.Adam()
+        model = made(keras.optimizers.LossScaleOptimizer(inner))
         before(model)
         tiny.fit(model, epochs=1)
         return [v.path for v in model.optimizer.variables]

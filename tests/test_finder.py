@@ -456,8 +456,7 @@ def test_verbose_zero_says_nothing(how, capsys):
         find(steps=12, verbose=0, callbacks=[keras.callbacks.EarlyStopping()])
     else:
         in_fit(LRFinder(verbose=0))
-    said = capsys.readouterr()
-    assert said.out == ""
+    assert capsys.readouterr().out == ""
 
 
 def test_curve_knows_what_it_is_of():
