@@ -70,6 +70,9 @@ class Triangular(Path):
             total_steps = integer("total_steps", total_steps, 1, MOST_STEPS)
         self.total_steps = total_steps
         self.begin = integer("begin", begin, 0, MOST_STEPS)
+        # Heights that fall, as 0.1.0 had: its files still load with them.
+        self._policy: str = "triangular"
+        self._gamma: float | None = None
 
     def __call__(self, step: Any) -> Any:
         """Returns the LR of optimizer step `step`, a scalar float tensor."""
@@ -82,17 +85,15 @@ class Triangular(Path):
             cycle = ops.floor_divide(step, 2 * size)
             height = height * ops.exp(to_float(cycle) * math.log(0.5))
         elif self._policy == "exp_range":
-            height = height * ops.exp(to_float(step) * math.log(self._gamma))
+            height = height * ops.exp(to_float(step) * math.log(self._gamma or 1.0))
         return (1.0 - height) * self.base_lr + height * self.max_lr
-
-    # Heights that fall, as 0.1.0 had: files of models still load with them.
-    _policy = "triangular"
-    _gamma: Any = None
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make the same schedule again."""
-        old = {"policy": self._policy, "gamma": self._gamma}
-        return super().get_config() | (old if "_policy" in vars(self) else {})
+        config: dict[str, Any] = super().get_config()
+        if self._policy != "triangular":
+            config |= {"policy": self._policy, "gamma": self._gamma}
+        return config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Triangular:
@@ -100,6 +101,5 @@ class Triangular(Path):
         known = dict(config)
         old = known.pop("policy", "triangular"), known.pop("gamma", None)
         schedule = cls(**known)
-        if old[0] != "triangular":
-            schedule._policy, schedule._gamma = old
+        schedule._policy, schedule._gamma = old
         return schedule

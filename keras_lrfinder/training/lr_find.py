@@ -23,10 +23,12 @@ from keras_lrfinder.analysis.suggestions import check_rule
 from keras_lrfinder.analysis.suggestions import suggest
 from keras_lrfinder.arguments import arguments_of
 from keras_lrfinder.arguments import check_flag
+from keras_lrfinder.arguments import check_writable
 from keras_lrfinder.arguments import directory_path
 from keras_lrfinder.arguments import integer
 from keras_lrfinder.arguments import meant
 from keras_lrfinder.arguments import takes_anything
+from keras_lrfinder.arguments import text
 from keras_lrfinder.pictures.plotting import is_training
 from keras_lrfinder.training.company import harmless
 from keras_lrfinder.training.data import FitData
@@ -158,6 +160,8 @@ def lr_find(
     }
     RangeTest(**settings)  # refuses what is wrong
     folder = directory_path("plot_dir", plot_dir)
+    if folder is not None:
+        check_writable("plot_dir", folder)
     callbacks = harmless(fit_kwargs.pop("callbacks", None), verbose)
     validation_loss = _validation_loss(validation, monitor)
     if validation is not None:
@@ -382,7 +386,7 @@ def _check_fit_arguments(
 
 def _check_monitor(monitor: str) -> None:
     """Raises where a loss is named that is logged once an epoch only."""
-    if monitor.startswith("val_"):
+    if text("monitor", monitor).startswith("val_"):
         raise ValueError(
             "`monitor` must be logged after each batch; for the loss on a "
             "validation sample after each batch give `validation=(x, y)`. "
