@@ -59,15 +59,15 @@ PURE = (
     "test_benchmark_cost.py",
     "test_benchmark_quality.py",
     "test_curve.py",
-    "test_plotting.py",
-    "test_probe.py",
+    "test_pictures.py",
+    "test_posterior.py",
     "test_range_test.py",
     "test_report.py",
+    "test_runs.py",
+    "test_seam.py",
     "test_search.py",
     "test_smoothing.py",
     "test_suggestions.py",
-    "test_text_plot.py",
-    "test_view.py",
 )
 
 
@@ -105,16 +105,17 @@ def pytest_collection_modifyitems(config, items):
     why = {}
     dealt = {} if config.getoption("--thorough") else _dealt(items)
     for item in items:
-        named = [m.args for m in item.iter_markers("backend")]
-        newer = [m.args[0] for m in item.iter_markers("keras")]
-        if any(backend not in names for names in named):
+        runs_here = all(
+            backend in mark.args for mark in item.iter_markers("backend")
+        ) and all(
+            version >= _release(mark.args[0])
+            for mark in item.iter_markers("keras")
+        )
+        if not runs_here:
             why[item] = "skipped"
-        elif any(version < _release(needed) for needed in newer):
-            why[item] = "skipped"
-        elif dealt and backend not in _backends(item):
-            why[item] = "thorough"
         elif dealt and backend not in dealt[item]:
-            why[item] = "skipped"
+            thorough = backend not in _backends(item)
+            why[item] = "thorough" if thorough else "skipped"
     for item, outcome in why.items():
         _outcomes[item.nodeid] = outcome
     items[:] = [item for item in items if item not in why]

@@ -85,7 +85,8 @@ class Triangular(Path):
             cycle = ops.floor_divide(step, 2 * size)
             height = height * ops.exp(to_float(cycle) * math.log(0.5))
         elif self._policy == "exp_range":
-            height = height * ops.exp(to_float(step) * math.log(self._gamma or 1.0))
+            falls = math.log(self._gamma or 1.0)
+            height = height * ops.exp(to_float(step) * falls)
         return (1.0 - height) * self.base_lr + height * self.max_lr
 
     def get_config(self) -> dict[str, Any]:
