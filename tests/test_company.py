@@ -107,6 +107,8 @@ HARMLESS = {
 }
 
 
+# Who sets the learning rate between two epochs is told that it was.
+@pytest.mark.filterwarnings("ignore:.* set the learning rate to:UserWarning")
 @both_orders
 @pytest.mark.parametrize("kind", HARMLESS)
 def test_harmless_company_changes_nothing(
