@@ -38,7 +38,8 @@ def main(argv=None):
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy")
-    finder = lr_find(model, x_train, y_train, batch_size=64)
+    fit = {"batch_size": 64, "epochs": 10}
+    finder = lr_find(model, x_train, y_train, **fit, schedule="one_cycle")
     options.output.parent.mkdir(parents=True, exist_ok=True)
     finder.plot().figure.savefig(options.output, dpi=120)
     print(f"Done. The picture is {options.output}.")

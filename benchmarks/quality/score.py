@@ -34,7 +34,9 @@ from benchmarks.quality.cells import load
 from benchmarks.quality.cells import named
 from benchmarks.quality.peers import PEERS
 from benchmarks.quality.tasks import SEEN
+from keras_lrfinder.analysis.suggestions import RULES
 from keras_lrfinder.analysis.suggestions import Suggestion
+from keras_lrfinder.analysis.suggestions import suggest
 
 Ask = Callable[[Cell, int, Target], "float | None"]
 
@@ -290,6 +292,31 @@ def told_or_not(cells: Sequence[Cell]) -> Iterator[str]:
             )
 
 
+def own_rules(cells: Sequence[Cell]) -> Iterator[str]:
+    """The package's other rules, which read the ramp alone."""
+    yield header()
+    for name in (rule for rule in RULES if rule != "default"):
+
+        def ask(cell, seed, target, name=name):
+            return suggest(cell.curve(seed), name).lr
+
+        yield line(Contender(name, "100", ask), measured(cells, ask))
+
+
+def between_seeds(cells: Sequence[Cell]) -> Iterator[str]:
+    """By what factor the answer moves with the seed of the search."""
+    yield "| between two seeds | median | p90 |\n| --- | --- | --- |"
+    for name, probes in (("ramp", 0), ("ramp and probes", 3)):
+        moves = []
+        for cell in cells:
+            for target in cell.targets:
+                lrs = [said(cell, s, target, probes, 0).lr for s in (0, 1)]
+                if None not in lrs:
+                    moves.append(abs(np.subtract(*np.log10(lrs))))
+        factors = 10.0 ** np.quantile(moves, [0.5, 0.9])
+        yield f"| {name} | x{factors[0]:.2f} | x{factors[1]:.2f} |"
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -311,6 +338,8 @@ def main() -> None:
         by_optimizer(cells),
         ranges(cells),
         told_or_not(cells),
+        own_rules(cells),
+        between_seeds(cells),
     ):
         for row in part:
             print(row, flush=True)

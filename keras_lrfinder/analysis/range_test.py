@@ -88,9 +88,13 @@ class RangeTest:
             explains. Where losses can be zero or negative a factor means
             nothing; there the rise is compared with the fall before it.
             None never stops on a rise. NaN and infinities always stop.
-        optimizer, hyperparameters, batch_size, steps_per_epoch: As for
-            `Curve`. `suggest` gives better answers when it knows them.
-        monitor, environment: As for `Curve`, for pictures and files.
+        optimizer: As for `Curve`. `suggest` gives better answers when it
+            knows this and the next three.
+        hyperparameters: As for `Curve`.
+        batch_size: As for `Curve`.
+        steps_per_epoch: As for `Curve`.
+        monitor: As for `Curve`, for pictures and files.
+        environment: Likewise.
 
     Example:
     >>> test = RangeTest(start_lr=1e-4, end_lr=1.0, steps=5)
