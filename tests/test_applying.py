@@ -272,7 +272,7 @@ def test_checkpoint_and_export_work_after_it(schedule, held, tmp_path):
 
     assert model.get_weights()[0] == before
     assert int(tiny.host(model.optimizer.iterations)) == 10
-    model.export(str(tmp_path / "exported"), verbose=False)
+    model.export(str(tmp_path / "exported"))
 
 
 @pytest.mark.backend("tensorflow")

@@ -81,6 +81,7 @@ def assert_same(make, before, fit=tiny.fit, most=1):
     assert traces <= most
 
 
+@pytest.mark.keras("3.15")
 @pytest.mark.parametrize("test", TESTS)
 @pytest.mark.parametrize(
     "optimizer",
@@ -107,12 +108,14 @@ def test_functions_of_the_backend_count_one_trace(backend):
         assert set(counts) == {1}
 
 
+@pytest.mark.keras("3.15")
 @pytest.mark.parametrize("test", ["probes", "callback"])
 def test_metrics_count_from_zero(test):
     """Those that a test has built are as good as new."""
     assert_same(lambda: made(metrics=["accuracy"]), TESTS[test])
 
 
+@pytest.mark.keras("3.15")
 def test_step_of_the_users_is_traced_once():
     """Also where all metrics are emptied at each step."""
     assert_same(lambda: made(kind=Model), find)
@@ -130,6 +133,7 @@ def test_model_looks_untouched_until_its_next_fit():
     assert not hasattr(model.train_function, "resume")
 
 
+@pytest.mark.keras("3.15")
 @pytest.mark.parametrize("way", ["lr_find", "callback"])
 def test_retracing_within_the_bounds_of_keras(way):
     """Keras's own `test_retracing`, with a range test before its fit."""
@@ -263,6 +267,7 @@ def test_traced_before_is_traced_no_more(way):
     assert model.train_function is function
 
 
+@pytest.mark.keras("3.15")
 def test_snapshot_after_a_test_leaves_as_it_came():
     """What waits for the next fit is as good after one that is undone."""
 
@@ -300,7 +305,7 @@ def test_model_can_be_saved_by_tensorflow_afterwards(tmp_path):
     )
     names = [name for name, _ in tf.train.list_variables(path)]
     assert len([n for n in names if "optimizer" in n and "SAVE" not in n]) >= 14
-    model.export(str(tmp_path / "model"), verbose=False)
+    model.export(str(tmp_path / "model"))
 
 
 @pytest.mark.backend("tensorflow")
