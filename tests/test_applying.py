@@ -317,10 +317,13 @@ def test_another_training_has_its_own_learning_rate():
     ("asked", "said"),
     [
         ({}, "SGD's learning rate is now 2.5e-01: call fit"),
-        ({"total_steps": 2500}, ": call fit with epochs=500"),
+        (
+            {"total_steps": 2500},
+            ": call fit with epochs=500 and batch_size=1",
+        ),
         (
             {"schedule": "cosine", "total_steps": 1000},
-            "over 1,000 steps: call fit with epochs=200",
+            "over 1,000 steps: call fit with epochs=200 and batch_size=1",
         ),
         (
             {"schedule": "cosine", "total_steps": 2501},
@@ -448,8 +451,8 @@ def test_an_outcome_is_copied_without_the_model(way):
 
 def test_print_says_that_nothing_was_trained():
     """Unless it was."""
-    assert "nothing was trained" in str(result(None))
-    assert "nothing was trained" not in str(result(None, restored=False))
+    assert "nothing of the test stays" in str(result(None))
+    assert "nothing of the test stays" not in str(result(None, restored=False))
     assert "2.5e-01" in repr(result(None))
     assert "2.5e-01" in result(None)._repr_html_()
 

@@ -318,6 +318,7 @@ def test_is_called_by():
     assert not internals.is_called_by("asked")
 
 
+@pytest.mark.keras("3.15")
 def test_running_epoch():
     """What the fit reads, and nothing where there is none."""
     found = during("on_train_begin", lambda _: internals.running_epoch())
@@ -325,6 +326,7 @@ def test_running_epoch():
     assert internals.running_epoch() is None
 
 
+@pytest.mark.keras("3.15")
 def test_close_epoch():
     """Of an epoch that was left in its middle nothing is open."""
 

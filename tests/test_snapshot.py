@@ -401,9 +401,11 @@ def test_snapshot_is_of_the_weights_before(interrupted):
 
 
 def test_restore_by_hand_says_nothing(interrupted, recwarn):
-    """Who has done it needs no warning."""
+    """Who has done it needs no warning; until then, the finder says it."""
     finder, model, before = interrupted
+    assert "not put back yet" in str(finder)
     finder.restore()
+    assert "not put back yet" not in str(finder)
     assert_same(model.get_weights(), before)
     reference_fit(model, [])
     assert not [w for w in recwarn if "interrupted" in str(w.message)]

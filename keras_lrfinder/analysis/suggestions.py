@@ -188,6 +188,8 @@ def ramp_in_words(curve: Curve, seen: Landmarks) -> str:
         return (
             f"{fall}, and training became unstable near {10.0**seen.edge:.1e}."
         )
+    if not seen.fell:
+        return f"{fall} up to {curve.lrs[-1]:.1e}."
     if seen.bottom > math.log10(curve.lrs[-1]) - _AT_END:
         return f"{fall}, and was still falling at {curve.lrs[-1]:.1e}."
     return f"{fall} near {10.0**seen.bottom:.1e}, and never rose again."

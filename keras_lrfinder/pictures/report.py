@@ -112,7 +112,10 @@ def _facts(curve: Curve, suggestion: Suggestion) -> list[tuple[str, str]]:
     sure, now = suggestion.confidence, "see to the reason, then test again"
     if suggestion.lr is not None:
         ends = f"{suggestion.low:.1e} and {suggestion.high:.1e}"
-        sure += f": in 95 of 100 such tests the best one lies between {ends}"
+        often = "in 95 of 100 such tests the best one lies"
+        if sure != "high":
+            often = "the best one may lie anywhere"
+        sure += f": {often} between {ends}"
         now = "finder.apply(model), then train"
     test = f"{curve.optimizer}, " if curve.optimizer else ""
     test += _ended(curve)

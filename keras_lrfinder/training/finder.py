@@ -221,6 +221,14 @@ class LRFinder(Outcome, RunCallback):
             return f"{type(self).__name__}: no range test has been run yet"
         return super().__str__()
 
+    def _left_behind(self) -> str:
+        if self._loan is None:
+            return super()._left_behind()
+        return (
+            "the model is not put back yet: `restore()` does it, or the "
+            "model's next use"
+        )
+
     def _repr_html_(self) -> str:
         if self._recorder is None:
             return str(self)

@@ -197,7 +197,9 @@ class Outcome:
             # A last update may want for batches.
             epochs = -(-batches // self._epoch_batches)
             if epochs * self._epoch_batches - batches < per_update:
-                return f": call fit with epochs={epochs}"
+                size = self.curve.batch_size
+                same = f" and batch_size={size // per_update}" if size else ""
+                return f": call fit with epochs={epochs}{same}"
         return f": call fit for {batches // per_update:,} steps"
 
     def to_dict(self) -> dict[str, float | int | str | None]:
@@ -228,9 +230,14 @@ class Outcome:
 
     def __str__(self) -> str:
         report = text_report(self.curve, self.suggestion, self.runs)
+        left = self._left_behind()
+        return f"{report}\n({left})" if left else report
+
+    def _left_behind(self) -> str:
+        """Returns what the test has left of the model, in words."""
         if not self._restores:
-            return report
-        return f"{report}\n(nothing was trained: the model is as it was before)"
+            return ""
+        return "nothing of the test stays in the model"
 
     def _repr_html_(self) -> str:
         return html_report(self.curve, self.suggestion, self.runs)
@@ -297,8 +304,9 @@ def length_of_training(
     epochs = integer("epochs", epochs, 1)
     if epoch_batches is None:
         raise ValueError(
-            "`total_steps` must be given in place of `epochs`: nobody knows "
-            f"how many batches an epoch of the data has. Received: {epochs=}"
+            "`total_steps` must be given in place of `epochs`, or "
+            "`steps_per_epoch` with it: nobody knows how many batches an "
+            f"epoch of the data has. Received: {epochs=}"
         )
     batches = epochs * epoch_batches
     return max(batches // per_update, 1), batches

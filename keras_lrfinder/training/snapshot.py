@@ -102,7 +102,7 @@ def check_model(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(
             "`model` must be a keras.Model of Keras 3. "
-            f"Received: model={model!r} of {type(model).__module__}"
+            f"Received: a {type(model).__name__} of {type(model).__module__}"
         )
 
 
