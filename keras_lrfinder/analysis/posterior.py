@@ -35,8 +35,9 @@ low, high   = answer -+ 2 * sqrt(LEAST_SPREAD ** 2 + (SPREAD * sd(x)) ** 2)
   By how much short runs are moved is known to TAU decades only, so what they
   say is blurred by that; whole trainings are moved by nothing.
 - Runs without held-out losses that meet batches twice weigh a fourth.
-- `safe`: three eighths of a decade below what blew up; for probes `moved(s, T)`
-  higher where that is positive.
+- `safe`: half a decade below what blew up. What a schedule only touches may
+  still be the best, so `high` goes up to what blew up, and for probes by
+  `moved(s, T)` beyond where that is positive.
 
 `p` stands on a grid of 101 points round the prior, 0.06 decades apart. The
 constants are fitted by `benchmarks/quality`, all by one objective.
@@ -71,7 +72,7 @@ MEASURED = ("sgd", "adam", "adamw", "rmsprop", "lion", "muon", "adafactor")
 PROBE_STEPS, BASE_STEPS, MIDDLE_STEPS, _LONGEST = 60, 500, 1000, 8000
 GRID = np.arange(-50, 51) * 0.06
 # Decades: so far below what blew up is safe.
-_SAFE = 0.375
+_SAFE = 0.5
 # Beyond e times the lowest loss it does not matter by how much. A smaller fall
 # counts as this one.
 _ALL_LOST, _LEAST_FALL = 1.0, 0.02
@@ -194,7 +195,7 @@ def posterior(
         told = weight * lost(probes, mean + GRID - by)
         log_p = log_p + _blurred(told, c["tau"])
         most = probes.top + higher
-        safe = most - _SAFE
+        safe = probes.top - _SAFE
     if trainings is not None:
         weight = -c["weight"] * _share(trainings, epoch)
         log_p = log_p + weight * lost(trainings, mean + GRID)
