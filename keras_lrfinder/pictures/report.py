@@ -25,13 +25,11 @@ _INK = "#012345"
 
 def line(curve: Curve, suggestion: Suggestion) -> str:
     """Returns the verdict on one line, with the reason where it is not sure."""
-    if suggestion.lr is None or suggestion.confidence != "high":
+    if suggestion.confidence != "high":
         return f"LRFinder: {suggestion} [{_ended(curve)}]"
     within = f"{suggestion.low:.1e} to {suggestion.high:.1e}"
-    return (
-        f"LRFinder: {_rate(suggestion)} ({within}, high confidence); print "
-        "the finder to see why"
-    )
+    sure = f"{_rate(suggestion)} ({within}, high confidence)"
+    return f"LRFinder: {sure}; print the finder to see why"
 
 
 def text_report(
@@ -117,10 +115,7 @@ def _facts(curve: Curve, suggestion: Suggestion) -> list[tuple[str, str]]:
             often = "the best one may lie anywhere"
         sure += f": {often} between {ends}"
         now = "finder.apply(model), then train"
-    test = f"{curve.optimizer}, " if curve.optimizer else ""
-    test += _ended(curve)
-    if math.isfinite(curve.best_loss):
-        test += f"; lowest smoothed loss {curve.best_loss:.4g}"
+    test = ", ".join(filter(None, (curve.optimizer, _ended(curve))))
     why = ("why", suggestion.reason)
     return [("confidence", sure), why, ("test", test), ("next", now)]
 
