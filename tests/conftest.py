@@ -57,7 +57,6 @@ def pytest_addoption(parser):
 PURE = (
     "test_arguments.py",
     "test_benchmark_cost.py",
-    "test_benchmark_quality.py",
     "test_curve.py",
     "test_pictures.py",
     "test_posterior.py",

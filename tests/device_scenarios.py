@@ -259,7 +259,7 @@ def jax_rank(directory):
         losses=finder.curve.losses.tolist(),
         lr=found.suggestion.lr,
         reason=found.suggestion.reason,
-        probes=[float(p.final_loss) for p in found.probes],
+        probes=[float(run.final_loss) for run in found.runs],
         before=before,
         back=back,
         after_a_fit=lists(net.get_weights()),

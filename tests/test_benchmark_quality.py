@@ -102,9 +102,9 @@ def test_constants_are_at_most_thirty():
     assert np.mean(others) > 0.8
 
 
+@pytest.mark.backend("jax")
 def test_formula_of_the_fit_is_that_of_the_package():
     """Answers by JAX are the package's own, to 1e-9."""
-    pytest.importorskip("jax")
     from benchmarks.quality import fit
 
     known = dict(package.CONSTANTS)
@@ -132,9 +132,9 @@ def said_of(test, probes, most):
     return _said(test["cell"], test["seed"], test["asked"], probes, most)
 
 
+@pytest.mark.backend("jax")
 def test_constants_are_what_the_fit_writes():
     """As rounded, and where the objective is low."""
-    pytest.importorskip("jax")
     from benchmarks.quality import fit
 
     known = dict(package.CONSTANTS)
