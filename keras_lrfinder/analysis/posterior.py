@@ -37,7 +37,7 @@ low, high   = answer -+ 2 * sqrt(LEAST_SPREAD ** 2 + (SPREAD * sd(x)) ** 2)
 - Runs without held-out losses that meet batches twice weigh a fourth.
 - `safe`: half a decade below what blew up, and no higher than the highest probe
   and `edge`. What a schedule only touches may still be the best, so `high` goes
-  up to what blew up, and for probes by `moved(s, T)` beyond if that is positive.
+  up to what blew up, and for probes by `moved(s, T)` beyond, if positive.
 
 `p` stands on a grid of 101 points round the prior, 0.06 decades apart. The
 constants are fitted by `benchmarks/quality`, all by one objective.
