@@ -297,5 +297,6 @@ def test_default_learning_rate_is_that_of_keras(name):
     optimizer = getattr(keras.optimizers, kind, None)
     if optimizer is None:
         pytest.skip(f"this Keras has no {kind}")
-    expected = float(optimizer(**arguments).learning_rate)
+    rate = optimizer(**arguments).learning_rate
+    expected = float(keras.ops.convert_to_numpy(rate))
     assert default == pytest.approx(expected)
