@@ -63,6 +63,7 @@ _VISIBLE_FALL, _LEAST_SPREAD = 0.12, 0.05
 # Memorising below this share is not worth a word; from this one on, what runs
 # tell is not sure.
 _NOTABLE, _MOSTLY = 0.1, 0.5
+_NOT_STILL = "the weights do not stand still at a learning rate of 0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +127,7 @@ def search(
         train: Makes a run from the restored state, on the same batches each
             time, and returns the losses of `run.lrs`, each before its update.
             Fewer where it ended early, NaN where it blew up; only those of
-            `run.steps` where nothing is held out.
+            `run.steps` where the weights cannot stand still after them.
         plan: What follows, and what may be run.
         constants: The fitted numbers of the posterior.
 
@@ -140,7 +141,15 @@ def search(
     asked, seen = (plan.schedule, plan.total_steps), landmarks(curve)
     if seen is None or not is_enough(curve, seen):
         return (), suggest(curve, schedule=asked[0], total_steps=asked[1])
-    it = _Search(curve, seen, traits_of(curve, seen), plan, train, constants)
+    untrained = Run(0.0, 0, held_out=plan.held_out, again=plan.again)
+    if plan.held_out and (plan.probes or plan.trainings):
+        untrained = untrained.ended(train(untrained))
+        if untrained.held_out_loss is None:
+            plan = dataclasses.replace(
+                plan, held_out=0, again=0, unchecked=_NOT_STILL
+            )
+    traits = traits_of(curve, seen)
+    it = _Search(curve, seen, traits, plan, train, constants, untrained)
     it.run()
     runs, words = (*it.probes, *it.trainings), list(map(_in_words, it.groups))
     if why := it.refusal(words):
@@ -159,15 +168,13 @@ class _Search:
     plan: Plan
     train: Train
     constants: Constants
-    untrained: list[Run] = dataclasses.field(default_factory=list)
+    untrained: Run
     probes: list[Run] = dataclasses.field(default_factory=list)
     trainings: list[Run] = dataclasses.field(default_factory=list)
 
     def run(self) -> None:
         """Makes the runs: each is placed by what those before it gave."""
         plan, probes = self.plan, self.probes
-        if plan.held_out and (plan.probes or plan.trainings):
-            self._make(self.untrained, 0.0, 0)
         last = math.log10(self.curve.end_lr)
         x: float | None = self._alone("constant", BASE_STEPS).x
         while x is not None and len(probes) < plan.probes:
@@ -187,7 +194,7 @@ class _Search:
         runs.append(run.ended(self.train(run)))
 
     def _reached(self, runs: list[Run]) -> Levels:
-        return reached(self.seen, runs, *self.untrained)
+        return reached(self.seen, runs, self.untrained)
 
     @property
     def groups(self) -> list[Levels]:

@@ -4,37 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
+from keras_lrfinder import arguments
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import check_rule
 from keras_lrfinder.analysis.suggestions import suggest
-from keras_lrfinder.arguments import check_flag
-from keras_lrfinder.arguments import check_known
-from keras_lrfinder.arguments import check_writable
-from keras_lrfinder.arguments import directory_path
-from keras_lrfinder.training.keras_internals import fit_begins
+from keras_lrfinder.training import result
+from keras_lrfinder.training.batch_loss import Updates
+from keras_lrfinder.training.keras_internals import is_fitting
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.loan import check_free
-from keras_lrfinder.training.result import Outcome
-from keras_lrfinder.training.result import Runs
-from keras_lrfinder.training.result import is_chief
-from keras_lrfinder.training.result import report
 from keras_lrfinder.training.run import RunCallback
 from keras_lrfinder.training.run import Watch
 from keras_lrfinder.training.snapshot import Snapshot
 from keras_lrfinder.training.snapshot import guard
-from keras_lrfinder.training.train_function import Updates
 
 # What the rule was fitted on; more gain next to nothing (`benchmarks/quality`).
 _STEPS = 100
 
 
-class LRFinder(Outcome, RunCallback):
+class LRFinder(result.Outcome, RunCallback):
     """The learning rate range test, as a callback for `model.fit`.
 
     Before every batch the learning rate is that of the ramp, after every
@@ -119,7 +114,7 @@ class LRFinder(Outcome, RunCallback):
         **unknown: Any,
     ) -> None:
         RunCallback.__init__(self, None, None, monitor)
-        check_known(unknown, LRFinder)
+        arguments.check_known(unknown, LRFinder)
         self._ramp: dict[str, Any] = {
             "start_lr": start_lr,
             "end_lr": end_lr,
@@ -129,20 +124,19 @@ class LRFinder(Outcome, RunCallback):
         # Refuses bad arguments here and not in the middle of a fit.
         RangeTest(steps=2 if steps is None else steps, **self._ramp)
         check_rule(rule)
-        check_flag("restore", restore)
-        check_flag("verbose", verbose)
+        arguments.check_flag("restore", restore)
+        arguments.check_flag("verbose", verbose)
         if not isinstance(monitor, str):
             raise TypeError(f"`monitor` must be a string. Received: {monitor=}")
         self._optimizer = optimizer
         self._restores = bool(restore)
         self._steps = steps
         self._rule = rule
-        self._plot_dir = directory_path("plot_dir", plot_dir)
+        self._plot_dir = arguments.directory_path("plot_dir", plot_dir)
         self._verbose = verbose
         self._recorder: RangeTest | None = None
         self._curve: Curve | None = None
-        self._suggestion: Suggestion | None = None
-        self._runs = Runs()
+        self._runs = result.Runs()
         self._before: Snapshot | None = None
         self._epoch_batches: int | None = None
 
@@ -163,12 +157,7 @@ class LRFinder(Outcome, RunCallback):
     @property
     def suggestion(self) -> Suggestion:
         """Which learning rate to train with, how sure that is, and why."""
-        if self._suggestion is not None:
-            return self._suggestion
-        suggestion = suggest(self.curve, self._rule)
-        if self._curve is not None:
-            self._suggestion = suggestion
-        return suggestion
+        return suggest(self.curve, self._rule)
 
     def restore(self) -> None:
         """Puts the model back as it was before the run.
@@ -186,7 +175,7 @@ class LRFinder(Outcome, RunCallback):
         # A run that an exception ended has left its traces behind.
         self.restore()
         self._before = None
-        if fit_begins():
+        if is_fitting(self.model, threading.get_ident()):
             check_free(self.model)
             self._before = Snapshot(self.model)
 
@@ -194,14 +183,15 @@ class LRFinder(Outcome, RunCallback):
         """Takes the model on loan."""
         self.restore()
         if self._plot_dir is not None:
-            check_writable("plot_dir", self._plot_dir)
+            arguments.check_writable("plot_dir", self._plot_dir)
         before, self._before = self._before, None
-        self._recorder = self._curve = self._suggestion = None
+        self._recorder = self._curve = None
         self._loan = Loan(
             self.model,
             self._optimizer,
             restore=self._restores,
             before=before,
+            is_several=False,
         )
         super().on_train_begin(logs)
         guard(self.model, self.restore)
@@ -240,7 +230,7 @@ class LRFinder(Outcome, RunCallback):
         except ValueError:
             self._give_back()
             raise
-        if self._verbose and is_chief():
+        if self._verbose and result.is_chief():
             lrs = self._recorder.lrs
             after = ", then the model is put back" if self._restores else ""
             print(
@@ -253,11 +243,20 @@ class LRFinder(Outcome, RunCallback):
         """Returns the test for a fit that begins with an epoch."""
         assert self._loan is not None
         updates = Updates(self.model, self._loan.rate)
-        per_epoch = self._epoch_batches = (self.params or {}).get("steps")
+        fit = self.params or {}
         steps, length = self._steps, None
-        if per_epoch is not None:
-            length = updates.per_epoch(per_epoch)
-            steps = steps or self._steps_of_fit(updates, per_epoch, epoch)
+        batches = self._epoch_batches = fit.get("steps")
+        if batches is not None:
+            length = updates.per_epoch(batches)
+            epochs = max(fit.get("epochs", 1) - epoch, 0)
+            most = updates.in_fit(batches, epochs)
+            if steps is None and most < 2:
+                raise ValueError(
+                    "a range test needs a fit of at least 2 steps. Received: "
+                    f"{most} step(s) from {epochs} epoch(s) of {batches} "
+                    "batch(es); use more epochs or a smaller batch_size"
+                )
+            steps = steps or min(most, _STEPS)
         return RangeTest(
             steps=steps or _STEPS,
             steps_per_epoch=length,
@@ -265,19 +264,6 @@ class LRFinder(Outcome, RunCallback):
             **self._ramp,
             **self._loan.facts(),
         )
-
-    def _steps_of_fit(
-        self, updates: Updates, per_epoch: int, epoch: int
-    ) -> int:
-        epochs = max((self.params or {}).get("epochs", 1) - epoch, 0)
-        steps = updates.in_fit(per_epoch, epochs)
-        if steps < 2:
-            raise ValueError(
-                "a range test needs a fit of at least 2 steps. Received: "
-                f"{steps} step(s) from {epochs} epoch(s) of {per_epoch} "
-                "batch(es); use more epochs or a smaller batch_size"
-            )
-        return min(steps, _STEPS)
 
     def _give_back(self) -> None:
         loan, self._loan = self._loan, None
@@ -289,15 +275,12 @@ class LRFinder(Outcome, RunCallback):
             return
         self._give_back()
         super()._end(stopped)
-        test = self._recorder
-        if test is None:  # not one epoch
+        if self._recorder is None:  # not one epoch
             return
-        test.end(
+        self._recorder.end(
             StopReason.INTERRUPTED
             if self._was_stopped
             else StopReason.OUT_OF_DATA
         )
-        self._curve = dataclasses.replace(
-            test.curve, batch_size=self.batch_size
-        )
-        report(self, self._plot_dir)
+        self._curve = self.curve
+        result.report(self, self._plot_dir)

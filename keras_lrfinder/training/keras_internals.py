@@ -10,9 +10,7 @@ package touches a private name of another library.
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import functools
 import random
 import sys
 from collections.abc import Callable
@@ -129,12 +127,7 @@ def rises(metric: Any) -> bool:
 
 
 def is_overridden(owner: Any, names: Iterable[str]) -> bool:
-    """Returns whether any of some methods is not what Keras made it.
-
-    Args:
-        owner: A Keras model or callback.
-        names: Strings, methods that Keras calls, documented or not.
-    """
+    """Returns whether any of a model's or callback's methods is the user's."""
     is_model = isinstance(owner, keras.Model)
     base = keras.Model if is_model else keras.callbacks.Callback
     return any(
@@ -231,18 +224,6 @@ def is_fitting(model: Any, thread: int) -> bool:
     )
 
 
-def fit_begins() -> bool:
-    """Returns whether a `fit` is making the list that calls `set_params`.
-
-    A user's own CallbackList may have been made long before.
-    """
-    return any(
-        frame.f_code.co_name == "fit"
-        and isinstance(frame.f_locals.get("self"), keras.Model)
-        for frame in _frames(sys._getframe(1), 12)
-    )
-
-
 def callback_list(callback: Any) -> Any:
     """Returns the CallbackList of the fit that is calling a callback's hook.
 
@@ -307,10 +288,9 @@ def close_epoch(epoch: Any) -> None:
 
 
 def inputs_of(iterator: Any) -> Any:
-    """Returns (x, y, weights) of a batch on TensorFlow, as `KerasTensor`s.
+    """Returns (x, y, weights) as `KerasTensor`s, on TensorFlow.
 
-    Args:
-        iterator: What Keras calls the train function with.
+    The iterator is what Keras calls the train function with.
     """
     import tensorflow as tf
 
@@ -321,18 +301,15 @@ def inputs_of(iterator: Any) -> Any:
     return tf.nest.map_structure(symbol, batch)
 
 
-def lacks_metrics(model: Any) -> bool:
-    """Returns whether metrics of `compile` are still to be made by the step."""
-    metrics = getattr(model, "_compile_metrics", None)
-    own = is_overridden(model, ("train_step", "compute_metrics"))
-    return metrics is not None and not metrics.built and not own
-
-
 def build_metrics(model: Any, iterator: Any) -> None:
     """Makes the metrics: a step that does so TensorFlow traces twice over."""
+    metrics = getattr(model, "_compile_metrics", None)
+    own = is_overridden(model, ("train_step", "compute_metrics"))
+    if metrics is None or metrics.built or own:
+        return
     with contextlib.suppress(Exception):  # what cannot be is left to the step
         one = model.outputs[0] if len(model.outputs) == 1 else model.output
-        model._compile_metrics.build(inputs_of(iterator)[1], one)
+        metrics.build(inputs_of(iterator)[1], one)
 
 
 def variables_are_current(model: Any) -> bool:
@@ -370,7 +347,10 @@ def compiled_functions(
     while todo:
         function = todo.pop()
         function = getattr(function, "inner", function)
-        if any(hasattr(function, name) for name in _OF_COMPILED):
+        # JAX's or TensorFlow's.
+        if hasattr(function, "clear_cache") or hasattr(
+            function, "experimental_get_tracing_count"
+        ):
             found[id(function)] = function
             continue
         for cell in getattr(function, "__closure__", None) or ():
@@ -379,32 +359,11 @@ def compiled_functions(
     return list(found.values())
 
 
-_OF_COMPILED = ("clear_cache", "experimental_get_tracing_count")
-
-
 def times_traced(function: Any) -> int:
-    """Returns a number that is higher once a compiled function is traced.
-
-    Of JAX: how often any function of its name was, since this was first
-    asked. A function's cache has no new entries once there are 8,192 in all.
-    """
+    """Returns a number that is higher once a compiled function is traced."""
     if hasattr(function, "experimental_get_tracing_count"):
         return int(function.experimental_get_tracing_count())
-    return _traces_on_jax()[function.__name__]
-
-
-@functools.cache
-def _traces_on_jax() -> collections.Counter[str]:
-    import jax
-
-    counter: collections.Counter[str] = collections.Counter()
-
-    def count(event: str, duration: float, **details: Any) -> None:
-        if event == "/jax/core/compile/jaxpr_trace_duration":
-            counter[details["fun_name"]] += 1
-
-    jax.monitoring.register_event_duration_secs_listener(count)
-    return counter
+    return int(function._cache_size())
 
 
 def draws_by_itself(function: Any) -> bool:

@@ -17,55 +17,42 @@ import numpy as np
 
 from keras_lrfinder.training import keras_internals as internals
 from keras_lrfinder.training.keras_internals import learning_rate_of
-from keras_lrfinder.training.keras_internals import plain_tensorflow
-from keras_lrfinder.training.keras_internals import set_learning_rate
 
 Assigner = Callable[[float], Any]
 
 _MOST_EXPECTED = 10_000
 
 
-def leaf_optimizers(optimizer: Any) -> list[Any]:
+def leaves_of(optimizers: Sequence[Any]) -> list[Any]:
     """Returns the optimizers that hold a learning rate of their own.
 
-    Args:
-        optimizer: A Keras optimizer. One that scales the loss stands for
-            its inner one, one made of several for all of these.
+    One that scales the loss stands for its inner one, one made of several
+    for all of these.
     """
-    inner = getattr(optimizer, "inner_optimizer", None)
-    if inner is not None:
-        return leaf_optimizers(inner)
-    parts = getattr(optimizer, "optimizers", None)
-    if parts:
-        return leaves_of(parts)
-    return [optimizer]
-
-
-def leaves_of(optimizers: Sequence[Any]) -> list[Any]:
-    """Returns those of several optimizers."""
-    return [leaf for one in optimizers for leaf in leaf_optimizers(one)]
+    leaves: list[Any] = []
+    for optimizer in optimizers:
+        inner = getattr(optimizer, "inner_optimizer", None)
+        parts = [inner] if inner else getattr(optimizer, "optimizers", None)
+        leaves += leaves_of(parts) if parts else [optimizer]
+    return leaves
 
 
 def all_optimizers(model: Any) -> list[Any]:
     """Returns every optimizer that `model` holds, its own one first."""
     found = [getattr(model, "optimizer", None), *vars(model).values()]
-    optimizers: dict[int, Any] = {}
-    for value in found:
-        if isinstance(value, keras.optimizers.Optimizer):
-            optimizers.setdefault(id(value), value)
+    optimizers = {
+        id(value): value
+        for value in found
+        if isinstance(value, keras.optimizers.Optimizer)
+    }
     return list(optimizers.values())
 
 
 def named_optimizers(model: Any, named: Any) -> list[Any]:
     """Returns the optimizers that a user's `optimizer=` stands for.
 
-    Args:
-        model: The Keras model.
-        named: None, an optimizer, the name of an attribute of the model, or
-            a list of optimizers.
-
-    Raises:
-        ValueError: It is none of these.
+    Raises a `ValueError` where it is neither None, an optimizer, the name of
+    an attribute of the model, nor a list of optimizers.
     """
     value = model.optimizer if named is None else named
     if isinstance(value, str):
@@ -95,12 +82,7 @@ def kind_of(optimizers: list[Any]) -> str:
 def check_kind(optimizers: list[Any], tested: str) -> None:
     """Raises where a learning rate was not found for optimizers like these.
 
-    Args:
-        optimizers: The optimizers.
-        tested: The kind that was tested, as from `kind_of`, or `""`.
-
-    Raises:
-        ValueError: Names both.
+    `tested` is the kind that was tested, as from `kind_of`, or `""`.
     """
     found = kind_of(optimizers)
     if tested and found != tested:
@@ -139,9 +121,7 @@ def is_built(model: Any) -> bool:
     never be called itself: it is built when its parts are.
     """
     parts = internals.layers_of(model)
-    if not parts:
-        return bool(model.built)
-    return all(part.built for part in parts)
+    return all(part.built for part in parts) if parts else bool(model.built)
 
 
 def _find_parts(model: Any, optimizer: Any) -> None:
@@ -159,41 +139,6 @@ def _find_parts(model: Any, optimizer: Any) -> None:
         )
 
 
-def stands_still(optimizer: Any) -> bool:
-    """Returns whether weights stay at a learning rate of 0 and empty slots.
-
-    Some optimizers compute the weights from the slots, and an average of the
-    weights may take their place. Which of Keras's do was tried; of others
-    each is tried here, on two weights.
-    """
-    average = getattr(optimizer, "ema_overwrite_frequency", None)
-    if average and optimizer.use_ema:
-        return False
-    kind = type(optimizer)
-    if kind.__module__.startswith("keras."):
-        return kind.__name__ not in ("Ftrl", "ScheduleFreeAdamW")
-    try:
-        return _stood_still(kind, optimizer.get_config())
-    except Exception:  # whatever code of the user's raises
-        return False
-
-
-def _stood_still(kind: Any, config: dict[str, Any]) -> bool:
-    tried = kind.from_config({**config, "learning_rate": 0.1})
-    weights = keras.Variable([0.5, -0.5])
-    tried.build([weights])
-    gradients = [keras.ops.convert_to_tensor([1.0, -2.0])]
-    before = None
-    for step in range(6):
-        if step == 3:
-            tried.learning_rate = 0.0
-            for slot in internals.slots_of(tried):
-                slot.assign(keras.ops.zeros(slot.shape, slot.dtype))
-            before = keras.ops.convert_to_numpy(weights).tolist()
-        tried.apply(gradients, [weights])
-    return bool(keras.ops.convert_to_numpy(weights).tolist() == before)
-
-
 class SweptRate:
     """Sets one learning rate on some optimizers, and gives it back.
 
@@ -205,9 +150,7 @@ class SweptRate:
         others: Those that train the model beside them.
     """
 
-    def __init__(
-        self, optimizers: list[Any], others: Sequence[Any] = ()
-    ) -> None:
+    def __init__(self, optimizers: list[Any], others: list[Any]) -> None:
         self.leaves = leaves_of(optimizers)
         self._others = leaves_of(others)
         self.scales_loss = any(
@@ -220,7 +163,6 @@ class SweptRate:
         ]
         self.variables: list[Any] = []
         self._assigns: list[Assigner] = []
-        self._by_state: Callable[[Any], Assigner] | None = None
 
     def updates(self) -> int:
         """Returns how many updates the optimizers have made so far."""
@@ -230,35 +172,21 @@ class SweptRate:
     def hold(self, model: Any) -> bool:
         """Makes the learning rate assignable, whatever it was.
 
-        Returns:
-            Whether a training step that was traced before has another
-            learning rate built in.
+        Returns whether a training step that was traced before has another
+        learning rate built in.
         """
-        plain = [value is not None for value in self._initial]
+        pairs = zip(self.leaves, self._originals)
         self.variables = [
-            original if is_plain else _own_variable(model, leaf)
-            for leaf, original, is_plain in zip(
-                self.leaves, self._originals, plain
-            )
+            held if hasattr(held, "assign") else _own_variable(model, leaf)
+            for leaf, held in pairs
         ]
-        self._assigns = [assigner(v) for v in self.variables]
+        self.assign_by(assigner)
         self.read = reader(self.variables[0])
-        return not all(plain)
+        return any(value is None for value in self._initial)
 
     def assign_by(self, assigner_of: Callable[[Any], Assigner]) -> None:
-        """Uses another way to assign numbers to the variables.
-
-        Args:
-            assigner_of: Function of a variable that returns a function of a
-                number.
-        """
-        self._by_state = assigner_of
+        """Uses this way to assign numbers to a variable."""
         self._assigns = [assigner_of(v) for v in self.variables]
-
-    def expect(self, lrs: Sequence[float]) -> None:
-        """Prepares for learning rates that will be set, where that helps."""
-        if self._by_state is None:
-            self._assigns = [assigner(v, lrs) for v in self.variables]
 
     def set(self, lr: float) -> None:
         """Sets the learning rate of the next update."""
@@ -266,30 +194,24 @@ class SweptRate:
             assign(lr)
 
     @property
-    def moving(self) -> list[str]:
-        """Which optimizers would move weights at a learning rate of 0."""
-        return [
-            type(leaf).__name__
+    def averages(self) -> bool:
+        """Whether averages of the weights may take the weights' place."""
+        return any(
+            getattr(leaf, "use_ema", False) and leaf.ema_overwrite_frequency
             for leaf in [*self.leaves, *self._others]
-            if not stands_still(leaf)
-        ] + [
-            f"{type(leaf).__name__} with a schedule of its own"
-            for leaf in self._others
-            if not hasattr(learning_rate_of(leaf), "assign")
-        ]
+        )
 
-    def what_stops(self) -> tuple[list[Any], list[Any]]:
-        """Returns what is to be 0 for all weights to stand still.
+    def what_stops(self) -> list[Any]:
+        """Returns what else is to be 0 for all weights to stand still.
 
-        Returns:
-            The learning rates of the other optimizers, and the slots of all.
+        That is the learning rates of the others, but for schedules, and the
+        slots of all.
         """
-        slots = [
-            slot
-            for leaf in [*self.leaves, *self._others]
-            for slot in internals.slots_of(leaf)
-        ]
-        return [learning_rate_of(leaf) for leaf in self._others], slots
+        held = [learning_rate_of(leaf) for leaf in self._others]
+        stops = [rate for rate in held if hasattr(rate, "assign")]
+        for leaf in [*self.leaves, *self._others]:
+            stops += internals.slots_of(leaf)
+        return stops
 
     def release(self) -> None:
         """Puts every learning rate back. Calling it again changes nothing."""
@@ -299,10 +221,10 @@ class SweptRate:
             self.leaves, self._originals, self._initial
         ):
             if learning_rate_of(leaf) is not original:
-                set_learning_rate(leaf, original)
+                internals.set_learning_rate(leaf, original)
             if value is not None:
                 original.assign(value)
-        self.variables, self._assigns, self._by_state = [], [], None
+        self.variables, self._assigns = [], []
 
 
 def _own_variable(model: Any, optimizer: Any) -> Any:
@@ -320,7 +242,7 @@ def _own_variable(model: Any, optimizer: Any) -> Any:
             0.0, trainable=False, dtype="float32", name="learning_rate"
         )
     if keras.backend.backend() == "jax":
-        set_learning_rate(optimizer, variable)
+        internals.set_learning_rate(optimizer, variable)
     else:
         optimizer.learning_rate = _Held(variable)
     return variable
@@ -348,12 +270,6 @@ def apply_learning_rate(model: Any, optimizers: list[Any], value: Any) -> None:
     checkpointed and exported as before. The next `fit` traces its train
     function anew, as the old one has what was there before built in; a
     `tf.function` of the user's own has it as well.
-
-    Args:
-        model: A compiled Keras model.
-        optimizers: The optimizers to set. One that scales the loss stands
-            for its inner one, one made of several for all of these.
-        value: Float > 0, or a `LearningRateSchedule`.
     """
     is_number = not callable(value)
     for leaf in leaves_of(optimizers):
@@ -375,30 +291,44 @@ def _constant(lr: float) -> Any:
     )
 
 
-# --- Single variables --------------------------------------------------------
+# --- Single variables, of shape () -------------------------------------------
 
 
 def assigner(variable: Any, expected: Sequence[float] = ()) -> Assigner:
-    """Returns a function that assigns a number to a scalar variable.
-
-    Args:
-        variable: `keras.Variable` of shape `()`.
-        expected: Numbers that will be assigned.
-    """
+    """Returns what assigns a number, `expected` or not, to a variable."""
     if keras.backend.backend() == "torch":
-        return lambda number: _fill(variable, number)
-    value = plain_tensorflow(variable)
+        # Keras's assign makes a tensor of the number first. On a GPU that is
+        # a copy from the host, which waits for the step; a fill does not.
+        return lambda number: variable.value.data.fill_(number)
+    value = internals.plain_tensorflow(variable)
     if value is None:
         return variable.assign  # type: ignore[no-any-return]
-    return _tensorflow_assigner(value, expected)
+    # Keras's assign takes some 40 µs (scopes, shape checks): with three a
+    # step more than a small model's step may cost. The public op beneath
+    # takes 5, and making its tensor 12, unless it is made beforehand. A
+    # variable on several devices needs Keras's way.
+    import tensorflow as tf
+
+    assign, handle, dtype = (
+        tf.raw_ops.AssignVariableOp,
+        value.handle,
+        value.dtype,
+    )
+    numbers = list(dict.fromkeys(expected))[:_MOST_EXPECTED]
+    tensors = tf.unstack(tf.constant(numbers, dtype)) if numbers else []
+    ready = dict(zip(numbers, tensors))
+
+    def assign_number(number: float) -> None:
+        tensor = ready.get(number)
+        if tensor is None:
+            tensor = tf.constant(number, dtype)
+        assign(resource=handle, value=tensor)
+
+    return assign_number
 
 
 def emptier(variables: list[Any]) -> Callable[[], None]:
-    """Returns a function that sets scalar variables to zero.
-
-    Args:
-        variables: `keras.Variable`s of shape `()`.
-    """
+    """Returns a function that sets scalar variables to zero."""
     assigns = [assigner(variable, (0.0,)) for variable in variables]
 
     def assign_zeros() -> None:
@@ -409,62 +339,37 @@ def emptier(variables: list[Any]) -> Callable[[], None]:
 
 
 def reader(variable: Any) -> Callable[[], float]:
-    """Returns a function that reads a scalar variable as a float.
-
-    Args:
-        variable: `keras.Variable` of shape `()`.
-    """
-    value = plain_tensorflow(variable)
+    """Returns a function that reads a scalar variable as a float."""
+    value = internals.plain_tensorflow(variable)
     if value is None:
         return lambda: float(keras.ops.convert_to_numpy(variable))
     import tensorflow as tf
 
-    handle, dtype = value.handle, value.dtype
-    return lambda: float(
-        tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype)
-    )
+    read, handle, dtype = tf.raw_ops.ReadVariableOp, value.handle, value.dtype
+    return lambda: float(read(resource=handle, dtype=dtype))
 
 
 def host_copy(variable: Any) -> Any:
-    """Returns the value of a variable as a NumPy array of its own."""
-    # Of a variable itself Keras makes a copy of a copy on TensorFlow and
-    # PyTorch: one variable more at the memory's peak. On several devices its
-    # value is not one array, and Keras knows which to take.
-    if keras.backend.backend() == "tensorflow":
-        value = plain_tensorflow(variable)
-        if value is not None:
-            return np.asarray(value.numpy())
-        array = keras.ops.convert_to_numpy(variable)
-    else:
-        array = keras.ops.convert_to_numpy(variable.value)
+    """Returns the value of a variable, as an array that stays as it is."""
+    # On several devices its value is not one array: Keras knows which to take.
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    value = internals.plain_tensorflow(variable)
+    if value is not None:
+        # No copy, on a CPU: TensorFlow makes one before it writes into what
+        # somebody has read. What is never trained costs nothing.
+        return np.asarray(value.read_value())
+    # Of a variable itself Keras makes a copy of a copy on PyTorch.
+    array = keras.ops.convert_to_numpy(
+        variable if on_tensorflow else variable.value
+    )
     # It may be a view, which changes as training goes on.
     return array if array.flags.owndata else array.copy()
 
 
-def _tensorflow_assigner(value: Any, expected: Sequence[float]) -> Assigner:
-    # On TensorFlow Keras's assign takes some 40 µs (scopes, shape checks):
-    # with three a step more than a small model's step may cost. The public
-    # op beneath takes 8. A variable on several devices needs Keras's way.
-    import tensorflow as tf
-
-    handle, dtype = value.handle, value.dtype
-    assign, constant = tf.raw_ops.AssignVariableOp, tf.constant
-    # Making a tensor right after a step takes longer than assigning it: it
-    # waits for the step. All at once beforehand they take next to nothing.
-    numbers = list(dict.fromkeys(expected))[:_MOST_EXPECTED]
-    tensors = tf.unstack(constant(numbers, dtype)) if numbers else []
-    ready = dict(zip(numbers, tensors))
-
-    def assign_number(number: float) -> None:
-        tensor = ready.get(number)
-        if tensor is None:
-            tensor = constant(number, dtype)
-        assign(resource=handle, value=tensor)
-
-    return assign_number
-
-
-def _fill(variable: Any, number: float) -> None:
-    # Keras's assign on PyTorch makes a tensor of the number first. On a GPU
-    # that is a copy from the host, which waits for the step; a fill does not.
-    variable.value.data.fill_(number)
+def is_untouched(variable: Any, array: Any) -> bool:
+    """Returns whether what `host_copy` returned is still the variable's own."""
+    value = internals.plain_tensorflow(variable)
+    if value is None or "CPU" not in value.device:
+        return False
+    now = np.asarray(value.read_value())
+    return bool(now.ctypes.data == array.ctypes.data)

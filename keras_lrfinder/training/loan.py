@@ -14,23 +14,10 @@ import keras
 import numpy as np
 
 from keras_lrfinder.training import keras_internals as internals
-from keras_lrfinder.training.learning_rate import SweptRate
-from keras_lrfinder.training.learning_rate import all_optimizers
-from keras_lrfinder.training.learning_rate import is_built
-from keras_lrfinder.training.learning_rate import kind_of
-from keras_lrfinder.training.learning_rate import named_optimizers
-from keras_lrfinder.training.learning_rate import plain_settings
-from keras_lrfinder.training.reach import Found
-from keras_lrfinder.training.reach import changes
-from keras_lrfinder.training.reach import reach
-from keras_lrfinder.training.snapshot import OwnFunctions
-from keras_lrfinder.training.snapshot import Saved
+from keras_lrfinder.training import learning_rate as rates
+from keras_lrfinder.training import reach
+from keras_lrfinder.training import snapshot
 from keras_lrfinder.training.snapshot import Snapshot
-from keras_lrfinder.training.snapshot import changed_since
-from keras_lrfinder.training.snapshot import forget_functions
-from keras_lrfinder.training.snapshot import put_back_numbers
-from keras_lrfinder.training.snapshot import release
-from keras_lrfinder.training.snapshot import restore_interrupted
 from keras_lrfinder.training.train_function import JaxState
 from keras_lrfinder.training.train_function import TrainFunction
 from keras_lrfinder.training.train_function import renewed_train_function
@@ -43,8 +30,7 @@ _MARK = "_range_test"
 class Loan:
     """Snapshot, learning rate and train function of a model: one lifetime.
 
-    As a context manager it lasts for several runs, each of which ends with
-    `rewind`; else it lasts for one, from `open` to `close`.
+    It begins when made, and ends with `close`.
 
     Args:
         model: The compiled Keras model.
@@ -52,19 +38,12 @@ class Loan:
         restore: Whether weights and all else come back at the end. The
             learning rate, or schedule object, does in any case.
         before: `Snapshot` of the model, where there is one already.
+        is_several: Whether it is for several fits, each of which ends with
+            `rewind`, or for the one that runs.
 
     Attributes:
-        model: The model.
-        optimizers: List of the optimizers that are swept.
-        rate: `SweptRate`.
         per_update: Integer, how many batches make up an update.
-        train_function: `TrainFunction`.
-        jax_state: `JaxState` of the running fit, or None.
         is_valid: Whether a first step has shown that the run can be.
-
-    Raises:
-        RuntimeError: The model is on loan already.
-        ValueError: It has no such optimizer, or no weights to train.
     """
 
     def __init__(
@@ -74,45 +53,44 @@ class Loan:
         *,
         restore: bool = True,
         before: Snapshot | None = None,
+        is_several: bool = True,
     ) -> None:
-        restore_interrupted(model)
+        snapshot.restore_interrupted(model)
         check_free(model)
         _check_strategy(model)
         self.model = model
         self._restore = restore
-        if is_built(model):
+        if rates.is_built(model):
             check_trainable(model)
         self._before: Snapshot | None = before or Snapshot(model)
-        self.optimizers = named_optimizers(model, optimizer)
-        self._draws = OwnFunctions(model).draw
-        self.rate = SweptRate(
-            self.optimizers,
-            [o for o in all_optimizers(model) if o not in self.optimizers],
-        )
+        self.optimizers = rates.named_optimizers(model, optimizer)
+        swept = self.optimizers
+        others = [o for o in rates.all_optimizers(model) if o not in swept]
+        self.rate = rates.SweptRate(swept, others)
         self.per_update: int = max(
             leaf.gradient_accumulation_steps or 1 for leaf in self.rate.leaves
         )
         self.train_function = TrainFunction(model)
         self.jax_state: JaxState | None = None
         self.is_valid = False
+        self._is_several = is_several
+        self._is_open = False
+        # Random ops of TensorFlow's own keep a state within the function.
+        functions = internals.compiled_functions(model)
+        self._is_new = any(map(internals.draws_by_itself, functions))
+        self._thread = threading.get_ident()
         self._epoch: Any = None
         self._resumed: KeptStep | None = None
-        self._is_open = self._swaps = self._several = False
         self._per_call: int | None = None
-        self._thread = threading.get_ident()
+        # Last: what is refused draws nothing.
+        self._begin(self._before)
 
     @property
     def is_running(self) -> bool:
         """Whether the test goes on, and was not cut off."""
-        return self._several or internals.is_fitting(self.model, self._thread)
-
-    @property
-    def why_not_judged(self) -> str:
-        """Why no loss can be taken while the weights stand still, or ""."""
-        moving = self.rate.moving
-        if not moving:
-            return ""
-        return f"{', '.join(moving)} moves the weights at any learning rate"
+        return self._is_several or internals.is_fitting(
+            self.model, self._thread
+        )
 
     def facts(self) -> dict[str, Any]:
         """Returns what a later reader of the curve needs to know of it."""
@@ -120,8 +98,8 @@ class Loan:
         version = getattr(sys.modules.get(backend), "__version__", "")
         now = datetime.datetime.now(datetime.timezone.utc)
         return {
-            "optimizer": kind_of(self.optimizers),
-            "hyperparameters": plain_settings(self.rate.leaves[0]),
+            "optimizer": rates.kind_of(self.optimizers),
+            "hyperparameters": rates.plain_settings(self.rate.leaves[0]),
             "environment": {
                 "date": now.isoformat(timespec="seconds"),
                 "keras_lrfinder": __version__,
@@ -139,66 +117,53 @@ class Loan:
         finally:
             self._close_epoch()
 
-    def __enter__(self) -> Loan:
-        self._several = True
-        self._begin()
-        if self._draws:
-            forget_functions(self.model)
-        # Every step is to have a learning rate of its own.
-        per_call = getattr(self.model, "steps_per_execution", 1)
-        if per_call is not None and per_call > 1:
-            self._per_call = per_call
-            self.model.steps_per_execution = 1
-            self.train_function.leave_to_keras()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.close()
-
-    def open(self, model: Any) -> None:
-        """Makes the learning rate assignable, in the first `on_train_begin`.
-
-        Args:
-            model: The model, from `Callback.model`.
-        """
+    def open(self) -> None:
+        """Makes the learning rate assignable, in `on_train_begin`."""
         self._epoch = internals.running_epoch()
         if self._is_open:
             return
         self._is_open = True
-        if not self._several:
-            self._begin()
+        function, model = self.train_function, self.model
+        backend = keras.backend.backend()
+        self._is_new |= self.rate.hold(model)
+        is_late = backend == "tensorflow" and not rates.is_built(model)
+        function.install(renew=self._is_new or self._per_call is not None)
         # Elsewhere Keras has built all that there is to build by now.
-        on_tensorflow = keras.backend.backend() == "tensorflow"
-        if not on_tensorflow or is_built(model):
+        if not is_late:
             self._build_and_copy()
-            if on_tensorflow and internals.lacks_metrics(model):
-                self.train_function.before_first_step(
-                    lambda it: internals.build_metrics(model, it)
-                )
-        elif self._several:
-            self.train_function.is_needed = True
-            self.train_function.before_first_step(self._build_late)
-        self._swaps = self.rate.hold(model)
-        if self._swaps or self._draws:
-            self.train_function.renew()
-        if keras.backend.backend() == "jax":
-            self._enter_state(model)
+            if backend == "tensorflow":
+                function.first = lambda it: internals.build_metrics(model, it)
+        elif self._is_several:
+            function.is_needed = True
+            function.first = self._build_late
+        if backend == "jax":
+            self._enter_state()
 
     def rewind(self) -> None:
         """Goes back to before the first step, without building anew."""
         if self._before is not None and self._restore:
             self._before.rewind()
 
+    def has_moved(self) -> bool:
+        """Returns whether weights are not what they were, or may not stay."""
+        assert self._before is not None
+        weights = {id(weight) for weight in self.model.trainable_variables}
+        saved = self._before.saved + self._before.later
+        now = snapshot.changed_since(
+            [pair for pair in saved if id(pair[0].value) in weights]
+        )
+        return self.rate.averages or any(True for _ in now)
+
     def stand_still(self, callback: keras.callbacks.Callback) -> None:
         """Has no optimizer move a weight from the next step on."""
-        others, slots = self.rate.what_stops()
-        state = self.jax_state
-        if state is not None and all(map(state.reaches, others + slots)):
-            state.empty(others + slots)
+        stops, state = self.rate.what_stops(), self.jax_state
+        if state is not None and state.reaches(stops):
+            for variable in stops:
+                state.empty(variable)
         else:
             # On JAX this brings them up to date, and has the fit read them.
             _ = callback.model
-            for variable in others + slots:
+            for variable in stops:
                 variable.assign(np.zeros(variable.shape))
         self.rate.set(0.0)
 
@@ -207,43 +172,53 @@ class Loan:
         before, self._before = self._before, None
         if before is None:
             return
+        model = self.model
         self._close_epoch()
-        release(self.model)
+        snapshot.release(model)
         if self._per_call is not None:
-            self.model.steps_per_execution = self._per_call
+            model.steps_per_execution = self._per_call
         goes_back = self._restore or not self.is_valid
         step = self._step_to_keep(before) if goes_back else None
         self.train_function.give_back()
         if goes_back:
             before.restore()
         else:
-            before.give_up()
-        vars(self.model).pop(_MARK, None)
+            before.end()
+        vars(model).pop(_MARK, None)
         self.rate.release()
         if step is not None:
-            vars(self.model)["train_function"] = step
-        self._per_call = self.jax_state = self._resumed = None
-        self._several = False
+            vars(model)["train_function"] = step
+        self.jax_state = self._resumed = None
+        self._is_several = False
 
     def _close_epoch(self) -> None:
         epoch, self._epoch = self._epoch, None
         internals.close_epoch(epoch)
 
-    def _begin(self) -> None:
-        # Not when made: what is refused before the first step draws nothing.
-        assert self._before is not None
-        self._before.begin()
-        vars(self.model)[_MARK] = self
-        step = vars(self.model).get("train_function")
+    def _begin(self, before: Snapshot) -> None:
+        model = self.model
+        before.begin()
+        vars(model)[_MARK] = self
+        step = vars(model).get("train_function")
         if isinstance(step, KeptStep) and step.resume():
             self._resumed = step
+        if not self._is_several:
+            return
+        if self._is_new:
+            snapshot.forget_functions(model)
+        # Every step is to have a learning rate of its own.
+        per_call = getattr(model, "steps_per_execution", 1)
+        if per_call is not None and per_call > 1:
+            self._per_call = per_call
+            model.steps_per_execution = 1
 
-    def _enter_state(self, model: Any) -> None:
-        state = JaxState(model)
-        if all(map(state.reaches, self.rate.variables)):
+    def _enter_state(self) -> None:
+        state = JaxState(self.model)
+        if state.reaches(self.rate.variables):
             self.jax_state = state
             self.rate.assign_by(state.assigner)
-            self.train_function.edit_each(state.edited)
+            self.train_function.edit = state.edited
+            self.train_function.is_needed = True
 
     def _build_late(self, iterator: Any) -> None:
         # TensorFlow's fit builds such a model only while it traces the first
@@ -254,7 +229,7 @@ class Loan:
     def _build_and_copy(self) -> None:
         """Builds the optimizers, and copies what there is to go back to."""
         check_trainable(self.model)
-        optimizers = all_optimizers(self.model)
+        optimizers = rates.all_optimizers(self.model)
         for optimizer in optimizers:
             if optimizer.built:
                 continue
@@ -276,15 +251,13 @@ class Loan:
         if self._resumed is not None:
             return self._resumed
         model = self.model
-        backend = keras.backend.backend()
-        was_traced = before.state_of(model).get("train_function") is not None
         if (
-            backend == "torch"
-            or was_traced
-            or self._swaps
-            or self._draws
+            keras.backend.backend() == "torch"
+            or before.state_of(model).get("train_function") is not None
+            or self._is_new
+            or self._per_call is not None
             or not self._is_open
-            or before.random.has_new_generator
+            or before.has_new_generator
         ):
             return None
         functions = internals.compiled_functions(model, ("train_function",))
@@ -293,10 +266,7 @@ class Loan:
         built = _built_by_fit(model, before)
         if built is None or not all(map(_is_constant, before.later)):
             return None
-        function = self.train_function.inner or model.train_function
-        if self._per_call is not None:
-            function = None  # it has one step per call built in
-        return KeptStep(model, function, before, built)
+        return KeptStep(model, self.train_function.inner, before, built)
 
 
 class KeptStep:
@@ -305,14 +275,8 @@ class KeptStep:
     It lies in the place of the model's train function; the model itself, with
     its optimizer, is as it was before the test. Called for the first time it
     looks whether that is still so. If it is, what the step was traced with
-    comes back, as it was when it was new; if not, the step is traced anew, as
-    it would have been without a test.
-
-    Args:
-        model: The Keras model.
-        function: The model's train function, traced; None to make it anew.
-        before: `Snapshot` of the model before the test.
-        built: What the fit of the test has built: things, then and now.
+    (`built`: things, then and now) comes back, as it was when it was new; if
+    not, the step is traced anew, as it would have been without a test.
     """
 
     def __init__(
@@ -320,7 +284,7 @@ class KeptStep:
         model: Any,
         function: Any,
         before: Snapshot,
-        built: list[tuple[Found, Any, Any]],
+        built: list[tuple[reach.Found, Any, Any]],
     ) -> None:
         self._model = model
         self.inner = function
@@ -334,26 +298,21 @@ class KeptStep:
         # before the first one: with the random numbers that it draws for it.
         is_jax = keras.backend.backend() == "jax"
         self._tolerated = {
-            id(each.value): (each, then, now)
-            for each, then, now in (built if is_jax else [])
+            id(each.value): now for each, _, now in built if is_jax
         }
-        self._built: Saved = [
-            (each, now) for each, _, now in ([] if is_jax else built)
-        ]
-        self._numbers: Saved = [] if is_jax else before.later
+        self._built = [(each, now) for each, _, now in built if not is_jax]
+        self._numbers = [] if is_jax else before.later
 
     def __call__(self, *args: Any) -> Any:
         """Keras calls this for the first step of the next fit."""
-        model = self._model
-        if not self.resume() or model.train_function is None:
-            renewed_train_function(model)
-        return model.train_function(*args)
+        if not self.resume():
+            renewed_train_function(self._model)
+        return self._model.train_function(*args)
 
     def resume(self) -> bool:
         """Gives the model its step again, and what that was traced with.
 
-        Returns:
-            Whether it does. Otherwise it has none.
+        Returns whether it does. Otherwise it has none.
         """
         model = self._model
         if not self._is_current():
@@ -364,7 +323,7 @@ class KeptStep:
                 vars(model)["_called"] = state["_called"]
             else:
                 each.kind.put_back(each.value, state)
-        put_back_numbers(self._numbers)
+        snapshot.put_back_numbers(self._numbers)
         if self._built:
             model.reset_metrics()
         vars(model)["train_function"] = self.inner
@@ -374,18 +333,18 @@ class KeptStep:
         """Whether a step traced now would be the same."""
         return all(v.trainable == flag for v, flag in self._trainable) and all(
             self._may_change(each, then, now)
-            for each, then, now in changed_since(self._found)
+            for each, then, now in snapshot.changed_since(self._found)
         )
 
-    def _may_change(self, each: Found, then: Any, now: Any) -> bool:
+    def _may_change(self, each: reach.Found, then: Any, now: Any) -> bool:
         if each.value is self._model:
             return _set_by_fit(now, then)
         if id(each.value) not in self._tolerated:
             return False
         if not isinstance(then, dict):
             return True
-        ours = changes(self._tolerated[id(each.value)][2], then)
-        return set(changes(now, then)) <= set(ours)
+        ours = reach.changes(self._tolerated[id(each.value)], then)
+        return set(reach.changes(now, then)) <= set(ours)
 
 
 def check_free(model: Any) -> None:
@@ -420,7 +379,7 @@ def check_trainable(model: Any) -> None:
         )
 
 
-def _is_constant(saved: tuple[Found, Any]) -> bool:
+def _is_constant(saved: tuple[reach.Found, Any]) -> bool:
     """Returns whether a slot was made without a look at the weights."""
     each, state = saved
     if not internals.is_variable(each.value):
@@ -429,29 +388,29 @@ def _is_constant(saved: tuple[Found, Any]) -> bool:
 
 
 def _set_by_fit(now: dict[str, Any], then: dict[str, Any]) -> bool:
-    return set(changes(now, then)) <= {*internals.SET_BY_FIT, _MARK}
+    return set(reach.changes(now, then)) <= {*internals.SET_BY_FIT, _MARK}
 
 
 def _built_by_fit(
     model: Any, before: Snapshot
-) -> list[tuple[Found, Any, Any]] | None:
+) -> list[tuple[reach.Found, Any, Any]] | None:
     """Returns what has changed in things that a fit of Keras builds.
 
     None where other things have changed too: what a step traced anew would
     have changed once more, nobody knows.
     """
     compiled = internals.made_by_compile(model)
-    parts = reach(*all_optimizers(model), *compiled)
+    parts = reach.reach(*rates.all_optimizers(model), *compiled)
     of_keras = {id(each.value) for each in parts}
     built = []
-    for each, then, now in changed_since(before.saved_objects()):
+    for each, then, now in snapshot.changed_since(before.saved_objects()):
         if each.value is model:
             if not _set_by_fit(now, then):
                 return None
         elif id(each.value) not in of_keras:
             return None
         built.append((each, then, now))
-    metrics = {id(each.value) for each in reach(*compiled)}
+    metrics = {id(each.value) for each in reach.reach(*compiled)}
     if all(id(each.value) in metrics for each in before.new_numbers()):
         return built
     return None

@@ -170,7 +170,7 @@ def lr_find(
     data = FitData(given, as_given=is_overridden(model, ("fit",)))
     with (
         contextlib.closing(Progress(verbose)) as progress,
-        Loan(model, optimizer, restore=restore) as loan,
+        contextlib.closing(Loan(model, optimizer, restore=restore)) as loan,
     ):
         total_steps, _ = length_of_training(
             epochs, total_steps, data.batches, loan.per_update
@@ -256,13 +256,12 @@ class _Job:
                 note = note or (f"Not probed, as {why}." if why else "")
         if replay is None:
             return (), _noted(_by_ramp(curve, plan), note)
-        why = self.loan.why_not_judged
         plan = dataclasses.replace(
             plan,
-            held_out=0 if why else replay.held_out,
-            again=0 if why else replay.again,
+            held_out=replay.held_out,
+            again=replay.again,
             epoch=replay.epoch,
-            unchecked=why or replay.why_not,
+            unchecked=replay.why_not,
         )
         runs, found = search(curve, self._trainer(plan, replay), plan)
         return runs, _noted(found, note)

@@ -46,7 +46,7 @@ class Progress:
         self._says_first = False
         self._write(f"{name}, {steps:,} steps")
 
-    def step(self, lr: float, loss: float, last: bool = False) -> None:
+    def step(self, lr: float, loss: float) -> None:
         """Counts a step, as a `RunCallback` tells it."""
         now, self._step = time.monotonic(), self._step + 1
         if self._step > 1:  # the first one may compile

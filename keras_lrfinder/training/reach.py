@@ -12,7 +12,7 @@ import collections
 import collections.abc
 import dataclasses
 import io
-import random
+import pickle
 import sys
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -23,6 +23,7 @@ import numpy as np
 
 from keras_lrfinder.training import keras_internals as internals
 from keras_lrfinder.training.learning_rate import host_copy
+from keras_lrfinder.training.learning_rate import is_untouched
 
 Children = Iterable[tuple[str, Any]]
 
@@ -36,12 +37,7 @@ _LARGEST_ARRAY = 2**26
 class Kind:
     """How one kind of thing is saved, put back and compared.
 
-    Attributes:
-        save: Function of the thing that returns its state.
-        put_back: Function of the thing and a state.
-        same: Function of two states.
-        is_number: Whether training moves it without anybody replacing it.
-        children: Function of the thing that returns what it reaches.
+    `is_number`: whether training moves it without anybody replacing it.
     """
 
     save: Callable[[Any], Any]
@@ -53,13 +49,7 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """One thing that the model reaches.
-
-    Attributes:
-        path: String, how the walk came to it.
-        value: The thing itself.
-        kind: `Kind`.
-    """
+    """One thing that the model reaches, and how the walk came to it."""
 
     path: str
     value: Any
@@ -102,64 +92,62 @@ def reach(*roots: Any) -> list[Found]:
 
 
 def _kind_of(value: Any) -> Kind | None:
-    if _is_tensorflow_wrapper(value):
-        return _WRAPPER
-    if internals.is_variable(value):
-        return _VARIABLE
-    if _is(value, "tensorflow", "Variable"):
-        return _RAW_VARIABLE
-    if _is(value, "torch", "Tensor"):
-        return _TENSOR
-    if isinstance(value, np.ndarray):
-        small = value.nbytes <= _LARGEST_ARRAY and value.flags.writeable
-        return _ARRAY if small and value.dtype != object else None
-    for kind, of in _GENERATORS.items():
-        if isinstance(value, kind):
-            return of
-    if _is(value, "torch", "Generator"):
-        return _TORCH_GENERATOR
-    if isinstance(value, _BOXES):
-        return _BOX
-    if _is_open(value):
-        return _OBJECT
-    if _is_foreign(value):
-        return _FOREIGN
-    return ITERATOR if _is_iterator(value) else None
+    return next((kind for is_one, kind in _KINDS if is_one(value)), None)
 
 
-def _is(value: Any, module: str, name: str) -> bool:
-    """Asks `isinstance` without importing the module."""
-    kind: Any = sys.modules.get(module)
-    for part in name.split("."):
-        kind = getattr(kind, part, None)
-    return isinstance(kind, type) and isinstance(value, kind)
+def _instance_of(*names: str) -> Callable[[Any], bool]:
+    """Returns what asks `isinstance` without importing a module."""
+
+    def is_one(value: Any) -> bool:
+        for module, _, path in (name.partition(".") for name in names):
+            kind: Any = sys.modules.get(module)
+            for part in path.split("."):
+                kind = getattr(kind, part, None)
+            if isinstance(kind, type) and isinstance(value, kind):
+                return True
+        return False
+
+    return is_one
 
 
-def _is_open(value: Any) -> bool:
-    return _is_part_of_keras(value) or any(
-        _is(value, module, name) for module, name in _OPEN
+def _is_wrapper(value: Any) -> bool:
+    """Returns whether something is TensorFlow's proxy of a list or dictionary.
+
+    Attributes are replaced by them. They pass for what they wrap, but are
+    emptied and filled by their own attributes only.
+    """
+    return type(value).__name__ in ("ListWrapper", "_DictWrapper")
+
+
+def _wrapper_children(value: Any) -> Children:
+    """Returns what such a proxy holds: the container, and notes about it."""
+    wrapped = [("", v) for v in vars(value).values()]
+    if type(value).__name__ != "ListWrapper":
+        wrapped.append(("", value.__wrapped__))
+    return wrapped
+
+
+def _is_state(value: Any) -> bool:
+    return (
+        isinstance(value, np.ndarray)
+        and value.nbytes <= _LARGEST_ARRAY
+        and value.flags.writeable
+        and value.dtype != object
     )
-
-
-_OPEN = (
-    ("torch", "nn.Module"),
-    ("tensorflow", "Module"),
-    ("tensorflow", "random.Generator"),
-)
 
 
 def _is_part_of_keras(value: Any) -> bool:
     """Returns whether something is made of attributes that training sets."""
     kind = type(value)
     of_keras = kind.__module__.startswith("keras.src.")
-    return isinstance(value, _KERAS_OBJECTS) or (
+    return isinstance(value, _OF_KERAS) or (
         of_keras and kind.__name__ in _NOT_EXPORTED
     )
 
 
 _NOT_EXPORTED = {"CompileLoss", "CompileMetrics", "MetricsList"}
 _NOT_EXPORTED |= {"OptimizerMap", "Tracker"}
-_KERAS_OBJECTS = (
+_OF_KERAS = (
     keras.layers.Layer,
     keras.losses.Loss,
     keras.metrics.Metric,
@@ -169,21 +157,18 @@ _KERAS_OBJECTS = (
 )
 
 
-def _is_tensorflow_wrapper(value: Any) -> bool:
-    """Returns whether something is TensorFlow's proxy of a list or dictionary.
+def _is_foreign(value: Any) -> bool:
+    # Of the user's own making: it may hold variables. Its attributes and lists
+    # are its own business: files, threads, counts of calls, logs.
+    package = type(value).__module__.partition(".")[0]
+    if isinstance(value, (type, np.ndarray)) or package in _WELL_KNOWN:
+        return False
+    return isinstance(getattr(value, "__dict__", None), dict)
 
-    Attributes are replaced by them. They pass for what they wrap, but are
-    emptied and filled by their own attributes only.
-    """
-    return type(value).__name__ in ("ListWrapper", "_DictWrapper")
 
-
-def _wrapper_children(value: Any) -> list[tuple[str, Any]]:
-    """Returns what such a proxy holds: the container, and notes about it."""
-    wrapped = [("", v) for v in vars(value).values()]
-    if type(value).__name__ != "ListWrapper":
-        wrapped.append(("", value.__wrapped__))
-    return wrapped
+_WELL_KNOWN = {"builtins", "jax", "jaxlib", "keras", "keras_lrfinder", "numpy"}
+_WELL_KNOWN |= {"tensorflow", "torch", "wrapt", *sys.stdlib_module_names}
+_WELL_KNOWN -= {"__main__"}
 
 
 def _is_iterator(value: Any) -> bool:
@@ -192,45 +177,18 @@ def _is_iterator(value: Any) -> bool:
     return is_one and not own and not isinstance(value, io.IOBase)
 
 
-def _is_foreign(value: Any) -> bool:
-    # Of the user's own making: it may hold variables. Its attributes and lists
-    # are its own business: files, threads, counts of calls, logs.
-    package = type(value).__module__.partition(".")[0]
-    if isinstance(value, type) or package in _WELL_KNOWN:
-        return False
-    return isinstance(getattr(value, "__dict__", None), dict)
-
-
-_WELL_KNOWN = {
-    "builtins",
-    "jax",
-    "jaxlib",
-    "keras",
-    "keras_lrfinder",
-    "numpy",
-    "tensorflow",
-    "torch",
-    "wrapt",
-    *sys.stdlib_module_names,
-} - {"__main__"}
-
-
 def _same_bits(a: Any, b: Any) -> bool:
     return bool(a.dtype == b.dtype and a.tobytes() == b.tobytes())
 
 
-def _equal(a: Any, b: Any) -> bool:
-    return repr(a) == repr(b)
+def _same_state(a: Any, b: Any) -> bool:
+    return pickle.dumps(a) == pickle.dumps(b)
 
 
 def _same_items(a: Any, b: Any) -> bool:
     return len(a) == len(b) and all(
         x is y or (isinstance(x, _ATOMS) and x == y) for x, y in zip(a, b)
     )
-
-
-def _attributes(value: Any) -> dict[str, Any]:
-    return dict(vars(value))
 
 
 def _put_back_attributes(value: Any, saved: dict[str, Any]) -> None:
@@ -246,14 +204,6 @@ def changes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     both = a.keys() & b.keys()
     changed = {name for name in both if not _same_items([a[name]], [b[name]])}
     return sorted(changed | (a.keys() ^ b.keys()))
-
-
-def _same_attributes(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return not changes(a, b)
-
-
-def _attribute_children(value: Any) -> Children:
-    return [(f".{name}", v) for name, v in vars(value).items()]
 
 
 def _box_items(box: Any) -> list[Any]:
@@ -281,14 +231,6 @@ def _box_children(box: Any) -> Children:
     if isinstance(box, dict):
         return [(f"[{key!r}]", value) for key, value in dict.items(box)]
     return [(f"[{i}]", value) for i, value in enumerate(box)]
-
-
-def _put_back_array(array: Any, saved: Any) -> None:
-    array[...] = saved
-
-
-def _tensor_copy(tensor: Any) -> Any:
-    return tensor.detach().clone()
 
 
 def _put_back_tensor(tensor: Any, saved: Any) -> None:
@@ -319,45 +261,41 @@ def _variable_state(variable: Any) -> tuple[Any, bool]:
 
 def _put_back_variable(variable: Any, saved: tuple[Any, bool]) -> None:
     value, trainable = saved
-    variable.assign(value if value.flags.writeable else np.array(value))
+    if not is_untouched(variable, value):
+        variable.assign(np.ascontiguousarray(value).reshape(value.shape))
     if variable.trainable != trainable:
         variable.trainable = trainable
 
 
-def _same_variables(a: tuple[Any, bool], b: tuple[Any, bool]) -> bool:
-    return _same_bits(a[0], b[0]) and a[1] == b[1]
-
-
-_VARIABLE = Kind(_variable_state, _put_back_variable, _same_variables)
+_VARIABLE = Kind(
+    _variable_state,
+    _put_back_variable,
+    lambda a, b: _same_bits(a[0], b[0]) and a[1] == b[1],
+)
 _RAW_VARIABLE = Kind(
     lambda v: np.array(v.numpy()), lambda v, saved: v.assign(saved), _same_bits
 )
-_TENSOR = Kind(_tensor_copy, _put_back_tensor, _same_tensors)
-_ARRAY = Kind(np.copy, _put_back_array, _same_bits)
-_GENERATORS = {
-    random.Random: Kind(
-        lambda g: g.getstate(), lambda g, s: g.setstate(s), _equal
-    ),
-    np.random.Generator: Kind(
-        lambda g: g.bit_generator.state,
-        lambda g, s: setattr(g.bit_generator, "state", s),
-        _equal,
-    ),
-    np.random.RandomState: Kind(
-        lambda g: g.get_state(), lambda g, s: g.set_state(s), _equal
-    ),
-}
-_TORCH_GENERATOR = Kind(
-    lambda g: g.get_state(), lambda g, s: g.set_state(s), _same_tensors
+_TENSOR = Kind(
+    lambda tensor: tensor.detach().clone(), _put_back_tensor, _same_tensors
 )
+_ARRAY = Kind(np.copy, np.copyto, _same_bits)
+_RANDOM = Kind(lambda g: g.getstate(), lambda g, s: g.setstate(s), _same_state)
+_NUMPY_GENERATOR = Kind(
+    lambda g: g.bit_generator.state,
+    lambda g, s: setattr(g.bit_generator, "state", s),
+    _same_state,
+)
+_NUMPY_RANDOM = Kind(
+    lambda g: g.get_state(), lambda g, s: g.set_state(s), _same_state
+)
+_TORCH_GENERATOR = dataclasses.replace(_NUMPY_RANDOM, same=_same_tensors)
 _OBJECT = Kind(
-    _attributes,
+    lambda value: dict(vars(value)),
     _put_back_attributes,
-    _same_attributes,
+    lambda a, b: not changes(a, b),
     is_number=False,
-    children=_attribute_children,
+    children=lambda value: [(f".{k}", v) for k, v in vars(value).items()],
 )
-_FOREIGN = dataclasses.replace(_OBJECT, put_back=lambda value, saved: None)
 _WRAPPER = dataclasses.replace(_OBJECT, children=_wrapper_children)
 _BOX = Kind(
     _box_items,
@@ -366,6 +304,7 @@ _BOX = Kind(
     is_number=False,
     children=_box_children,
 )
+_FOREIGN = dataclasses.replace(_OBJECT, put_back=lambda value, saved: None)
 _FOREIGN_BOX = dataclasses.replace(_BOX, put_back=lambda value, saved: None)
 # What was drawn from it is gone: there is no state to save.
 ITERATOR = Kind(
@@ -373,4 +312,27 @@ ITERATOR = Kind(
     lambda value, saved: None,
     lambda a, b: True,
     is_number=False,
+)
+_KINDS: tuple[tuple[Callable[[Any], bool], Kind], ...] = (
+    (_is_wrapper, _WRAPPER),
+    (internals.is_variable, _VARIABLE),
+    (_instance_of("tensorflow.Variable"), _RAW_VARIABLE),
+    (_instance_of("torch.Tensor"), _TENSOR),
+    (_is_state, _ARRAY),
+    (_instance_of("random.Random"), _RANDOM),
+    (_instance_of("numpy.random.Generator"), _NUMPY_GENERATOR),
+    (_instance_of("numpy.random.RandomState"), _NUMPY_RANDOM),
+    (_instance_of("torch.Generator"), _TORCH_GENERATOR),
+    (lambda value: isinstance(value, _BOXES), _BOX),
+    (_is_part_of_keras, _OBJECT),
+    (
+        _instance_of(
+            "torch.nn.Module",
+            "tensorflow.Module",
+            "tensorflow.random.Generator",
+        ),
+        _OBJECT,
+    ),
+    (_is_foreign, _FOREIGN),
+    (_is_iterator, ITERATOR),
 )

@@ -7,67 +7,33 @@ are and when to stop is the recorder's business.
 from __future__ import annotations
 
 import math
-import threading
 import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
-from typing import Protocol
 
 import keras
 import numpy as np
 
+from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.runs import Run
+from keras_lrfinder.training import company
 from keras_lrfinder.training import keras_internals as internals
-from keras_lrfinder.training.company import check_other_callbacks
-from keras_lrfinder.training.company import may_be_overruled
-from keras_lrfinder.training.company import rate_setters
-from keras_lrfinder.training.keras_internals import is_overridden
-from keras_lrfinder.training.learning_rate import all_optimizers
-from keras_lrfinder.training.learning_rate import optimizer_names
+from keras_lrfinder.training import learning_rate as rates
+from keras_lrfinder.training.batch_loss import BatchLoss
+from keras_lrfinder.training.batch_loss import Updates
+from keras_lrfinder.training.batch_loss import check_falls
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.loan import check_trainable
-from keras_lrfinder.training.train_function import BatchLoss
-from keras_lrfinder.training.train_function import Updates
-from keras_lrfinder.training.train_function import check_falls
 
-Progress = Callable[[float, float, bool], None]
+Progress = Callable[[float, float], None]
 
 # Where a model of the user's own may set the learning rate itself.
 _TRAINING = ("train_step", "make_train_function")
 
 
-class Recorder(Protocol):
-    """What a run asks: the next learning rate, and what to do."""
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next step."""
-
-    @property
-    def lrs(self) -> Sequence[float]:
-        """All learning rates that may come."""
-
-    @property
-    def done(self) -> bool:
-        """Whether to stop."""
-
-    def record(self, loss: float) -> bool:
-        """Takes the loss of a step; False to stop."""
-
-
 class Path:
-    """Recorder of a `Run`: all its learning rates are known beforehand.
-
-    Args:
-        run: `Run`.
-
-    Attributes:
-        steps: Integer, after how many of them the weights stand still.
-        lrs: List of floats, all of them.
-        losses: List of floats, as far as it came.
-    """
+    """Recorder of a `Run`: all its learning rates are known beforehand."""
 
     def __init__(self, run: Run) -> None:
         self.steps = run.steps
@@ -107,18 +73,12 @@ def train_run(
 ) -> list[float]:
     """Makes a run from the restored state, and goes back to it.
 
-    Args:
-        loan: The loan that the model is on, a context manager.
-        run: `Run`.
-        data: Arguments of `fit`: `run.steps * loan.per_update` batches to
-            train on, then those to judge by, one a step; and the like.
-        monitor: String, the key of the logs that is the loss.
-        progress: Function that is told the learning rate and the loss of
-            each step, and whether it was the last.
+    The `data` are arguments of `fit`: `run.steps * loan.per_update` batches to
+    train on, then those to judge by, one a step; and the like.
 
-    Returns:
-        The loss of each step of `run.lrs`, as far as it came. NaN is the last
-        one of a run whose weights were not finite in the end.
+    Returns the loss of each step of `run.lrs`, as far as it came. NaN is the
+    last one of a run whose weights were not finite in the end. None comes of a
+    run that only judges where the optimizer moves weights at any rate.
     """
     path, model = Path(run), loan.model
     callback = RunCallback(loan, path, monitor, progress=progress)
@@ -126,9 +86,10 @@ def train_run(
         loan.fit(**data, callbacks=[callback], verbose=0)
         # Some layers hide a NaN from the loss: relu makes it zero.
         failed = not _has_finite_weights(model)
+        moved = not run.steps and loan.has_moved()
     finally:
         loan.rewind()
-    losses = path.losses
+    losses = [] if moved else path.losses
     if failed and losses[: run.steps] and _has_finite_weights(model):
         losses = losses[: run.steps]
         losses[-1] = math.nan
@@ -147,12 +108,11 @@ class RunCallback(keras.callbacks.Callback):
 
     Args:
         loan: The loan that the model is on. None: a subclass makes one.
-        recorder: `Recorder`; likewise.
+        recorder: What says the next learning rate, and when to stop; likewise.
         monitor: String, the key of `logs` to record.
-        progress: Function that is told the learning rate and the loss of
-            each step, and whether it was the last, or None.
-        validation_loss: Function of the model that returns the loss to
-            record instead of the logged one, or None.
+        progress: Told the learning rate and the loss of each step.
+        validation_loss: Returns of the model the loss to record instead of
+            the logged one.
 
     Attributes:
         batch_size: Integer, how many samples the first step had, of all
@@ -162,7 +122,7 @@ class RunCallback(keras.callbacks.Callback):
     def __init__(
         self,
         loan: Loan | None,
-        recorder: Recorder | None,
+        recorder: RangeTest | Path | None,
         monitor: str = "loss",
         *,
         progress: Progress | None = None,
@@ -181,13 +141,13 @@ class RunCallback(keras.callbacks.Callback):
     def set_params(self, params: Any) -> None:
         """Keras calls this before any callback touches the model."""
         super().set_params(params)
-        check_other_callbacks(self, RunCallback)
+        company.check_other_callbacks(self, RunCallback)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Opens the loan."""
         assert self._loan is not None
         self.batch_size, self._was_stopped = None, False
-        self._loan.open(self.model)
+        self._loan.open()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Remembers that others may set the learning rate here."""
@@ -235,24 +195,17 @@ class RunCallback(keras.callbacks.Callback):
         """Returns what watches over the steps, the first of them in `epoch`."""
         assert self._loan is not None
         assert self._recorder is not None
-        return Watch(
-            self,
-            self._loan,
-            self._recorder,
-            self._monitor,
-            self._validation_loss,
-            self._progress,
-        )
+        return Watch(self, self._loan, self._recorder)
 
     def _end(self, stopped: bool) -> None:
         """Ends the run, if there is one."""
-        step, self._watch = self._watch, None
-        if step is None:
+        watch, self._watch = self._watch, None
+        if watch is None:
             return
-        if step.warning:
-            warnings.warn(step.warning, UserWarning, stacklevel=4)
-        if step.error is not None:
-            raise step.error
+        if watch.warning:
+            warnings.warn(watch.warning, UserWarning, stacklevel=4)
+        if watch.error is not None:
+            raise watch.error
         assert self._recorder is not None
         self._was_stopped = stopped and not self._recorder.done
 
@@ -261,50 +214,40 @@ class Watch:
     """One step after the other of a running fit."""
 
     def __init__(
-        self,
-        callback: keras.callbacks.Callback,
-        loan: Loan,
-        recorder: Recorder,
-        monitor: str,
-        validation_loss: Callable[[Any], float] | None,
-        progress: Progress | None,
+        self, callback: RunCallback, loan: Loan, recorder: RangeTest | Path
     ) -> None:
         model = callback.model
         self.batch_size: int | None = None
         self.error: Exception | None = None
         self.warning = ""
         self.new_epoch = False
-        self._callback = callback
-        self._model = model
-        self._loan = loan
-        self._recorder = recorder
+        self._callback, self._model = callback, model
+        self._loan, self._recorder = loan, recorder
         self._path = recorder if isinstance(recorder, Path) else None
-        self._monitor = monitor
-        self._validation_loss = validation_loss
-        self._progress = progress
-        self._thread = threading.get_ident()
+        self._monitor = callback._monitor
+        self._validation_loss = callback._validation_loss
+        self._progress = callback._progress
         self._is_valid = False
-        self._watched = may_be_overruled(callback)
-        self._watched |= is_overridden(model, _TRAINING)
+        self._watched = company.may_be_overruled(
+            callback
+        ) or internals.is_overridden(model, _TRAINING)
         # With one optimizer there is no doubt which one trains.
-        self._many = len(all_optimizers(model)) > 1
+        self._many = len(rates.all_optimizers(model)) > 1
         self._updates = Updates(model, loan.rate, self._path)
         self._calls = loan.train_function.calls
+        state = loan.jax_state
         self._batch_loss = BatchLoss(
-            model,
-            monitor,
-            loan.train_function,
-            loan.jax_state,
-            is_shared=self._watched,
+            model, self._monitor, loan.train_function, state, self._watched
         )
         # On JAX `callback.model` copies the whole state out of the fit.
         self._apart = keras.backend.backend() != "jax" or (
-            loan.jax_state is not None
+            state is not None
             and not (self._many or loan.rate.scales_loss)
-            and validation_loss is None
+            and self._validation_loss is None
         )
+        if state is None:
+            loan.rate.assign_by(lambda v: rates.assigner(v, recorder.lrs))
         self._lr = self.used_lr = recorder.lr
-        loan.rate.expect(recorder.lrs)
         loan.rate.set(self._lr)
         # On JAX what is set goes into the running state, not the variable.
         self._at_begin = loan.rate.read()
@@ -313,23 +256,18 @@ class Watch:
 
     def begin(self) -> None:
         """Empties the running mean, so that the batch's own loss is logged."""
-        if threading.get_ident() != self._thread:
-            raise RuntimeError(
-                "the hooks are called from another thread: pass the callback "
-                "in a list, `callbacks=[finder]`"
-            )
-        model = self._running_model()
+        self._bring_up_to_date()
         if self.new_epoch:
             self._check_nobody_steers()
             self._loan.rate.set(self._lr)
             self.new_epoch = False
-        self._batch_loss.empty(model)
+        self._batch_loss.empty()
 
     def end(self, logs: dict[str, Any] | None) -> None:
         """Records the loss and sets the next learning rate."""
         if self.is_over:
             return
-        model = self._running_model()
+        self._bring_up_to_date()
         try:
             if self._watched:
                 self._check_rate()
@@ -338,32 +276,34 @@ class Watch:
             # Raised at the end of the fit, when the model is back: an
             # exception from here would skip every hook that puts it back.
             self.error = error
-            model.stop_training = True
+            self._model.stop_training = True
             return
         self.used_lr = self._lr
         if logs is not None:
             logs["learning_rate"] = self._lr
         if step_done:
-            self._record(model)
+            self._record()
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more is to be learnt from this fit."""
         return self._recorder.done or self.error is not None
 
-    def _running_model(self) -> Any:
-        return self._model if self._apart else self._callback.model
+    def _bring_up_to_date(self) -> None:
+        """On JAX, where the model's variables are to be read: has them be."""
+        if not self._apart:
+            _ = self._callback.model
 
-    def _record(self, model: Any) -> None:
+    def _record(self) -> None:
         loss = self._updates.take_loss()
         if self._validation_loss is not None and math.isfinite(loss):
-            loss = self._validation_loss(model)
+            loss = self._validation_loss(self._model)
         going_on = self._recorder.record(loss)
         if self._progress is not None:
-            self._progress(self._lr, loss, not going_on)
+            self._progress(self._lr, loss)
         self._lr = self._recorder.lr
         if not going_on:
-            model.stop_training = True
+            self._model.stop_training = True
             return
         self._loan.rate.set(self._lr)
         path = self._path
@@ -374,48 +314,45 @@ class Watch:
         """Returns whether the batch just trained completed an update."""
         if not self._updates.add(loss):
             return False
-        scales_loss = self._loan.rate.scales_loss
         if not self._is_valid:
-            self._check_first_step(scales_loss)
-        if not scales_loss or self._path is not None:
+            self._check_first_step()
+        if not self._loan.rate.scales_loss or self._path is not None:
             return True
         return self._updates.moved()
 
-    def _check_first_step(self, scales_loss: bool) -> None:
+    def _check_first_step(self) -> None:
+        self._is_valid = True
         if self._loan.is_valid:
-            self._is_valid = True
             return
         model = self._callback.model  # on JAX all variables come up to date
         check_falls(model, self._monitor)
         check_trainable(model)  # on TensorFlow there may be weights only now
-        self._check_function()
-        if self._many and not scales_loss and not self._updates.advanced():
-            raise ValueError(
-                "`optimizer` must be the one that trains. Received: one that "
-                f"made no update; the model has {optimizer_names(model)}"
-            )
-        self._is_valid = self._loan.is_valid = True
-        if self._updates.per_call == 1:
-            size = self._batch_loss.batch_size()
-            self.batch_size = size and size * self._loan.per_update
-
-    def _check_function(self) -> None:
+        advanced = self._updates.advanced()
         function = self._loan.train_function
-        ignored = function.is_needed and function.calls == self._calls
         # Whoever calls the hooks by hand trains nothing.
-        if ignored and self._updates.advanced():
+        if function.is_needed and function.calls == self._calls and advanced:
             raise RuntimeError(
                 "the model trains by other means than its `train_function`, "
                 "which the range test had to replace: call the model on one "
                 "batch first, `model(x[:1])`, and compile it with a number "
                 "for a learning rate"
             )
+        if self._many and not self._loan.rate.scales_loss and not advanced:
+            raise ValueError(
+                "`optimizer` must be the one that trains. Received: one that "
+                "made no update; the model has "
+                f"{rates.optimizer_names(model)}"
+            )
+        self._loan.is_valid = True
+        if self._updates.per_call == 1:
+            size = self._batch_loss.batch_size()
+            self.batch_size = size and size * self._loan.per_update
 
     def _loss(self, logs: Mapping[str, Any] | None) -> float:
         value = (logs or {}).get(self._monitor)
         if value is None:
             hint = ""
-            if is_overridden(self._model, ("train_step",)):
+            if internals.is_overridden(self._model, ("train_step",)):
                 hint = ": return it from `train_step`, in a dictionary"
             raise ValueError(
                 "`monitor` must be a key of the fit's logs, which are "
@@ -438,8 +375,9 @@ class Watch:
         own = (self._lr, self.used_lr, self._at_begin)
         if not any(_close(found, lr) for lr in own):
             self.warning = (
-                f"{rate_setters(self._callback)} set the learning rate to "
-                f"{found:g} during the range test, which went on with its own"
+                f"{company.rate_setters(self._callback)} set the learning "
+                f"rate to {found:g} during the range test, which went on with "
+                "its own"
             )
 
     def _check_rate(self) -> None:

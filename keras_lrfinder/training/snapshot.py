@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
+import sys
 import threading
 import warnings
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,7 +50,8 @@ def snapshot(
     that callbacks wrote stay written, and so do the attributes of objects
     that are neither Keras's nor a module of PyTorch or TensorFlow.
 
-    One copy of the state is held in host memory until the end.
+    One copy of the state is held in host memory until the end; on TensorFlow,
+    on a CPU, only of what is trained meanwhile.
 
     Args:
         model: A Keras model, built or not, compiled or not.
@@ -78,18 +82,24 @@ def snapshot(
     check_flag("verify", verify)
     restore_interrupted(model)
     state = Snapshot(model, *optimizers)
-    own = OwnFunctions(model)
     state.begin()
+    functions = internals.compiled_functions(model)
+    traced = list(map(internals.times_traced, functions))
     # The copy keeps the model's own functions alive.
     set_steps_apart(model)
-    own.set_aside()
+    if any(map(internals.draws_by_itself, functions)):
+        forget_functions(model)
     try:
         yield
     finally:
         state.restore()
         # Before traces are forgotten, which a next call makes anew.
         changed = state.differences() if verify else []
-        own.forget_new_traces()
+        for function, times in zip(functions, traced):
+            # A trace made since has what held then built in.
+            if internals.times_traced(function) > times:
+                getattr(function, "clear_cache", lambda: None)()
+                forget_functions(model)
     if changed:
         raise RuntimeError(
             "the model is not as it was before; what could not be put back: "
@@ -109,10 +119,6 @@ def check_model(model: Any) -> None:
 class Snapshot:
     """A copy of all that training changes in a model. Taken when made.
 
-    Args:
-        model: The Keras model, from `Callback.model` inside a fit.
-        *others: Optimizers that it does not hold.
-
     Attributes:
         saved: What the model reached, and the state of each.
         later: Numbers that have come since, as they were when they came.
@@ -120,7 +126,7 @@ class Snapshot:
 
     def __init__(self, model: Any, *others: Any) -> None:
         self._model = model
-        found = reach(model, *others)
+        found = reach(model, *others, *_global_generators())
         iterators = [each.path for each in found if each.kind is ITERATOR]
         if iterators:
             warnings.warn(
@@ -132,27 +138,44 @@ class Snapshot:
         self.saved = _states(found)
         self.later: Saved = []
         self._counted: Saved = []
-        self.random = RandomState()
+        self._draws = internals.global_seed_generator() is not None
+        self._names = dict(internals.counts_of_names() or {})
+        self._seeds: Any = None
+
+    @property
+    def has_new_generator(self) -> bool:
+        """Whether Keras has made its global generator only since."""
+        return not self._draws and internals.global_seed_generator() is not None
+
+    def begin(self) -> None:
+        """Has TensorFlow's eager ops draw from another stream until `end`."""
+        self._seeds = self._seeds or internals.enter_other_seeds()
+
+    def end(self) -> None:
+        """Takes back `begin`. Calling it again changes nothing."""
+        internals.leave_other_seeds(self._seeds)
+        self._seeds = None
 
     def restore(self) -> None:
         """Puts everything back. May be called any number of times."""
-        stale = self._was_built_since()
-        for each, saved in self.saved:
-            if not each.kind.is_number:
-                each.kind.put_back(each.value, saved)
-        if stale:
+        is_stale = any(
+            not saved["built"] and getattr(each.value, "built", False)
+            for each, saved in self.saved
+            if isinstance(saved, dict) and "built" in saved
+        )
+        for each, saved in self.saved_objects():
+            each.kind.put_back(each.value, saved)
+        if is_stale:
             # They have variables built in that are gone.
             forget_functions(self._model)
         put_back_numbers(self.saved)
-        self.random.restore()
-
-    def begin(self) -> None:
-        """Keeps what is drawn from here on apart from what comes after."""
-        self.random.begin()
-
-    def give_up(self) -> None:
-        """Ends what `begin` began, where nothing is to be put back."""
-        self.random.end()
+        self.end()
+        if self.has_new_generator:
+            internals.forget_global_seed_generator()
+        names = internals.counts_of_names()
+        if names is not None:
+            names.clear()
+            names.update(self._names)
 
     def extend(self) -> None:
         """Saves what has come since, for `rewind` alone.
@@ -190,7 +213,13 @@ class Snapshot:
         # Metrics made since have no value to go back to but the empty one.
         self._model.reset_metrics()
         put_back_numbers(self.saved + self.later)
-        self.random.rewind()
+        if self.has_new_generator:
+            # What was traced since may use it: it gets the seed that it would
+            # get if made now.
+            state = random.getstate()
+            seed = host_copy(keras.random.SeedGenerator().state)
+            internals.global_seed_generator().state.assign(seed)
+            random.setstate(state)
 
     def differences(self) -> list[str]:
         """Returns where the model is not as it was."""
@@ -200,14 +229,7 @@ class Snapshot:
                 changed += [f"{each.path}.{n}" for n in changes(now, saved)]
             else:
                 changed.append(each.path)
-        return changed + self.random.differences()
-
-    def _was_built_since(self) -> bool:
-        return any(
-            not saved["built"] and getattr(each.value, "built", False)
-            for each, saved in self.saved
-            if isinstance(saved, dict) and "built" in saved
-        )
+        return changed
 
 
 def _layers_run_by_python(model: Any) -> list[Any]:
@@ -231,7 +253,7 @@ def changed_since(saved: Saved) -> Iterator[tuple[Found, Any, Any]]:
             yield each, before, now
 
 
-def _states(found: Any) -> Saved:
+def _states(found: Iterable[Found]) -> Saved:
     return [(each, each.kind.save(each.value)) for each in found]
 
 
@@ -240,45 +262,6 @@ def put_back_numbers(saved: Saved) -> None:
     for each, value in saved:
         if each.kind.is_number:
             each.kind.put_back(each.value, value)
-
-
-# --- What was compiled -------------------------------------------------------
-
-
-class OwnFunctions:
-    """What a model has had compiled, and how often it was traced by now.
-
-    Args:
-        model: The Keras model.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        functions = internals.compiled_functions(model)
-        self._traced = [(f, internals.times_traced(f)) for f in functions]
-
-    @property
-    def draw(self) -> bool:
-        """Whether they hold random ops with a state, of TensorFlow's own."""
-        return any(internals.draws_by_itself(f) for f, _ in self._traced)
-
-    def set_aside(self) -> None:
-        """Has others compiled until the model's attributes are put back.
-
-        Only where the state of their random ops would move on.
-        """
-        if self.draw:
-            forget_functions(self._model)
-
-    def forget_new_traces(self) -> None:
-        """Forgets traces made since: they have what held then built in."""
-        for function, count in self._traced:
-            if internals.times_traced(function) <= count:
-                continue
-            if keras.backend.backend() == "jax":
-                function.clear_cache()
-            else:
-                forget_functions(self._model)
 
 
 def forget_functions(model: Any) -> None:
@@ -292,125 +275,19 @@ def forget_functions(model: Any) -> None:
             vars(model)[name] = None
 
 
-# --- Random states -----------------------------------------------------------
-
-
-class RandomState:
-    """The state of every global random generator that a fit may draw from.
-
-    Taken when made. From `begin` to `restore`, TensorFlow's eager ops draw
-    from another stream.
-    """
-
-    def __init__(self) -> None:
-        self._states = _random_states()
-        self._names = dict(internals.counts_of_names() or {})
-        self._entered: Any = None
-
-    @property
-    def has_new_generator(self) -> bool:
-        """Whether Keras has made its global generator only since."""
-        now = internals.global_seed_generator()
-        return self._states["Keras"] is None and now is not None
-
-    def begin(self) -> None:
-        """Leaves the seeds that come next to whoever comes next."""
-        self._entered = self._entered or internals.enter_other_seeds()
-
-    def end(self) -> None:
-        """Takes back `begin`. Calling it again changes nothing."""
-        internals.leave_other_seeds(self._entered)
-        self._entered = None
-
-    def rewind(self) -> None:
-        """Puts every generator back to where it was, for another run."""
-        self._put_back()
-        if self._states["Keras"] is None:
-            _start_keras_generator()
-
-    def restore(self) -> None:
-        """Puts every generator back, and takes away what was made since."""
-        self._put_back()
-        self.end()
-        if self._states["Keras"] is None:
-            internals.forget_global_seed_generator()
-        names = internals.counts_of_names()
-        if names is not None and names != self._names:
-            names.clear()
-            names.update(self._names)
-
-    def differences(self) -> list[str]:
-        """Returns which of them are elsewhere now."""
-        now = _random_states()
-        return [
-            f"the random state of {name}"
-            for name, state in self._states.items()
-            if _bits(now[name]) != _bits(state)
-        ]
-
-    def _put_back(self) -> None:
-        states = self._states
-        random.setstate(states["Python"])
-        np.random.set_state(states["NumPy"])
-        generator = internals.global_seed_generator()
-        if states["Keras"] is not None and generator is not None:
-            generator.state.assign(states["Keras"])
-        _restore_torch(states["PyTorch"])
-        generator = internals.global_tensorflow_generator()
-        if states["TensorFlow"] is not None and generator is not None:
-            generator.state.assign(states["TensorFlow"])
-
-
-def _random_states() -> dict[str, Any]:
-    of_keras = internals.global_seed_generator()
-    of_tensorflow = internals.global_tensorflow_generator()
-    return {
-        "Python": random.getstate(),
-        "NumPy": np.random.get_state(),
-        "Keras": None if of_keras is None else host_copy(of_keras.state),
-        "PyTorch": _torch_state(),
-        "TensorFlow": of_tensorflow and np.array(of_tensorflow.state.numpy()),
-    }
-
-
-def _start_keras_generator() -> None:
-    """Gives a generator made since the seed that it would get if made now.
-
-    For another run it stays, as what was traced since may use it.
-    """
-    generator = internals.global_seed_generator()
-    if generator is None:
-        return
-    python = random.getstate()
-    generator.state.assign(host_copy(keras.random.SeedGenerator().state))
-    random.setstate(python)
-
-
-def _torch_state() -> Any:
-    if keras.backend.backend() != "torch":
-        return None
-    import torch
-
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return torch.get_rng_state(), cuda
-
-
-def _restore_torch(state: Any) -> None:
-    if state is None:
-        return
-    import torch
-
-    torch.set_rng_state(state[0])
-    if state[1]:
-        torch.cuda.set_rng_state_all(state[1])
-
-
-def _bits(state: Any) -> Any:
-    if isinstance(state, (tuple, list)):
-        return [_bits(part) for part in state]
-    if hasattr(state, "tobytes"):
-        return state.tobytes()
-    return state.tolist() if hasattr(state, "tolist") else state
+def _global_generators() -> list[Any]:
+    """Returns every global random generator that a fit may draw from."""
+    found: list[Any] = [
+        # The functions' own objects, which have no other public name.
+        getattr(random.getstate, "__self__", None),
+        getattr(np.random.get_state, "__self__", None),
+        internals.global_seed_generator(),
+        internals.global_tensorflow_generator(),
+    ]
+    if keras.backend.backend() == "torch":
+        torch = sys.modules["torch"]
+        found += [torch.default_generator, *torch.cuda.default_generators]
+    return found
 
 
 # --- Cut off by an exception or Ctrl-C ---------------------------------------
@@ -435,42 +312,36 @@ _GUARDED = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
 class _Guard:
     """Stands before a method of a model, as an attribute of its own."""
 
-    def __init__(
-        self, model: Any, name: str, restore: Callable[[], None]
-    ) -> None:
-        self._model = model
-        self._name = name
-        self.restore = restore
-        self._thread = threading.get_ident()
+    model: Any
+    name: str
+    thread: int
+    restore: Callable[[], None]
 
     @property
     def is_within(self) -> bool:
         """Whether the fit that was guarded still runs, in its thread."""
-        return internals.is_fitting(self._model, self._thread)
+        return internals.is_fitting(self.model, self.thread)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        restore_interrupted(self._model)
-        method = getattr(type(self._model), self._name)
-        return method(self._model, *args, **kwargs)
+        restore_interrupted(self.model)
+        method = getattr(type(self.model), self.name)
+        return method(self.model, *args, **kwargs)
 
 
 def guard(model: Any, restore: Callable[[], None]) -> None:
-    """Guards a model until `release`, or until its attributes come back.
-
-    Args:
-        model: The Keras model, in a `fit`.
-        restore: Function that puts it back.
-    """
-    if not internals.is_fitting(model, threading.get_ident()):
+    """Guards a model in a `fit`, until `release` or its attributes' return."""
+    thread = threading.get_ident()
+    if not internals.is_fitting(model, thread):
         # A loop of the user's own calls the hooks, and `train_on_batch`.
         return
     for name in _GUARDED:
         if name not in vars(model) and hasattr(model, name):
             # Past Keras's `__setattr__`, which would track it.
-            vars(model)[name] = _Guard(model, name, restore)
+            vars(model)[name] = _Guard(model, name, thread, restore)
 
 
 def release(model: Any) -> None:

@@ -156,7 +156,7 @@ CASES = {
     "late": (late, lambda: given(*rows()), "held-out", True),
     "schedule": (scheduled, lambda: given(*rows()), "held-out", True),
     "accumulated": (accumulated, lambda: given(*rows()), "held-out", True),
-    "averaged": (averaged, lambda: given(*rows()), "moves the weights", True),
+    "averaged": (averaged, lambda: given(*rows()), "do not stand still", True),
     "mixed": (halved, lambda: given(*rows()), "held-out", True),
     "several": (several, lambda: given(*names()), "held-out", True),
     "class weights": (
