@@ -201,32 +201,34 @@ def slow(run):
     return [1.0 - 0.01 * (run.steps > 0)] * len(run.lrs)
 
 
-FORGETS = trainer(memorised=0.7)
+LEARNS, FORGETS = trainer(), trainer(memorised=0.7)
+CHECKED = Plan(**JUDGED)
 UNCHECKED = Plan(unchecked="the data are read once")
 
 
 @pytest.mark.parametrize(
-    ("curve", "train", "words"),
+    ("curve", "train", "plan", "words"),
     [
-        ({}, slow, "60 steps took 1.0% off the held-out loss"),
-        ({}, FORGETS, "70% is memorised"),
-        ({}, FORGETS, "most of what was learnt is memorised"),
-        ({"optimizer": "ftrl"}, trainer(), "ftrl was never measured"),
+        ({}, slow, CHECKED, "60 steps took 1.0% off the held-out loss"),
+        ({}, FORGETS, CHECKED, "70% is memorised"),
+        ({}, FORGETS, CHECKED, "most of what was learnt is memorised"),
+        ({"optimizer": "ftrl"}, LEARNS, CHECKED, "ftrl was never measured"),
         (
             {"batch_size": 8, "steps_per_epoch": 500},
-            trainer(),
+            LEARNS,
+            CHECKED,
             "32 held-out samples are few",
         ),
         (
             {"steps_per_epoch": 20},
-            lambda run: trainer()(run)[: run.steps],
+            LEARNS,
+            UNCHECKED,
             "memorised (the data are read once)",
         ),
     ],
 )
-def test_what_lowers_the_confidence_is_named(curve, train, words):
+def test_what_lowers_the_confidence_is_named(curve, train, plan, words):
     """In words that say how much, and why."""
-    plan = UNCHECKED if "read once" in words else Plan(**JUDGED)
     _, found = search(ramp(**curve), train, plan)
     assert found.confidence == "low"
     assert words in found.reason
