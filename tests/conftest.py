@@ -58,14 +58,13 @@ PURE = (
     "test_arguments.py",
     "test_benchmark_cost.py",
     "test_curve.py",
+    "test_package.py",
     "test_pictures.py",
     "test_posterior.py",
     "test_range_test.py",
     "test_report.py",
     "test_runs.py",
-    "test_seam.py",
     "test_search.py",
-    "test_smoothing.py",
     "test_suggestions.py",
 )
 
