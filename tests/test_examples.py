@@ -58,7 +58,7 @@ def test_mnist_finds_a_rate_that_is_not_worse(run, tmp_path):
     assert said[-1].startswith("Done")
 
 
-@pytest.mark.thorough_on("tensorflow")
+@pytest.mark.thorough_on("tensorflow", "jax")
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
 def test_mnist_finds_one_with_other_optimizers(optimizer, run):
     """Likewise, on the data that lie beside the example."""
@@ -80,14 +80,14 @@ SMALL = {
     "custom_loop": (["--samples", "2000"], TENSORFLOW),
     "next_training": (
         ["--samples", "320", "--epochs", "1"],
-        pytest.mark.thorough_on("tensorflow", "torch"),
+        pytest.mark.thorough_on("tensorflow", "jax"),
     ),
     "one_cycle": (["--samples", "1000", "--epochs", "1"], ()),
     "compare_batch_sizes": (["--samples", "1000", "--sizes", "8", "32"], ()),
     "gan": (["--samples", "6400"], TENSORFLOW),
     "picture": (["--samples", "2000", "--output", "picture.png"], ()),
     "gallery": (
-        ["--samples", "2000", "--folder", "images"],
+        ["--samples", "1300", "--folder", "images"],
         pytest.mark.thorough_on("tensorflow", "jax"),
     ),
 }

@@ -4,6 +4,7 @@ Numbers are those of the reports; `test_reports.py` has the first.
 """
 
 import copy
+import functools
 import gc
 import importlib
 import re
@@ -16,11 +17,13 @@ import pytest
 from keras import layers
 
 from field.same import assert_same
+from field.same import at_once
+from field.same import compiled
 from field.same import everything
-from field.small import at_once
-from field.small import in_a_fit
-from field.small import net
-from field.small import rows
+from field.same import in_a_fit
+from field.same import net
+from field.same import ramp_alone
+from field.same import rows
 from keras_lrfinder import LRFinder
 from keras_lrfinder import lr_find
 
@@ -36,12 +39,10 @@ def test_8_nothing_to_train_is_said_at_once(way, built):
     if built:
         model.build((None, 6))
     model.trainable = False
-    model.compile("adam", "mse")
     with pytest.raises(ValueError, match="trainable weights"):
-        way(model, *rows())
+        way(compiled(model), *rows())
     model.trainable = True
-    model.compile("adam", "mse")
-    assert way(model, *rows()).lr
+    assert way(compiled(model), *rows()).lr
 
 
 def callbacks_of_tuner(kind):
@@ -114,9 +115,7 @@ def growth(use, fresh):
     def made():
         gc.collect()
         keras.backend.clear_session()
-        model = keras.Sequential([keras.Input((1500,)), layers.Dense(1400)])
-        model.compile("adam", "mse")
-        return model
+        return compiled([keras.Input((1500,)), layers.Dense(1400)], "adam")
 
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 1500)).astype("float32")
@@ -139,13 +138,10 @@ def test_10_memory_does_not_grow(fresh):
     On TensorFlow these leave three times the weights of each new model.
     """
 
-    def test(*data):
-        lr_find(*data, steps=4, probe=False, verbose=0)
-
     def fit(model, *data):
         model.fit(*data, verbose=0)
 
-    gc.unfreeze()
+    test = functools.partial(ramp_alone, steps=4)
     assert growth(test, fresh) < (growth(fit, fresh) if fresh else 0) + 4
 
 
@@ -156,15 +152,7 @@ def test_11_pictures_go_home_and_lose_nothing(way, tmp_path, monkeypatch):
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     model, (x, y) = net(), rows()
-    settings = {"steps": 40, "verbose": 0, "plot_dir": "~/plots"}
-
-    def test():
-        if way is at_once:
-            return lr_find(model, x, y, probe=False, **settings)
-        finder = LRFinder(**settings)
-        model.fit(x, y, epochs=9, verbose=0, callbacks=[finder])
-        return finder
-
+    test = functools.partial(way, model, x, y, plot_dir="~/plots")
     test()
     written = sorted(p.name for p in (tmp_path / "plots").iterdir())
     assert written == ["loss.jpg", "smooth_loss.jpg"]
@@ -203,43 +191,50 @@ def test_12_another_thread_is_told_that_a_test_runs(way):
     assert at_once(model, x, y).lr
 
 
-class Totals(keras.Model):
-    """Logs what it trains on, `total`, beside a part of it, `loss`."""
+class Tells(keras.Model):
+    """A linear layer; `then` gets what each step logs, and returns it."""
 
-    def __init__(self):
+    def __init__(self, then):
         super().__init__()
-        self.dense = layers.Dense(1)
+        self.dense, self.then = layers.Dense(1), then
 
     def call(self, x):
         """Maps."""
         return self.dense(x)
 
     def train_step(self, *args):
-        """That of Keras, with one more number."""
-        logs = super().train_step(*args)
+        """That of Keras, and more."""
+        made = super().train_step(*args)
         if keras.backend.backend() == "jax":
-            return {**logs[0], "total": 3 * logs[0]["loss"] + 1}, logs[1]
-        return {**logs, "total": 3 * logs["loss"] + 1}
+            return self.then(made[0]), made[1]
+        return self.then(made)
+
+
+def built(then, x):
+    """Such a model, called once and compiled."""
+    keras.utils.set_random_seed(1)
+    model = Tells(then)
+    model(x[:1])
+    return compiled(model, "adam")
 
 
 @both
 def test_13_what_a_train_step_logs_may_be_monitored(way):
     """13: probes read `total` as the ramp does, and judge by it."""
-    curves = []
-    for monitor in ("loss", "total"):
-        keras.utils.set_random_seed(1)
-        model, (x, y) = Totals(), rows()
-        model(x[:1])
-        model.compile("adam", "mse")
-        if way is at_once:
-            found = at_once(model, x, y, monitor=monitor)
-            assert all(run.held_out_loss is not None for run in found.runs)
-            assert len(found.runs) == 3
-        else:
-            found = LRFinder(steps=40, verbose=0, monitor=monitor)
-            model.fit(x, y, epochs=9, verbose=0, callbacks=[found])
-        curves.append(found.curve.losses[:20])
-    np.testing.assert_allclose(curves[1], 3 * curves[0] + 1, rtol=1e-5)
+
+    def with_total(logs):
+        return {**logs, "total": 3 * logs["loss"] + 1}
+
+    x, y = rows()
+    found = [
+        way(built(with_total, x), x, y, monitor=monitor)
+        for monitor in ("loss", "total")
+    ]
+    loss, total = (finder.curve.losses[:20] for finder in found)
+    np.testing.assert_allclose(total, 3 * loss + 1, rtol=1e-5)
+    for finder in found if way is at_once else ():
+        judged = [run.held_out_loss is not None for run in finder.runs]
+        assert judged == [True] * 3
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10])
@@ -257,29 +252,9 @@ def test_14_numbers_agree_with_their_nouns(count, capsys):
     assert "all steps ran after" not in said
 
 
-class Counts(keras.Model):
-    """Counts the traces of its step."""
-
-    def __init__(self):
-        super().__init__()
-        self.dense = layers.Dense(1)
-
-    def call(self, x):
-        """Maps."""
-        return self.dense(x)
-
-    def train_step(self, *args):
-        """That of Keras."""
-        TRACES.append(1)
-        return super().train_step(*args)
-
-
-TRACES = []
-
-
-@pytest.mark.parametrize("built", [True, False])
+@pytest.mark.parametrize("is_built", [True, False])
 @pytest.mark.backend("tensorflow", "jax")
-def test_a_step_is_traced_no_more_than_by_two_fits(built):
+def test_a_step_is_traced_no_more_than_by_two_fits(is_built):
     """1 of the redesign: Keras's own `test_retracing`, tests before the fits.
 
     That one has ones of shape (100, 3), batches of 10, two fits. A model that
@@ -287,14 +262,16 @@ def test_a_step_is_traced_no_more_than_by_two_fits(built):
     """
     x, y, counts = np.ones((100, 3)), np.zeros((100, 1)), []
     for tested in (False, True):
-        model = Counts()
-        if built:
-            model(x[:1])
-        model.compile("sgd", "mse")
-        TRACES.clear()
+        traces = []
+
+        def counted(logs, traces=traces):
+            traces.append(1)
+            return logs
+
+        model = built(counted, x) if is_built else compiled(Tells(counted))
         for _ in range(2):
             if tested:
                 at_once(model, x, y, batch_size=10)
             model.fit(x, y, batch_size=10, verbose=0)
-        counts.append(len(TRACES))
-    assert counts[1] <= counts[0] + (not built)
+        counts.append(len(traces))
+    assert counts[1] <= counts[0] + (not is_built)

@@ -14,11 +14,12 @@ import pytest
 from keras import layers
 
 from field.same import assert_same
+from field.same import at_once
+from field.same import compiled
 from field.same import everything
-from field.small import at_once
-from field.small import in_a_fit
-from field.small import net
-from field.small import rows
+from field.same import in_a_fit
+from field.same import net
+from field.same import rows
 from keras_lrfinder import LRFinder
 
 tensorflow = pytest.mark.backend("tensorflow")
@@ -55,33 +56,6 @@ class Items(keras.utils.PyDataset):
         return x[8 * index : 8 * index + 8], y[8 * index : 8 * index + 8]
 
 
-@both
-def test_1_no_worker_of_a_dataset_stays(way):
-    """1: the threads that make batches end with the test."""
-    model, before = net(), threading.active_count()
-    way(model, Items(workers=3))
-    assert threading.active_count() == before
-
-
-@pytest.mark.parametrize("how", ["validated", "interrupted", "ctrl-c"])
-def test_1_no_worker_stays_whoever_ends_the_fit(how):
-    """1: nor of a validation that is cut short, nor after Ctrl-C."""
-    model, before = net(), threading.active_count()
-    if how == "validated":
-        in_a_fit(model, *rows(), validation_data=Items(workers=3))
-    elif how == "interrupted":
-        finder = LRFinder(steps=40, verbose=0)
-        both = [finder, Interrupts(5)]
-        with pytest.raises(KeyboardInterrupt):
-            model.fit(Items(workers=3), verbose=0, callbacks=both)
-        finder.restore()
-    else:
-        stops = [Interrupts(5)]
-        with pytest.raises(KeyboardInterrupt):
-            at_once(model, Items(workers=3), callbacks=stops)
-    assert threading.active_count() == before
-
-
 class Interrupts(keras.callbacks.Callback):
     """Ctrl-C after so many batches."""
 
@@ -94,6 +68,43 @@ class Interrupts(keras.callbacks.Callback):
         self.left -= 1
         if not self.left:
             raise KeyboardInterrupt
+
+
+def by_validation(model):
+    """A fit whose validation is cut short."""
+    in_a_fit(model, *rows(), validation_data=Items(workers=3))
+
+
+def by_ctrl_c(model):
+    """`lr_find` cut off."""
+    with pytest.raises(KeyboardInterrupt):
+        at_once(model, Items(workers=3), callbacks=[Interrupts(5)])
+
+
+def in_a_fit_by_ctrl_c(model):
+    """A fit with a test cut off, which is put back by hand."""
+    finder = LRFinder(steps=40, verbose=0)
+    both = [finder, Interrupts(5)]
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(Items(workers=3), verbose=0, callbacks=both)
+    finder.restore()
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        lambda model: at_once(model, Items(workers=3)),
+        lambda model: in_a_fit(model, Items(workers=3)),
+        by_validation,
+        by_ctrl_c,
+        in_a_fit_by_ctrl_c,
+    ],
+)
+def test_1_no_worker_of_a_dataset_stays(test):
+    """1: the threads that make batches end with the test, whoever ends it."""
+    model, before = net(), threading.active_count()
+    test(model)
+    assert threading.active_count() == before
 
 
 def test_2_an_interrupted_schedule_is_plain_to_replace():
@@ -147,7 +158,7 @@ def test_4_what_others_do_in_hooks_is_not_read(use, place):
 
     curves = []
     for others in ([], [Uses()]):
-        model, finder = net(drop=0), LRFinder(steps=30, verbose=0)
+        model, finder = net(drop=0), LRFinder(steps=12, verbose=0)
         given = [*others, finder] if place == "before" else [finder, *others]
         model.fit(x, y, 16, shuffle=False, verbose=0, callbacks=given)
         curves.append(finder.curve)
@@ -183,14 +194,10 @@ def test_5_who_logs_every_fit_logs_none_of_a_test(owner, monkeypatch):
 def test_6_a_stateful_network_of_one_batch_size_is_judged():
     """6: what is kept out is whole batches, so nothing is said to fail."""
     keras.utils.set_random_seed(1)
-    model = keras.Sequential(
-        [
-            keras.Input(batch_shape=(8, 10, 3)),
-            layers.LSTM(12, stateful=True),
-            layers.Dense(1),
-        ]
+    inputs = keras.Input(batch_shape=(8, 10, 3))
+    model = compiled(
+        [inputs, layers.LSTM(12, stateful=True), layers.Dense(1)], "adam"
     )
-    model.compile("adam", "mse")
     x = np.random.default_rng(0).normal(size=(256, 10, 3)).astype("float32")
     before = everything(model)
     found = at_once(model, x, x[:, -1, :1], batch_size=8, shuffle=False)
@@ -199,19 +206,15 @@ def test_6_a_stateful_network_of_one_batch_size_is_judged():
     assert "ot checked" not in found.suggestion.reason
 
 
-class Notes(keras.Model):
+class Notes(layers.Layer):
     """Keeps of each batch that it is trained on what numbers its rows have."""
-
-    def __init__(self):
-        super().__init__()
-        self.dense = layers.Dense(1)
 
     def call(self, x, training=False):
         """Keeps the first column."""
         if training and not isinstance(x, keras.KerasTensor):
             column = np.array(keras.ops.convert_to_numpy(x))[:, 0]
             NOTED.append(np.rint(column * 640).astype(int).tolist())
-        return self.dense(x)
+        return x
 
 
 NOTED = []
@@ -227,9 +230,8 @@ def test_7_data_in_order_stay_in_order(kind, trainings):
     if kind == "items":
         data = (Items(),)
         data[0].rows = x, y
-    model = Notes()
+    model = compiled([Notes(), layers.Dense(1)], "sgd", run_eagerly=True)
     model(x[:1])
-    model.compile("sgd", "mse", run_eagerly=True)
     NOTED.clear()
     more = {} if kind == "items" else {"batch_size": 8}
     at_once(model, *data, shuffle=False, trainings=trainings, epochs=2, **more)
