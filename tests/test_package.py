@@ -14,25 +14,12 @@ import keras_lrfinder
 PACKAGE = pathlib.Path(keras_lrfinder.__file__).parent
 ROOT = pathlib.Path(__file__).parent.parent
 
-PUBLIC = {
-    "RULES",
-    "Curve",
-    "LRFinder",
-    "OneCycle",
-    "Plan",
-    "RangeTest",
-    "Run",
-    "StopReason",
-    "Suggestion",
-    "Triangular",
-    "compare_lr",
-    "compare_rules",
-    "lr_find",
-    "plot_curves",
-    "search",
-    "snapshot",
-    "suggest",
-}
+PUBLIC = """
+    RULES Curve LRFinder OneCycle Plan RangeTest Run StopReason Suggestion
+    Triangular compare_lr compare_rules lr_find plot_curves search snapshot
+    suggest
+"""
+PUBLIC = set(PUBLIC.split())
 
 # What the modules of a folder, or a module beside them, may import of the
 # rest of the package. "" stands for the modules that lie beside the folders.

@@ -255,12 +255,6 @@ def test_trainings_far_from_the_ramp():
     assert f"the ramp alone gives {alone.lr:.1e}" in found.reason
 
 
-@pytest.mark.parametrize("name", ["nadam", "adamax", "ftrl"])
-def test_an_optimizer_that_was_never_measured(name):
-    """It is taken for Adam."""
-    assert searched(ramp(optimizer=name))[1].lr == searched()[1].lr
-
-
 def test_probes_that_ended_lower_than_trainings():
     """What trains longer and ends higher memorises: stop early."""
 
@@ -287,17 +281,6 @@ def test_more_steps_of_few_data_do_not_raise_the_answer(optimizer, probes):
     ]
     lrs = [searched(curve, plan=plan)[1].lr for plan in plans]
     assert all(np.diff(lrs) <= 1e-9)
-
-
-@pytest.mark.parametrize("steps", [110, 330, 990])
-def test_telling_a_short_training_does_not_raise_it(steps):
-    """331 rows, batches of 32: hardly above what it is untold."""
-    curve = ramp(batch_size=32, steps_per_epoch=11)
-    told, untold = (
-        searched(curve, plan=Plan(total_steps=n, **JUDGED), memorised=0.4)
-        for n in (steps, None)
-    )
-    assert told[1].lr < 1.1 * untold[1].lr
 
 
 def test_runs_can_answer_where_the_ramp_cannot():

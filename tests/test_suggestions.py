@@ -47,10 +47,14 @@ def test_optimizers_differ():
     assert plain > 2 * heavy > 4 * adam
 
 
-def test_few_steps_per_epoch_lower_the_answer():
-    """Little data is memorised: the shorter an epoch, the lower."""
-    lrs = [suggest(run(steps_per_epoch=n)).lr for n in (None, 500, 100, 30, 5)]
+@pytest.mark.parametrize("batch", [None, 8, 32])
+def test_little_data_lower_the_answer(batch):
+    """They are memorised: the shorter an epoch, unless of many samples."""
+    epochs = (None, 500, 100, 30, 10)
+    lrs = [suggest(run(steps_per_epoch=n, batch_size=batch)).lr for n in epochs]
     assert lrs[0] == lrs[1] == lrs[2] > lrs[3] > lrs[4]
+    many, few = (run(steps_per_epoch=n, batch_size=3200) for n in (1000, 10))
+    assert suggest(many).lr == suggest(few).lr
 
 
 def test_large_batches_raise_the_answer():
@@ -107,7 +111,7 @@ def test_odd_curves_have_nearly_the_same_answer(loss):
 
 
 def blown_up_at_once(x):
-    """What the first update does to a loss of 2.4, and what comes after."""
+    """A loss of 2.4, and what the first update makes of it: never "fell"."""
     x += -np.log10(0.3)
     return 2.4 if x < 1e-6 else 19.0 + 100.0 * np.exp(-8.0 * x)
 
@@ -268,17 +272,6 @@ def test_any_losses_have_an_answer(losses):
         assert {type(n) for n in numbers} == {float}
 
 
-@pytest.mark.parametrize(
-    ("steps", "batch", "little"),
-    [(10, 32, True), (10, 8, True), (10, None, True), (10, 3200, False)],
-)
-def test_little_data_is_told_by_steps_and_batch(steps, batch, little):
-    """Ten steps of a hundred times as many samples are not little."""
-    curve = run(steps_per_epoch=steps, batch_size=batch)
-    many = dataclasses.replace(curve, steps_per_epoch=1000)
-    assert (suggest(curve).lr < suggest(many).lr) == little
-
-
 def test_a_million_points_give_the_answer_of_a_hundred():
     """The default rule looks at decades, not at how many points they have."""
     x = np.linspace(-7, 1, 1_000_000)
@@ -341,14 +334,6 @@ def test_lr_for_takes_the_length_that_it_is_for():
     assert suggest(run()).lr_for() == suggest(run()).lr_for("constant", 1000)
 
 
-def test_peaks_are_higher_and_long_trainings_lower():
-    """Than the learning rate that is kept, and than in short ones."""
-    found = suggest(run(), total_steps=500)
-    assert all(found.lr_for(name) > 1.5 * found.lr for name in SCHEDULES[1:])
-    lrs = [found.lr_for("constant", n) for n in LENGTHS]
-    assert lrs == sorted(lrs, reverse=True)
-
-
 def test_no_learning_rate_raises_the_reason():
     """Without a learning rate the error says why there is none."""
     for use in (float, Suggestion.lr_for, "{:.2e}".format):
@@ -357,19 +342,14 @@ def test_no_learning_rate_raises_the_reason():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "error"),
-    [
-        ({"schedule": "linear"}, ValueError),
-        ({"total_steps": 0}, ValueError),
-        ({"total_steps": 1.5}, TypeError),
-    ],
+    "wrong", [{"schedule": "linear"}, {"total_steps": 0}, {"total_steps": 1.5}]
 )
-def test_a_wrong_training_is_refused_by_name(wrong, error):
+def test_a_wrong_training_is_refused_by_name(wrong):
     """By all that take one."""
     found = suggest(run())
     (name,) = wrong
     for call in (lambda **k: suggest(run(), **k), found.lr_for):
-        with pytest.raises(error, match=f"`{name}` must be"):
+        with pytest.raises((TypeError, ValueError), match=f"`{name}` must be"):
             call(**wrong)
 
 

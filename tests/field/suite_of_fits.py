@@ -5,8 +5,6 @@ Run by `test_before_every_fit.py`, twice.
 
 import keras
 import numpy as np
-import pytest
-import tiny
 
 
 def rows(n=48):
@@ -30,14 +28,6 @@ def model(optimizer="adam", **settings):
     settings = {"metrics": ["accuracy"], **settings}
     net.compile(optimizer, "binary_crossentropy", **settings)
     return net
-
-
-@pytest.mark.parametrize("name", tiny.OPTIMIZERS)
-def test_optimizer(name):
-    """Two fits, one after the other."""
-    net = model(getattr(keras.optimizers, name)(0.01), metrics=[])
-    for _ in range(2):
-        net.fit(*rows(), batch_size=8, epochs=2, verbose=0)
 
 
 def test_data_weights_and_validation():
@@ -68,24 +58,14 @@ class Sequence(keras.utils.PyDataset):
         return 6
 
     def __getitem__(self, index):
-        x, y = rows()
-        return x[8 * index : 8 * index + 8], y[8 * index : 8 * index + 8]
+        return tuple(a[8 * index : 8 * index + 8] for a in rows())
 
 
-def test_dataset_of_workers():
-    """A PyDataset."""
+def test_dataset_and_generator():
+    """A PyDataset of workers; and batches that come once, which no test has."""
     net = model()
     net.fit(Sequence(workers=2), epochs=2, verbose=0)
-
-
-def test_generator():
-    """Each batch once."""
-
-    def batches():
-        while True:
-            yield rows(8)
-
-    model().fit(batches(), steps_per_epoch=4, epochs=2, verbose=0)
+    net.fit((rows(8) for _ in range(8)), steps_per_epoch=4, epochs=2, verbose=0)
 
 
 def test_mixed_precision_and_frozen_layers():

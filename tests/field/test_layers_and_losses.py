@@ -79,25 +79,6 @@ def endpoint():
     return compiled(keras.Model({"x": inputs, "y": targets}, out), "sgd", None)
 
 
-class Distiller(keras.Model):
-    """Learns what a frozen teacher says."""
-
-    def __init__(self):
-        super().__init__()
-        self.teacher = keras.Sequential(
-            [layers.Dense(8, "relu"), layers.BatchNormalization()]
-        )
-        self.teacher.trainable = False
-        self.student = keras.Sequential([layers.Dense(8)])
-
-    def call(self, x):
-        """What the student says, whose distance to the teacher counts."""
-        said = self.student(x)
-        wanted = ops.stop_gradient(self.teacher(x, training=False))
-        self.add_loss(ops.mean((wanted - said) ** 2))
-        return said
-
-
 class Contrast(keras.Model):
     """Momentum contrast: a queue of keys is state that a step moves."""
 
@@ -212,12 +193,6 @@ MODELS = [
         lambda: (dict(zip("xy", labels())),),
         marks=REST,
         id="endpoint",
-    ),
-    pytest.param(
-        lambda: compiled(Distiller(), keras.optimizers.Lion(1e-3), None),
-        alone,
-        marks=REST,
-        id="distillation",
     ),
     pytest.param(
         lambda: compiled(Contrast(), keras.optimizers.AdamW(1e-3), None),
