@@ -52,13 +52,11 @@ def test_every_file_is_a_cell_of_a_task():
 def test_excess_is_nothing_at_the_best_and_all_far_away():
     """Both ends of the scale, and what lies between grid points."""
     for cell in some():
-        best, worst = cell.best(BASE), cell.excesses(BASE)[-1]
-        assert cell.excess(10.0**best, BASE) == 0
-        assert cell.regret(10.0**best, BASE) == 0
-        assert cell.excess(1e-12, BASE) == cell.excess(1e6, BASE) == worst
+        best, all_ = 10.0 ** cell.best(BASE), cell.excesses(BASE)
+        assert cell.excess(best, BASE) == cell.regret(best, BASE) == 0
+        assert cell.excess(1e-12, BASE) == cell.excess(1e6, BASE) == all_[-1]
         middle = 10.0 ** (cell.x[3:5].mean())
-        pair = cell.excesses(BASE)[3:5]
-        assert cell.excess(middle, BASE) == pytest.approx(pair.mean())
+        assert cell.excess(middle, BASE) == pytest.approx(all_[3:5].mean())
 
 
 def test_lost_runs_count_as_not_trained():

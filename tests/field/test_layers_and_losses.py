@@ -60,25 +60,6 @@ def siamese():
     return compiled(keras.Model([a, b], distance), loss=loss)
 
 
-class Endpoint(layers.Layer):
-    """Takes the targets as an input and adds the loss itself."""
-
-    def call(self, logits, targets):
-        """Returns the probabilities."""
-        loss = keras.losses.binary_crossentropy(
-            targets, logits, from_logits=True
-        )
-        self.add_loss(ops.mean(loss))
-        return ops.sigmoid(logits)
-
-
-def endpoint():
-    """A model that is compiled without a loss."""
-    inputs, targets = keras.Input((6,), name="x"), keras.Input((1,), name="y")
-    out = Endpoint()(layers.Dense(1)(inputs), targets)
-    return compiled(keras.Model({"x": inputs, "y": targets}, out), "sgd", None)
-
-
 class Contrast(keras.Model):
     """Momentum contrast: a queue of keys is state that a step moves."""
 
@@ -187,12 +168,6 @@ MODELS = [
         lambda: ([labels()[0], labels()[0][::-1]], labels()[1]),
         marks=REST,
         id="siamese",
-    ),
-    pytest.param(
-        endpoint,
-        lambda: (dict(zip("xy", labels())),),
-        marks=REST,
-        id="endpoint",
     ),
     pytest.param(
         lambda: compiled(Contrast(), keras.optimizers.AdamW(1e-3), None),
