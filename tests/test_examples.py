@@ -1,8 +1,6 @@
 """Every example runs, small."""
 
-import contextlib
 import importlib.util
-import io
 import pathlib
 import re
 
@@ -23,20 +21,15 @@ def load(name):
     return module
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
     """Runs an example; returns what it returned, said and wrote."""
 
     def example(name, *arguments):
         # Examples write where they are run: not into the checkout.
-        folder, said = tmp_path_factory.mktemp(name), io.StringIO()
-        with (
-            pytest.MonkeyPatch.context() as patch,
-            contextlib.redirect_stdout(said),
-        ):
-            patch.chdir(folder)
-            returned = load(name).main(arguments)
-        return returned, said.getvalue().strip().splitlines(), folder
+        monkeypatch.chdir(tmp_path)
+        returned = load(name).main(arguments)
+        return returned, capsys.readouterr().out.strip(), tmp_path
 
     return example
 
@@ -55,7 +48,7 @@ def test_mnist_finds_a_rate_that_is_not_worse(run, tmp_path):
     for name in ("loss", "smooth_loss"):
         with Image.open(folder / "pictures" / f"{name}.jpg") as picture:
             assert picture.format == "JPEG"
-    assert said[-1].startswith("Done")
+    assert said.splitlines()[-1].startswith("Done")
 
 
 @pytest.mark.thorough_on("tensorflow", "jax")
@@ -99,9 +92,9 @@ SMALL = {
 def test_script_runs_and_says_that_it_is_done(name, run):
     """The example comes to its closing line."""
     returned, said, folder = run(name, *SMALL[name][0])
-    assert said[-1].startswith("Done")
+    assert said.splitlines()[-1].startswith("Done")
     if name in SEEN:
-        SEEN[name](returned, "\n".join(said), folder)
+        SEEN[name](returned, said, folder)
 
 
 def custom_loop(suggestion, said, _):

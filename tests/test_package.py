@@ -93,16 +93,12 @@ def test_public_names_are_those_promised():
         _ = keras_lrfinder.lrfind
 
 
-def test_package_brings_its_constants_and_says_that_it_is_typed():
-    """What lies beside the modules is installed with them."""
-    beside = {"constants.json", "py.typed"}
-    assert beside <= {path.name for path in PACKAGE.iterdir()}
-
-
-def test_version_is_in_one_place():
-    """The version is that of `version.py` and a plain release number."""
+def test_what_lies_beside_the_modules_is_installed_with_them():
+    """Constants, the mark that it is typed, and the one version number."""
     from keras_lrfinder.version import __version__
 
+    beside = {"constants.json", "py.typed"}
+    assert beside <= {path.name for path in PACKAGE.iterdir()}
     assert keras_lrfinder.__version__ == __version__
     assert re.fullmatch(r"\d+\.\d+\.\d+([ab.]\w+)?", __version__)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from field.same import Tells
 from field.same import at_once
 from field.same import compiled
 from field.same import in_a_fit
@@ -132,25 +133,6 @@ def test_11_pictures_go_home_and_lose_nothing(way, tmp_path, monkeypatch):
         path.mkdir()
     with pytest.warns(UserWarning, match="no picture was written"):
         assert test().lr
-
-
-class Tells(keras.Model):
-    """A linear layer; `then` gets what each step logs, and returns it."""
-
-    def __init__(self, then):
-        super().__init__()
-        self.dense, self.then = layers.Dense(1), then
-
-    def call(self, x):
-        """Maps."""
-        return self.dense(x)
-
-    def train_step(self, *args):
-        """That of Keras, and more."""
-        made = super().train_step(*args)
-        if keras.backend.backend() == "jax":
-            return self.then(made[0]), made[1]
-        return self.then(made)
 
 
 def built(then, x):

@@ -6,8 +6,10 @@ import pytest
 from keras import layers
 from keras import ops
 
+from field.same import Tells
 from field.same import assert_same
 from field.same import at_once
+from field.same import compiled
 from field.same import everything
 from field.same import same_as_untested
 
@@ -159,28 +161,10 @@ def test_a_step_of_ones_own(kind, optimizers):
     same_as_untested(build, lambda: (rows(),), batch_size=16)
 
 
-class AccuracyOnly(keras.Model):
-    """Logs no loss: there is nothing that a range test could read."""
-
-    def __init__(self):
-        super().__init__()
-        self.network = dense(6)
-
-    def call(self, x):
-        """Reconstructs."""
-        return self.network(x)
-
-    def train_step(self, data):
-        """Trains, and tells an accuracy only."""
-        logs = super().train_step(data)
-        return {"accuracy": logs["loss"]}
-
-
-@pytest.mark.backend("tensorflow", "torch")
 def test_a_model_that_logs_only_accuracy_is_told_so():
     """The message has what is logged, and the model is as it was."""
-    model, x = AccuracyOnly(), rows()
-    model.compile("adam", "mse")
+    x = rows()
+    model = compiled(Tells(lambda logs: {"accuracy": logs["loss"]}), "adam")
     model.fit(x, x, verbose=0)
     before = everything(model)
     with pytest.raises((KeyError, ValueError), match="accuracy"):
