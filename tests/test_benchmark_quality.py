@@ -156,17 +156,6 @@ def test_telling_the_length_ends_no_worse():
         assert told <= untold
 
 
-def test_more_steps_of_few_data_ask_for_no_more():
-    """A longer training on the same few batches never takes a higher LR."""
-    for cell in (c for c in seen() if c.arrays["facts"][1] < 100):
-        said = [
-            simulate.searched(cell, 0, ("constant", n))[1].lr
-            for n in (250, 1000, 4000)
-        ]
-        if None not in said:
-            assert said == sorted(said, reverse=True)
-
-
 def test_peers_answer_on_a_bowl():
     """Every rule finds something on a perfect curve, and survives NaN."""
     lrs = np.geomspace(1e-7, 10, 200)

@@ -138,21 +138,6 @@ def test_contributing_names_every_module():
     assert sorted(named) == sorted(there)
 
 
-def test_no_circle_of_imports():
-    """Modules that import each other cannot be read one at a time."""
-    left = {
-        name: {m.removesuffix(".__init__") for m in own_imports(name)}
-        & set(MODULES)
-        for name in MODULES
-    }
-    while free := [name for name, needed in left.items() if not needed]:
-        for name in free:
-            del left[name]
-        for needed in left.values():
-            needed.difference_update(free)
-    assert left == {}
-
-
 SEAM = "training.keras_internals"
 ASKING = ("getattr", "hasattr", "setattr", "delattr")
 # Of named tuples, where Python documents them.

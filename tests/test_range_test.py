@@ -258,17 +258,6 @@ def test_scaling_the_losses_changes_nothing(losses, power):
     assert len(scaled) == len(plain)
 
 
-@given(losses=st.lists(finite_loss, min_size=1, max_size=40), n=st.data())
-def test_what_comes_later_does_not_change_what_was(losses, n):
-    """The curve of the first steps is the beginning of the whole curve."""
-    part = n.draw(st.integers(0, len(losses)))
-    whole, begun = run(losses, steps=50), run(losses[:part], steps=50)
-    shared = min(len(whole), len(begun))
-    np.testing.assert_array_equal(
-        whole.smoothed[:shared], begun.smoothed[:shared]
-    )
-
-
 def test_long_test_is_quick():
     """A hundred thousand steps take the engine a second or so, not more."""
     test = RangeTest(1e-7, 10.0, 100_000, stop_factor=None)

@@ -36,12 +36,7 @@ def digest(model):
 
 
 class BeforeEveryFit:
-    """What is done before and after a fit, and in which test.
-
-    Args:
-        path: String, the file that lines are appended to.
-        tested: Whether there are range tests.
-    """
+    """What is done before and after a fit, and in which test."""
 
     def __init__(self, path, tested):
         self.path, self.tested = path, tested

@@ -5,29 +5,15 @@ Run by `test_before_every_fit.py`, twice.
 
 import keras
 import numpy as np
-
-
-def rows(n=48):
-    """Rows and which of two classes they are of."""
-    x = np.random.default_rng(0).normal(size=(n, 5)).astype("float32")
-    return x, (x.sum(1) > 0).astype("float32")[:, None]
+import tiny
+from tiny import data as rows
 
 
 def model(optimizer="adam", **settings):
     """Statistics, dropout and a metric, beside weights."""
     keras.utils.set_random_seed(7)
-    net = keras.Sequential(
-        [
-            keras.Input((5,)),
-            keras.layers.Dense(6, "relu"),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dropout(0.2),
-            keras.layers.Dense(1, "sigmoid"),
-        ]
-    )
     settings = {"metrics": ["accuracy"], **settings}
-    net.compile(optimizer, "binary_crossentropy", **settings)
-    return net
+    return tiny.compiled(tiny.sequential(), optimizer, **settings)
 
 
 def test_data_weights_and_validation():
@@ -36,7 +22,9 @@ def test_data_weights_and_validation():
     net = model()
     net.fit(x, y, 7, 2, 0, validation_split=0.25)
     net.fit(x, y, sample_weight=np.linspace(0, 1, len(x)), verbose=0)
-    net.fit(x, y, class_weight={0: 1.0, 1: 3.0}, shuffle=False, verbose=0)
+    net.fit(
+        x, y, class_weight={0: 1.0, 1: 3.0, 2: 1.0}, shuffle=False, verbose=0
+    )
     net.fit(x, y, validation_data=rows(9), steps_per_epoch=3, verbose=0)
 
 
@@ -55,7 +43,7 @@ class Sequence(keras.utils.PyDataset):
     """Batches made by two threads."""
 
     def __len__(self):
-        return 6
+        return 3
 
     def __getitem__(self, index):
         return tuple(a[8 * index : 8 * index + 8] for a in rows())
@@ -78,7 +66,7 @@ def test_mixed_precision_and_frozen_layers():
     net.fit(*rows(), verbose=0)
     net.layers[0].trainable = False
     several = 1 if keras.backend.backend() == "torch" else 3
-    net.compile("rmsprop", "mse", steps_per_execution=several)
+    tiny.compiled(net, "rmsprop", steps_per_execution=several)
     net.fit(*rows(), epochs=2, batch_size=8, verbose=0)
 
 

@@ -65,15 +65,16 @@ PLAIN = {
     (3, 5, 2): "ConvLSTM1D(2, 2)",
     (2, 3, 3, 3, 2): "ConvLSTM3D(2, 2)",
 }
-# Of two tensors.
-MERGING = """
-    Add(); Average(); Concatenate(); Dot(1); Maximum(); Minimum(); Multiply();
-    Subtract()
-"""
-ATTENTION = """
-    AdditiveAttention(); Attention(dropout=0.2); GroupQueryAttention(2, 4, 2);
-    MultiHeadAttention(2, 2, dropout=0.2)
-"""
+OF_TWO = {
+    (6,): """
+        Add(); Average(); Concatenate(); Dot(1); Maximum(); Minimum();
+        Multiply(); Subtract()
+    """,
+    (6, 4): """
+        AdditiveAttention(); Attention(dropout=0.2);
+        GroupQueryAttention(2, 4, 2); MultiHeadAttention(2, 2, dropout=0.2)
+    """,
+}
 # No part of what is trained: they make numbers of raw data.
 OF_DATA = """
     CategoryEncoding; Discretization; HashedCrossing; Hashing; IntegerLookup;
@@ -122,7 +123,8 @@ def marks_of(text):
     """Which backends try it, and which without --thorough."""
     if text.startswith("RandomElasticTransform"):
         # Keras 3.15's own fit fails on JAX: the layer asks for values there.
-        return pytest.mark.backend("torch", "tensorflow")
+        where = pytest.mark.backend("torch", "tensorflow")
+        return [where, pytest.mark.thorough_on("tensorflow")]
     if text in SLOW:
         return pytest.mark.thorough
     if text in SOME:
@@ -138,7 +140,7 @@ def marks_of(text):
         for text in each(texts)
     ],
 )
-@pytest.mark.filterwarnings("ignore:Layer 'flatten'")  # after Masking
+@pytest.mark.filterwarnings("ignore:Layer 'flatten")  # after Masking
 def test_a_layer(shape, text):
     """One layer between the input and a linear head."""
 
@@ -150,33 +152,22 @@ def test_a_layer(shape, text):
 
 
 @pytest.mark.thorough_on("tensorflow", "jax")
-@pytest.mark.parametrize("text", each(MERGING))
-def test_a_merging_layer(text):
-    """A layer of two tensors."""
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [(shape, text) for shape in OF_TWO for text in each(OF_TWO[shape])],
+)
+def test_a_layer_of_two_tensors(shape, text):
+    """They are merged; or queries and keys."""
 
     def build():
-        inputs = keras.Input((6,))
+        inputs = keras.Input(shape)
         both = [layers.Dense(4)(inputs), layers.Dense(4)(inputs)]
-        out = layers.Dense(1)(made(text)(both))
-        return compiled(keras.Model(inputs, out))
-
-    ends_the_same(build, (6,))
-
-
-@pytest.mark.thorough_on("tensorflow", "jax")
-@pytest.mark.parametrize("text", each(ATTENTION))
-def test_attention(text):
-    """A layer of queries and keys."""
-
-    def build():
-        inputs = keras.Input((6, 4))
-        layer, keys = made(text), layers.Dense(4)(inputs)
-        one = isinstance(layer, (layers.Attention, layers.AdditiveAttention))
-        out = layer([inputs, keys]) if one else layer(inputs, keys)
+        apart = text.startswith(("GroupQuery", "MultiHead"))
+        out = made(text)(*both) if apart else made(text)(both)
         out = layers.Dense(1)(layers.Flatten()(out))
         return compiled(keras.Model(inputs, out))
 
-    ends_the_same(build, (6, 4))
+    ends_the_same(build, shape)
 
 
 def test_an_embedding():
@@ -193,7 +184,7 @@ def test_an_embedding():
 
 def test_no_layer_is_left_out():
     """What Keras exports is tried above, or listed with its reason."""
-    known = [*PLAIN.values(), MERGING, ATTENTION, OF_DATA, ELSEWHERE]
+    known = [*PLAIN.values(), *OF_TWO.values(), OF_DATA, ELSEWHERE]
     tried = {text.split("(")[0] for texts in known for text in each(texts)}
     exported = set()
     for name, kind in vars(layers).items():

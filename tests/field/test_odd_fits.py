@@ -76,25 +76,9 @@ def halved():
         keras.mixed_precision.set_global_policy("float32")
 
 
-def several():
-    """Two inputs, two outputs, each with its loss and weight."""
-    ends = {name: keras.Input((6,), name=name) for name in "ab"}
-    both = layers.Concatenate()(list(ends.values()))
-    out = {name: layers.Dense(1, name=name)(both) for name in "pq"}
-    model = keras.Model(ends, out)
-    losses, weights = {"p": "mse", "q": "mae"}, {"p": 1.0, "q": 0.5}
-    return compiled(model, "adam", losses, loss_weights=weights)
-
-
 def below_zero():
     """A loss that ends at minus five."""
     return net(loss=lambda t, p: keras.ops.mean(keras.ops.abs(t - p)) - 5.0)
-
-
-def named():
-    """Data for `several`."""
-    x, y = table()
-    return {"a": x, "b": x[:, ::-1].copy()}, {"p": y, "q": -y}
 
 
 def classes():
@@ -127,7 +111,6 @@ CASES = {
     "accumulated": (accumulated, table, {}, "held-out"),
     "averaged": (averaged, table, {}, "moves the weights"),
     "mixed": (halved, table, {}, "held-out"),
-    "several": (several, named, {}, "held-out"),
     "class weights": (crossed, classes, weighted, "held-out"),
     "sample weights": (net, table, by_sample, "held-out"),
     "negative": (below_zero, table, {}, "negative loss"),
