@@ -62,25 +62,18 @@ def test_the_answer_follows_what_probes_like():
     assert 0.4 < high - low < 2.0
 
 
+@pytest.mark.parametrize("probes", [0, 3])
 @pytest.mark.parametrize("away", [-0.9, 0.0, 0.9])
 @pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
-def test_whole_trainings_find_what_is_best_for_them(away, schedule):
+def test_whole_trainings_find_what_is_best_for_them(away, schedule, probes):
     """Five of them, away from what the ramp says, to a fourth of a decade."""
-    plan = Plan(schedule, 500, trainings=5, **JUDGED)
+    plan = Plan(schedule, 500, probes, trainings=5, **JUDGED)
     best = away + decades(suggest(ramp(), schedule=schedule, total_steps=500))
     runs, found = searched(plan=plan, best=-2.0, whole=best)
     whole = [r for r in runs if r.steps == 500]
     assert {r.schedule for r in whole} == {schedule}
     assert 2 <= len(whole) <= 5
     assert abs(decades(found) - best) < 0.25
-
-
-def test_whole_trainings_alone_are_enough():
-    """Without a probe before them."""
-    plan = Plan(total_steps=500, probes=0, trainings=4, **JUDGED)
-    runs, found = searched(plan=plan, whole=-2.5)
-    assert {r.steps for r in runs} == {500}
-    assert abs(decades(found) + 2.5) < 0.3
 
 
 @pytest.mark.parametrize("plan", [Plan(**JUDGED), Plan(trainings=3, **JUDGED)])
