@@ -34,7 +34,8 @@ _TITLES = {
     "analysis": "A suggestion from a curve",
     "outside": "On a GPU, measured outside this repository",
     "outside calls": "The same machine: whole calls, in seconds",
-    "peers": "Other finders on the same shapes, each against its own plain loop",
+    "peers": "Other finders on the same shapes, each against its own plain "
+    "loop",
     "packages": "Keras packages on Keras 3",
 }
 # What is said below a table.
