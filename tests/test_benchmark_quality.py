@@ -19,6 +19,8 @@ from benchmarks.quality.tasks import TASKS
 from benchmarks.quality.tasks import UNSEEN
 from keras_lrfinder.analysis import posterior as package
 
+# The fit is written in JAX, and what is stored needs no backend.
+pytestmark = pytest.mark.backend("jax")
 BASE = TARGETS[0]
 RECORDED = [name for name in stored.OPTIMIZERS if name != "momentum"]
 README = stored.RESULTS.with_name("README.md")
@@ -95,7 +97,6 @@ def test_each_family_is_left_out_once():
     assert np.mean(others) > 0.8
 
 
-@pytest.mark.backend("jax")
 def test_formula_of_the_fit_is_that_of_the_package():
     """Answers by JAX are the package's own, to 1e-9."""
     from benchmarks.quality import fit
@@ -115,7 +116,6 @@ def test_formula_of_the_fit_is_that_of_the_package():
                 assert float(x) == pytest.approx(np.log10(told), abs=1e-9)
 
 
-@pytest.mark.backend("jax")
 def test_constants_are_what_the_fit_writes():
     """As rounded, and where the objective is low."""
     from benchmarks.quality import fit
@@ -164,7 +164,6 @@ def keras_optimizer(name, **more):
     return made(**arguments, **more)
 
 
-@pytest.mark.backend("jax")
 @pytest.mark.parametrize("name", RECORDED)
 def test_optimizer_ends_with_the_weights_of_keras(name):
     """Twenty steps of the same gradients end where Keras's own end."""

@@ -64,13 +64,8 @@ def moved(kind, few, schedule, steps):
 def literal(curve, kind, schedule, steps, probes=(), whole=()):
     """The answer of the formula: mean, and both ends of the range.
 
-    Args:
-        curve: The ramp.
-        kind: Adam's, or plain SGD's.
-        schedule: That of the training.
-        steps: Its length.
-        probes: Pairs of log10(LR) and held-out loss.
-        whole: Likewise.
+    `kind` is Adam's or plain SGD's; `probes` and `whole` are pairs of log10(LR)
+    and held-out loss.
     """
     c, seen = CONSTANTS, landmarks(curve)
     few = max(0, 2 - math.log10(curve.steps_per_epoch))

@@ -176,6 +176,8 @@ class Notes(layers.Layer):
 NOTED = []
 
 
+# A step without a program takes JAX a tenth of a second.
+@pytest.mark.thorough_on("jax")
 @pytest.mark.parametrize("trainings", [0, 2])
 @pytest.mark.parametrize("kind", ["arrays", "items"])
 def test_7_data_in_order_stay_in_order(kind, trainings):
