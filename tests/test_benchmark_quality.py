@@ -13,6 +13,7 @@ from benchmarks.quality import score
 from benchmarks.quality import simulate
 from benchmarks.quality.cells import TARGETS
 from benchmarks.quality.cells import WHOLE
+from benchmarks.quality.peers import PEERS
 from benchmarks.quality.tasks import KERAS
 from benchmarks.quality.tasks import SEEN
 from benchmarks.quality.tasks import TASKS
@@ -153,6 +154,17 @@ def test_telling_the_length_ends_no_worse():
     for row in table:
         told, untold = (float(v) for v in re.findall(r"x(\d\.\d+)", row))
         assert told <= untold
+
+
+def test_peers_answer_on_a_bowl():
+    """Every rule finds something on a perfect curve, and survives NaN."""
+    lrs = np.geomspace(1e-7, 10, 200)
+    losses = 1 + (np.log10(lrs) + 2) ** 2 / 10
+    for rule in PEERS.values():
+        assert 1e-8 <= rule(lrs, losses) <= 10
+        broken = np.append(losses[:1], np.full(199, np.nan))
+        assert (rule(lrs, broken) or 1.0) > 0
+    assert PEERS["raw minimum / 10"](lrs, losses) == pytest.approx(1e-3, 0.1)
 
 
 def keras_optimizer(name, **more):

@@ -136,7 +136,7 @@ def test_11_pictures_go_home_and_lose_nothing(way, tmp_path, monkeypatch):
 
 
 def built(then, x):
-    """Such a model, called once and compiled."""
+    """A model that tells, called once and compiled."""
     keras.utils.set_random_seed(1)
     model = Tells(then)
     model(x[:1])

@@ -13,8 +13,6 @@ from field.same import at_once
 from field.same import compared
 from field.same import compiled
 from field.same import rows
-from keras_lrfinder import RangeTest
-from keras_lrfinder.training.run import Watch
 
 OPTIMIZERS = keras.optimizers
 
@@ -27,11 +25,11 @@ def table(count=320, bad=None):
     return x, y
 
 
-def batches(bad):
-    """The same as a generator, for as long as anybody asks."""
-    x, y = table(bad=bad)
-    for i in itertools.cycle(range(0, len(x), 16)):
-        yield x[i : i + 16], y[i : i + 16]
+def endless():
+    """The same as a generator, one of them NaN, for as long as anybody asks."""
+    x, y = table(bad=math.nan)
+    starts = itertools.cycle(range(0, len(x), 16))
+    return (((x[i : i + 16], y[i : i + 16]) for i in starts),)
 
 
 def net(optimizer="adam", loss="mse"):
@@ -87,6 +85,7 @@ def classes():
     return x, (y > 0).astype("float32")
 
 
+by_16, twenty = {"batch_size": 16}, {"steps_per_epoch": 20}
 crossed = functools.partial(net, loss="binary_crossentropy")
 weighted = {"class_weight": {0: 1.0, 1: 5.0}}
 by_sample = {"sample_weight": np.linspace(0, 1, 320)}
@@ -96,16 +95,10 @@ CASES = {
     "three": (net, lambda: table(3), {}, "3 samples are too few"),
     "ten": (net, lambda: table(10), {}, "epoch of 1 step"),
     "fifty": (net, lambda: table(50), {}, "2 steps of 32 samples"),
-    "ragged": (
-        *(net, lambda: table(37)),
-        *({"batch_size": 16}, "3 steps of 16 samples"),
-    ),
+    "ragged": (net, lambda: table(37), by_16, "3 steps of 16 samples"),
     "nan": (net, lambda: table(bad=math.nan), {}, "`y` has NaN"),
     "infinite": (net, lambda: table(bad=math.inf), {}, "`y` has infinity"),
-    "nan in a generator": (
-        *(net, lambda: (batches(math.nan),)),
-        *({"steps_per_epoch": 20}, "`y` has NaN"),
-    ),
+    "nan in a generator": (net, endless, twenty, "`y` has NaN"),
     "late": (late, table, {}, "held-out"),
     "schedule": (scheduled, table, {}, "held-out"),
     "accumulated": (accumulated, table, {}, "held-out"),
@@ -128,29 +121,3 @@ def test_an_odd_fit_is_as_without_a_test(name):
     suggestion = found.suggestion
     assert said in suggestion.reason
     assert (suggestion.lr is None) == said.startswith(UNANSWERED)
-
-
-@pytest.mark.parametrize(
-    ("where", "after"), [("ramp", 20), ("probe", 100), ("training", 340)]
-)
-def test_ctrl_c_at_any_time(where, after, monkeypatch):
-    """It goes on to the caller, and the fit is the one without."""
-    steps, record = [], Watch._record
-
-    def interrupted(self, model):
-        steps.append(self._recorder)
-        if len(steps) == after:
-            raise KeyboardInterrupt
-        record(self, model)
-
-    def test(model, *args):
-        monkeypatch.setattr(Watch, "_record", interrupted)
-        more = {"schedule": "cosine", "epochs": 8, "trainings": 2}
-        with pytest.raises(KeyboardInterrupt):
-            at_once(model, *args, steps=60, **more)
-        monkeypatch.undo()
-
-    compared(net, table, [test], trained=False)
-    assert isinstance(steps[-1], RangeTest) == (where == "ramp")
-    if where != "ramp":
-        assert steps[-1].steps == {"probe": 60, "training": 80}[where]
