@@ -1,12 +1,9 @@
 """What all tests share: one backend, chosen outside; a seed; the marks.
 
-`KERAS_BACKEND` chooses the backend, TensorFlow where it says nothing. Models
-and data are in `tiny.py`.
-
-What other people's code shows, in `tests/field`, runs where that is named.
-Every test runs on every backend it is for. Of the cases of a test with
-parameters each is dealt to one backend, so that the backends together run
-them all: `--thorough` runs all of them here.
+`KERAS_BACKEND` chooses the backend, TensorFlow where it says nothing. Every
+test runs on every backend it is for. Of the cases of a test with parameters
+each is dealt to one backend, so that the backends together run them all:
+`--thorough` runs all of them here. `tests/field` runs where it is named.
 """
 
 import collections
@@ -26,7 +23,8 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import pytest
 
-BACKENDS = ("torch", "jax", "tensorflow")
+# How long a case takes on each: TensorFlow traces, JAX compiles.
+BACKENDS = {"torch": 1, "jax": 2, "tensorflow": 3}
 MARKS = {
     "backend(*names)": "runs only where Keras uses one of these backends",
     "keras(version)": "runs only with this version of Keras or a newer one",
@@ -35,17 +33,15 @@ MARKS = {
 }
 
 
+OPTIONS = {
+    "--thorough": "run the full cross products as well (minutes more)",
+    "--fits": "leave out the files that no backend can change",
+}
+
+
 def pytest_addoption(parser):
-    parser.addoption(
-        "--thorough",
-        action="store_true",
-        help="run the full cross products as well (minutes more)",
-    )
-    parser.addoption(
-        "--fits",
-        action="store_true",
-        help="leave out the files that no backend can change",
-    )
+    for name, meaning in OPTIONS.items():
+        parser.addoption(name, action="store_true", help=meaning)
     parser.addoption(
         "--outcomes",
         metavar="FILE",
@@ -54,20 +50,11 @@ def pytest_addoption(parser):
 
 
 # What no backend can change. CI runs these files once.
-PURE = (
-    "test_arguments.py",
-    "test_benchmark_cost.py",
-    "test_curve.py",
-    "test_pictures.py",
-    "test_posterior.py",
-    "test_range_test.py",
-    "test_report.py",
-    "test_runs.py",
-    "test_seam.py",
-    "test_search.py",
-    "test_smoothing.py",
-    "test_suggestions.py",
-)
+PURE = """
+    arguments benchmark_cost curve package pictures posterior range_test report
+    runs search suggestions
+"""
+PURE = {f"test_{name}.py" for name in PURE.split()}
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -101,8 +88,8 @@ def pytest_collection_modifyitems(config, items):
 
     backend = keras.backend.backend()
     version = _release(keras.__version__)
-    why = {}
     dealt = {} if config.getoption("--thorough") else _dealt(items)
+    left_out = []
     for item in items:
         runs_here = all(
             backend in mark.args for mark in item.iter_markers("backend")
@@ -110,15 +97,13 @@ def pytest_collection_modifyitems(config, items):
             version >= _release(mark.args[0])
             for mark in item.iter_markers("keras")
         )
-        if not runs_here:
-            why[item] = "skipped"
-        elif dealt and backend not in dealt[item]:
-            thorough = backend not in _backends(item)
-            why[item] = "thorough" if thorough else "skipped"
-    for item, outcome in why.items():
-        _outcomes[item.nodeid] = outcome
-    items[:] = [item for item in items if item not in why]
-    config.hook.pytest_deselected(items=list(why))
+        if runs_here and backend in dealt.get(item, BACKENDS):
+            continue
+        thorough = runs_here and backend not in _backends(item)
+        _outcomes[item.nodeid] = "thorough" if thorough else "skipped"
+        left_out.append(item)
+    items[:] = [item for item in items if item not in set(left_out)]
+    config.hook.pytest_deselected(items=left_out)
 
 
 def _backends(item):
@@ -145,8 +130,9 @@ def _dealt(items):
             names = _backends(item)
             dealt[item] = names if item.path.name in PURE else []
             if names and not dealt[item]:
-                # To the one with the fewest; TensorFlow, the slowest, last.
-                hands[min(names, key=lambda n: len(hands[n]))].append(item)
+                # To the one that will be done with its hand first.
+                costs = {n: (len(hands[n]) + 1) * BACKENDS[n] for n in names}
+                hands[min(costs, key=costs.get)].append(item)
         for name, hand in hands.items():
             mine = [item for item in same if name in _backends(item)]
             for item in hand or mine[:1]:

@@ -41,12 +41,9 @@ def flat(**settings):
 def trainer(best=-2.5, whole=None, *, memorised=0.0, blows=math.inf, made=None):
     """Returns a `train` whose runs end in a bowl over log10 of their LR.
 
-    Args:
-        best: Where short runs end lowest.
-        whole: Where runs of more than 60 steps do; None: at `best`.
-        memorised: The share of what is learnt that held-out losses lack.
-        blows: log10 of the LR from which on runs blow up.
-        made: List that gets every run.
+    Short runs end lowest at `best`, those of more than 60 steps at `whole`.
+    Of what is learnt held-out losses lack the share `memorised`. From `blows`
+    on, a log10 of LR, runs blow up. The list `made` gets every run.
     """
     place = {60: best}
 

@@ -22,12 +22,12 @@ RAMP = {
 
 
 def ramp(steps=STEPS):
-    """Returns the learning rates of the exponential ramp."""
+    """The learning rates of the exponential ramp."""
     return [START * (END / START) ** (i / (steps - 1)) for i in range(steps)]
 
 
 def data(rows=60, seed=0):
-    """Returns a regression problem, `x` and `y`."""
+    """A regression problem, `x` and `y`."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(rows, 3)).astype("float32")
     y = np.sin(x.sum(axis=1, keepdims=True)) + 0.5
@@ -35,13 +35,11 @@ def data(rows=60, seed=0):
 
 
 def layers(seed=1):
-    """Returns the two layers of the network."""
-    first, second = (
-        keras.initializers.GlorotUniform(seed=seed + i) for i in (0, 1)
-    )
+    """The two layers of the network."""
+    glorot = keras.initializers.GlorotUniform
     return [
-        keras.layers.Dense(4, "tanh", kernel_initializer=first),
-        keras.layers.Dense(1, kernel_initializer=second),
+        keras.layers.Dense(4, "tanh", kernel_initializer=glorot(seed)),
+        keras.layers.Dense(1, kernel_initializer=glorot(seed + 1)),
     ]
 
 
@@ -61,15 +59,14 @@ def kept():
 
 
 def two_headed(**compile_kwargs):
-    """Returns two such networks side by side, named `p` and `q`.
+    """Two such networks side by side, named `p` and `q`, which share nothing.
 
-    Inputs (`u`, `v`) and outputs are dictionaries. Nothing is shared: the
-    reference is a run for each of `model.parts`.
+    Inputs (`u`, `v`) and outputs are dictionaries; `model.parts` has both.
     """
     inputs = {name: keras.Input((3,), name=name) for name in ("u", "v")}
     parts = {
-        "p": keras.Sequential([keras.Input((3,)), *layers(1)], name="p"),
-        "q": keras.Sequential([keras.Input((3,)), *layers(5)], name="q"),
+        name: keras.Sequential([keras.Input((3,)), *layers(seed)], name=name)
+        for name, seed in (("p", 1), ("q", 5))
     }
     outputs = {"p": parts["p"](inputs["u"]), "q": parts["q"](inputs["v"])}
     net = keras.Model(inputs, outputs)
@@ -102,17 +99,10 @@ def gradients(weights, x, y, sample_weight=None):
 
 
 def train(weights, source, lrs, per_update=1, held=()):
-    """Trains one step for each of `lrs`, and says what it saw.
+    """The loss of each step, before its update, and the weights at the end.
 
-    Args:
-        weights: What `model.get_weights()` returns.
-        source: Iterator of batches `(x, y, sample_weight)`.
-        lrs: The learning rate of each step.
-        per_update: How many batches one update takes.
-        held: Gradients of batches that await the first update.
-
-    Returns:
-        The loss of each step, before its update, and the weights at the end.
+    An update takes `per_update` batches of `source`; gradients that were
+    `held` before count to the first.
     """
     weights = [np.asarray(w, "float64") for w in weights]
     losses, held = [], list(held)

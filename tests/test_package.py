@@ -1,6 +1,7 @@
 """The package as a whole: its names, its layers, what importing it loads."""
 
 import ast
+import functools
 import pathlib
 import re
 import subprocess
@@ -13,25 +14,12 @@ import keras_lrfinder
 PACKAGE = pathlib.Path(keras_lrfinder.__file__).parent
 ROOT = pathlib.Path(__file__).parent.parent
 
-PUBLIC = {
-    "RULES",
-    "Curve",
-    "LRFinder",
-    "OneCycle",
-    "Plan",
-    "RangeTest",
-    "Run",
-    "StopReason",
-    "Suggestion",
-    "Triangular",
-    "compare_lr",
-    "compare_rules",
-    "lr_find",
-    "plot_curves",
-    "search",
-    "snapshot",
-    "suggest",
-}
+PUBLIC = """
+    RULES Curve LRFinder OneCycle Plan RangeTest Run StopReason Suggestion
+    Triangular compare_lr compare_rules lr_find plot_curves search snapshot
+    suggest
+"""
+PUBLIC = set(PUBLIC.split())
 
 # What the modules of a folder, or a module beside them, may import of the
 # rest of the package. "" stands for the modules that lie beside the folders.
@@ -51,9 +39,15 @@ MODULES = {
 HEAVY = ("matplotlib", "scipy", "tensorflow", "jax", "torch", "keras")
 
 
-def imports(path):
-    """Every module that a file imports, and whether that is at its top."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+TREES = {
+    name: ast.parse(path.read_text(encoding="utf-8"))
+    for name, path in MODULES.items()
+}
+
+
+def imports(name):
+    """Every module that a module imports, and whether that is at its top."""
+    tree = TREES[name]
     for_types = {
         inner
         for node in ast.walk(tree)
@@ -62,17 +56,16 @@ def imports(path):
         for inner in ast.walk(node)
     }
     for node in ast.walk(tree):
-        if node in for_types:
-            continue
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, node in tree.body
-        elif isinstance(node, ast.ImportFrom):
-            if node.module == "keras_lrfinder":
-                for alias in node.names:
-                    yield f"keras_lrfinder.{alias.name}", node in tree.body
-            else:
-                yield node.module or "", node in tree.body
+            found = [alias.name for alias in node.names]
+        elif not isinstance(node, ast.ImportFrom):
+            continue
+        elif node.module == "keras_lrfinder":
+            found = [f"keras_lrfinder.{alias.name}" for alias in node.names]
+        else:
+            found = [node.module or ""]
+        if node not in for_types:
+            yield from ((module, node in tree.body) for module in found)
 
 
 def room(module):
@@ -81,43 +74,31 @@ def room(module):
     return parts[0] if (PACKAGE / parts[0]).is_dir() else ""
 
 
-def own_imports(path):
-    """The modules of this package that a file imports."""
+def own_imports(name):
+    """The modules of this package that a module imports."""
     return {
-        name.split(".", 1)[1]
-        for name, _ in imports(path)
-        if name.startswith("keras_lrfinder.")
+        other.split(".", 1)[1]
+        for other, _ in imports(name)
+        if other.startswith("keras_lrfinder.")
     }
 
 
 def test_public_names_are_those_promised():
-    """No name is lost, and none becomes public by accident."""
+    """No name is lost, none is public by accident; others are no attributes."""
     assert set(keras_lrfinder.__all__) == PUBLIC
-
-
-@pytest.mark.parametrize("name", sorted(PUBLIC))
-def test_public_name_can_be_had(name):
-    """Also those that load Keras only when asked for."""
-    assert getattr(keras_lrfinder, name) is not None
-    assert name in dir(keras_lrfinder)
-
-
-def test_unknown_name_is_an_attribute_error():
-    """As with any module."""
+    for name in PUBLIC:
+        assert getattr(keras_lrfinder, name) is not None
+        assert name in dir(keras_lrfinder)
     with pytest.raises(AttributeError, match="lrfind"):
         _ = keras_lrfinder.lrfind
 
 
-def test_package_brings_its_constants_and_says_that_it_is_typed():
-    """What lies beside the modules is installed with them."""
-    beside = {"constants.json", "py.typed"}
-    assert beside <= {path.name for path in PACKAGE.iterdir()}
-
-
-def test_version_is_in_one_place():
-    """The version is that of `version.py` and a plain release number."""
+def test_what_lies_beside_the_modules_is_installed_with_them():
+    """Constants, the mark that it is typed, and the one version number."""
     from keras_lrfinder.version import __version__
 
+    beside = {"constants.json", "py.typed"}
+    assert beside <= {path.name for path in PACKAGE.iterdir()}
     assert keras_lrfinder.__version__ == __version__
     assert re.fullmatch(r"\d+\.\d+\.\d+([ab.]\w+)?", __version__)
 
@@ -130,8 +111,21 @@ def test_every_folder_has_its_rule():
 
 @pytest.mark.parametrize("name", MODULES)
 def test_module_imports_only_what_its_folder_may(name):
-    """Nothing points up, not even inside a function."""
-    assert {room(m) for m in own_imports(MODULES[name])} <= ROOMS[room(name)]
+    """Nothing points up, not even in a function; what is pure is light.
+
+    Curves, rules and pictures need neither Keras nor, to load, SciPy, and
+    never print. On the other side the backend is the user's choice.
+    """
+    mine = room(name)
+    assert {room(m) for m in own_imports(name)} <= ROOMS[mine]
+    found = {module.split(".")[0] for module, _ in imports(name)}
+    at_top = {module.split(".")[0] for module, top in imports(name) if top}
+    if mine in PURE:
+        assert at_top.isdisjoint(HEAVY)
+        assert "keras" not in found
+    assert at_top.isdisjoint({"tensorflow", "jax", "torch", "matplotlib"})
+    calls = [n.func for n in ast.walk(TREES[name]) if isinstance(n, ast.Call)]
+    assert mine == "training" or "print" not in map(ast.unparse, calls)
 
 
 def test_contributing_names_every_module():
@@ -144,48 +138,51 @@ def test_contributing_names_every_module():
     assert sorted(named) == sorted(there)
 
 
-def test_no_circle_of_imports():
-    """Modules that import each other cannot be read one at a time."""
-    left = {
-        name: {
-            other.removesuffix(".__init__")
-            for other in own_imports(path) & set(MODULES)
-        }
-        for name, path in MODULES.items()
-    }
-    while free := [name for name, needed in left.items() if not needed]:
-        for name in free:
-            del left[name]
-        for needed in left.values():
-            needed.difference_update(free)
-    assert left == {}
+SEAM = "training.keras_internals"
+ASKING = ("getattr", "hasattr", "setattr", "delattr")
+# Of named tuples, where Python documents them.
+PYTHONS = {"_asdict", "_fields", "_make", "_replace"}
 
 
-@pytest.mark.parametrize("name", [m for m in MODULES if room(m) in PURE])
-def test_pure_module_imports_nothing_heavy_at_its_top(name):
-    """Curves, rules and pictures need neither Keras nor, to load, scipy."""
-    found = {(n.split(".")[0], top) for n, top in imports(MODULES[name])}
-    assert {n for n, at_top in found if at_top}.isdisjoint(HEAVY)
-    assert "keras" not in {n for n, _ in found}
+def private_names(name):
+    """The underscore attributes that a module touches, not its objects'."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_"):
+            if ast.unparse(node.value) not in ("self", "cls"):
+                yield node.attr
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ASKING:
+            for argument in node.args[1:2]:
+                if isinstance(argument, ast.Constant):
+                    yield str(argument.value)
 
 
-@pytest.mark.parametrize("name", [m for m in MODULES if room(m) not in PURE])
-def test_keras_side_loads_no_single_backend(name):
-    """Which backend there is, is the user's choice."""
-    top = {n.split(".")[0] for n, at_top in imports(MODULES[name]) if at_top}
-    assert top.isdisjoint({"tensorflow", "jax", "torch", "matplotlib"})
+@functools.cache
+def ours():
+    """The underscore names that the package itself gives its objects."""
+    names = set()
+    for node in (n for tree in TREES.values() for n in ast.walk(tree)):
+        if isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Attribute):
+            stored = isinstance(node.ctx, ast.Store)
+            if stored and ast.unparse(node.value) == "self":
+                names.add(node.attr)
+    return names
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_only_the_keras_side_prints(name):
-    """What is pure never prints."""
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
-    calls = [
-        node.func.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    ]
-    assert "print" not in calls or room(name) == "training"
+@pytest.mark.parametrize("name", [m for m in MODULES if m != SEAM])
+def test_private_names_of_others_are_touched_in_the_seam_only(name):
+    """When Keras changes, nothing else needs to be read."""
+    foreign = {n for n in private_names(name) if n.startswith("_")}
+    pythons = {name for name in foreign if name.endswith("__")}
+    assert foreign - pythons - PYTHONS - ours() == set()
+
+
+def test_search_for_private_names_can_fail():
+    """In the seam there are some."""
+    names = {"_learning_rate", "_flatten_layers", "_rng"}
+    assert names <= set(private_names(SEAM))
+    assert not names & ours()
 
 
 def fresh_interpreter(code):
@@ -204,15 +201,16 @@ def fresh_interpreter(code):
 LOADED = f"import sys; print(*[m for m in {HEAVY} if sys.modules.get(m)])"
 
 
-def test_importing_the_package_loads_nothing_heavy():
-    """Neither matplotlib nor scipy, neither Keras nor a backend."""
-    assert fresh_interpreter(f"import keras_lrfinder; {LOADED}") == []
-
-
-def test_check_of_what_is_loaded_can_fail():
-    """The test above would see one that is loaded."""
-    code = f"import keras_lrfinder, scipy; {LOADED}"
-    assert fresh_interpreter(code) == ["scipy"]
+@pytest.mark.parametrize(
+    ("code", "loaded"),
+    [
+        ("import keras_lrfinder", []),
+        ("import keras_lrfinder, scipy", ["scipy"]),
+    ],
+)
+def test_importing_the_package_loads_nothing_heavy(code, loaded):
+    """Neither Matplotlib nor SciPy, Keras nor a backend: they would be seen."""
+    assert fresh_interpreter(f"{code}; {LOADED}") == loaded
 
 
 WITHOUT_BACKEND = """
@@ -252,11 +250,14 @@ def test_without_a_backend_it_says_what_to_install(mode):
 
 
 def test_curve_side_works_without_a_backend():
-    """A saved curve can be read, analysed and drawn without Keras."""
+    """A saved curve is read and analysed without Keras, SciPy, Matplotlib."""
     code = "MODE = 'error'\n" + WITHOUT_BACKEND.replace(
         "keras_lrfinder.LRFinder\n",
         "test = keras_lrfinder.RangeTest(1e-3, 1.0, 30)\n"
         "    while test.record(1 / (1 + test.lr)): pass\n"
-        "    keras_lrfinder.suggest(test.curve); print('suggested')\n",
+        "    text = test.curve.to_json()\n"
+        "    curve = keras_lrfinder.Curve.from_json(text)\n"
+        "    keras_lrfinder.suggest(curve); print('suggested')\n"
+        f"    {LOADED}\n",
     )
     assert fresh_interpreter(code) == ["imported", "suggested"]

@@ -29,18 +29,14 @@ def numbers(value):
     return [value]
 
 
-def test_there_are_no_more_than_thirty_constants():
-    """All of them numbers, in the one file."""
+def test_constants_are_few_and_in_one_file():
+    """At most thirty; of those with three decimals none stands in the code."""
     found = numbers(json.loads((PACKAGE / "constants.json").read_text()))
     assert all(isinstance(n, (int, float)) for n in found)
     assert len(found) <= 30
-
-
-def test_no_constant_stands_in_the_code():
-    """Of those with three decimals; 0.25 may be anything."""
     text = "".join(p.read_text("utf-8") for p in PACKAGE.rglob("*.py"))
     written = {float(n) for n in re.findall(r"\d+\.\d+", text)}
-    fitted = {abs(n) for n in numbers(CONSTANTS)}
+    fitted = {abs(n) for n in found}
     assert not {n for n in fitted & written if round(n, 2) != n}
 
 
@@ -68,13 +64,8 @@ def moved(kind, few, schedule, steps):
 def literal(curve, kind, schedule, steps, probes=(), whole=()):
     """The answer of the formula: mean, and both ends of the range.
 
-    Args:
-        curve: The ramp.
-        kind: Adam's, or plain SGD's.
-        schedule: That of the training.
-        steps: Its length.
-        probes: Pairs of log10(LR) and held-out loss.
-        whole: Likewise.
+    `kind` is Adam's or plain SGD's; `probes` and `whole` are pairs of log10(LR)
+    and held-out loss.
     """
     c, seen = CONSTANTS, landmarks(curve)
     few = max(0, 2 - math.log10(curve.steps_per_epoch))
@@ -157,26 +148,16 @@ def test_runs_are_evidence_by_the_formula(kind, trainings, schedule, steps):
     np.testing.assert_allclose(of(found), expected, atol=1e-9)
 
 
-def test_other_constants_can_be_handed_in():
-    """As the fit does, and a family left out."""
-    other = copy.deepcopy(CONSTANTS)
-    other["offset"]["adam"] += 0.1
-    nothing = Plan(probes=0)
-    _, usual = search(ramp(), trainer(), nothing)
-    _, moved = search(ramp(), trainer(), nothing, constants=other)
-    assert moved.lr / usual.lr == pytest.approx(10**0.1)
-
-
-@pytest.mark.parametrize("name", ["adagrad", "nadam"])
+@pytest.mark.parametrize("name", ["adam", "adagrad", "nadam"])
 def test_an_optimizer_may_have_constants_of_its_own(name):
-    """What has none takes those of its next of kin."""
-    other = copy.deepcopy(CONSTANTS)
+    """They are handed in; what has none takes those of its next of kin."""
+    other, nothing = copy.deepcopy(CONSTANTS), Plan(probes=0)
     other["offset"][name] = other["offset"]["adam"] - 0.3
     curve = ramp(optimizer=name)
-    _, kin = search(curve, trainer(), Plan(held_out=4))
-    _, own = search(curve, trainer(), Plan(held_out=4), constants=other)
-    assert kin.lr == search(ramp(), trainer(), Plan(held_out=4))[1].lr
-    assert own.lr < kin.lr
+    _, kin = search(curve, trainer(), nothing)
+    _, own = search(curve, trainer(), nothing, constants=other)
+    assert kin.lr == search(ramp(), trainer(), nothing)[1].lr
+    assert own.lr / kin.lr == pytest.approx(10**-0.3)
 
 
 def test_momentum_is_interpolated():

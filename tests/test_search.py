@@ -1,6 +1,5 @@
 """What follows a ramp: which runs are made, and what they are taken to mean."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -13,6 +12,7 @@ from landscape import flat
 from landscape import ramp
 from landscape import trainer
 
+from keras_lrfinder import Curve
 from keras_lrfinder import Plan
 from keras_lrfinder import StopReason
 from keras_lrfinder import search
@@ -32,31 +32,17 @@ def searched(curve=None, *, plan=None, **truth):
     return search(curve or ramp(), trainer(**truth), plan)
 
 
-def test_probes_are_short_runs_at_one_learning_rate():
-    """Three of sixty steps, at three learning rates."""
-    runs, _ = searched()
-    assert [(r.steps, r.schedule) for r in runs] == [(60, "constant")] * 3
-    assert len({r.lr for r in runs}) == 3
-
-
-def test_the_untrained_model_is_judged_first_and_once():
-    """At no learning rate, on the batches that judge all others."""
+def test_probes_are_short_runs_after_the_untrained_model():
+    """It is judged first and once, on the batches that judge all others."""
     made = []
     runs, _ = search(ramp(), trainer(made=made), Plan(**JUDGED))
-    first = made[0]
-    assert (first.lr, first.steps) == (0.0, 0)
-    assert first.lrs.tolist() == [0.0] * 6
-    assert [r.steps for r in made[1:]] == [60] * 3
-    assert len(runs) == 3
-
-
-def test_every_run_ends_on_what_judges_it():
-    """After its steps it stands still, on as many batches as were planned."""
-    made = []
-    search(ramp(), trainer(made=made), Plan(**JUDGED))
+    assert (made[0].lr, made[0].lrs.tolist()) == (0.0, [0.0] * 6)
+    assert [(r.lr, r.schedule) for r in made[1:]] == [
+        (r.lr, "constant") for r in runs
+    ]
+    assert len({r.lr for r in runs}) == 3
     for run in made[1:]:
-        assert run.lrs[-6:].tolist() == [0.0] * 6
-        assert (run.lrs[:-6] == run.lr).all()
+        assert run.lrs.tolist() == [run.lr] * 60 + [0.0] * 6
 
 
 def test_nothing_is_run_where_nothing_is_planned():
@@ -66,16 +52,8 @@ def test_nothing_is_run_where_nothing_is_planned():
     runs, found = search(ramp(), trainer(made=made), plan)
     assert (runs, made) == ((), [])
     assert found == suggest(ramp(), schedule="cosine", total_steps=300)
-
-
-def test_an_answer_is_for_the_training_that_was_planned():
-    """It says so in its fields and in words."""
-    plan = Plan("one_cycle", 2000, **JUDGED)
-    _, found = searched(plan=plan)
-    assert (found.schedule, found.total_steps) == ("one_cycle", 2000)
-    assert f"{found.lr:.1e}, the peak of one_cycle over 2,000 steps" in (
-        found.reason
-    )
+    assert (found.schedule, found.total_steps) == ("cosine", 300)
+    assert f"{found.lr:.1e}, the peak of cosine over 300 steps" in found.reason
 
 
 def test_the_answer_follows_what_probes_like():
@@ -84,25 +62,18 @@ def test_the_answer_follows_what_probes_like():
     assert 0.4 < high - low < 2.0
 
 
+@pytest.mark.parametrize("probes", [0, 3])
 @pytest.mark.parametrize("away", [-0.9, 0.0, 0.9])
 @pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
-def test_whole_trainings_find_what_is_best_for_them(away, schedule):
+def test_whole_trainings_find_what_is_best_for_them(away, schedule, probes):
     """Five of them, away from what the ramp says, to a fourth of a decade."""
-    plan = Plan(schedule, 500, trainings=5, **JUDGED)
+    plan = Plan(schedule, 500, probes, trainings=5, **JUDGED)
     best = away + decades(suggest(ramp(), schedule=schedule, total_steps=500))
     runs, found = searched(plan=plan, best=-2.0, whole=best)
     whole = [r for r in runs if r.steps == 500]
     assert {r.schedule for r in whole} == {schedule}
     assert 2 <= len(whole) <= 5
     assert abs(decades(found) - best) < 0.25
-
-
-def test_whole_trainings_alone_are_enough():
-    """Without a probe before them."""
-    plan = Plan(total_steps=500, probes=0, trainings=4, **JUDGED)
-    runs, found = searched(plan=plan, whole=-2.5)
-    assert {r.steps for r in runs} == {500}
-    assert abs(decades(found) + 2.5) < 0.3
 
 
 @pytest.mark.parametrize("plan", [Plan(**JUDGED), Plan(trainings=3, **JUDGED)])
@@ -131,15 +102,14 @@ def test_what_blew_up_bounds_the_answer():
     assert f"Training blew up at {top:.1e}." in found.reason
 
 
-@pytest.mark.parametrize("plan", [Plan(**JUDGED), Plan(trainings=2, **JUDGED)])
-def test_probes_that_all_blow_up_are_refused(plan):
+@pytest.mark.parametrize("trainings", [0, 2])
+def test_probes_that_all_blow_up_are_refused(trainings):
     """No training follows, and each learning rate is named."""
+    plan = Plan(trainings=trainings, **JUDGED)
     runs, found = searched(plan=plan, blows=-9.0)
-    assert len(runs) == 3
-    assert found.lr is None
+    assert (len(runs), found.lr) == (3, None)
     assert "blew up" in found.reason
-    for run in runs:
-        assert f"{run.lr:.1e}" in found.reason
+    assert all(f"{run.lr:.1e}" in found.reason for run in runs)
 
 
 def test_trainings_that_all_blow_up_are_refused():
@@ -157,242 +127,208 @@ def test_trainings_that_all_blow_up_are_refused():
     assert "blew up" in found.reason
 
 
-class TestCustomLoops:
-    def test_training_losses_alone_will_do(self):
-        """Where nothing is held out a plain list of them is an answer."""
-
-        def train(run):
-            return trainer()(run)[: run.steps]
-
-        runs, found = search(ramp(steps_per_epoch=1000), train)
-        assert [r.held_out_loss for r in runs] == [None] * 3
-        assert (found.schedule, found.total_steps) == ("constant", None)
-        assert found.confidence == "high"
-
-    def test_a_run_that_ends_at_its_nan_blew_up(self):
-        """A list that is shorter for it."""
-
-        def train(run):
-            losses = trainer()(run)
-            if run.lr > 2e-3:
-                return [*losses[:7], math.nan]
-            return losses
-
-        runs, found = search(ramp(), train, Plan(**JUDGED))
-        assert [r.blew_up for r in runs] == [r.lr > 2e-3 for r in runs]
-        assert found.lr < min(r.lr for r in runs if r.blew_up)
-
-    def test_a_run_that_ended_early_counts_as_far_as_it_came(self):
-        """A loop may have data for forty steps only."""
-
-        def train(run):
-            return trainer()(run)[:40]
-
-        runs, found = search(ramp(), train)
-        assert {len(r.losses) for r in runs} == {40}
-        assert found.lr is not None
-
-    @pytest.mark.parametrize(
-        "kind", [tuple, np.array, lambda v: np.array(v, "float32")]
+@pytest.mark.parametrize("count", [60, 40])
+def test_training_losses_alone_will_do(count):
+    """Where nothing is held out; or as far as a run came that ended early."""
+    runs, found = search(
+        ramp(steps_per_epoch=1000), lambda run: trainer()(run)[:count]
     )
-    def test_any_sequence_of_numbers_will_do(self, kind):
-        """Tuples and arrays as well as lists."""
-        train = trainer()
-        _, found = search(ramp(), lambda run: kind(train(run)), Plan(**JUDGED))
-        assert found.lr == pytest.approx(searched()[1].lr, rel=1e-3)
-
-    def test_losses_that_reach_zero_are_an_answer(self):
-        """Nothing is divided by it."""
-
-        def train(run):
-            end = 2.0 * abs(math.log10(run.lr) + 2.5) if run.steps else 2.0
-            return [*np.linspace(2.0, min(end, 2.0), run.steps), *[end] * 4]
-
-        _, found = search(ramp(), train, Plan(held_out=4))
-        assert found.low < found.lr < found.high
-
-    @pytest.mark.parametrize("losses", [["a"], [[1.0, 2.0]], [1.0] * 65])
-    def test_what_are_no_losses_of_the_run_is_refused(self, losses):
-        """With an error that names them."""
-        with pytest.raises((TypeError, ValueError), match="`losses`"):
-            search(ramp(), lambda run: losses)
+    assert [(r.held_out_loss, len(r.losses)) for r in runs] == [
+        (None, count)
+    ] * 3
+    assert (found.schedule, found.total_steps) == ("constant", None)
+    assert found.confidence == "high"
 
 
-class TestDoubts:
-    """What lowers the confidence is named."""
+def test_a_run_that_ends_at_its_nan_blew_up():
+    """A list that is shorter for it."""
 
-    def test_nothing_held_out_where_batches_come_twice(self):
-        """All may be memorised: the reason handed in is given."""
-        plan = Plan(unchecked="the data are read once")
-        _, found = searched(ramp(steps_per_epoch=20), plan=plan)
-        assert found.confidence == "low"
-        assert "memorised (the data are read once)" in found.reason
+    def train(run):
+        losses = trainer()(run)
+        return [*losses[:7], math.nan] if run.lr > 2e-3 else losses
 
-    def test_what_is_not_checked_weighs_less(self):
-        """It moves the answer of the ramp less than what is."""
-        curve = ramp(steps_per_epoch=50)
-        alone = decades(suggest(curve))
-        moves = [
-            abs(decades(searched(curve, plan=plan, best=-4.0)[1]) - alone)
-            for plan in (Plan(), Plan(epoch=500))
-        ]
-        assert 0.0 < moves[0] < moves[1]
-
-    def test_few_held_out_samples(self):
-        """How many there are."""
-        curve = ramp(batch_size=8, steps_per_epoch=500)
-        _, found = searched(curve)
-        assert found.confidence == "low"
-        assert "32 held-out samples are few" in found.reason
-
-    def test_a_held_out_loss_that_hardly_fell(self):
-        """By which share."""
-
-        def train(run):
-            return [1.0 - 0.01 * (run.steps > 0)] * len(run.lrs)
-
-        _, found = search(ramp(), train, Plan(**JUDGED))
-        assert found.confidence == "low"
-        assert "60 steps took 1.0% off the held-out loss" in found.reason
-
-    def test_mostly_memorised(self):
-        """And by how much, among what was seen."""
-        _, found = searched(memorised=0.7)
-        assert found.confidence == "low"
-        assert "70% is memorised" in found.reason
-        assert "most of what was learnt is memorised" in found.reason
-
-    def test_trainings_far_from_the_ramp(self):
-        """What the ramp alone gives is named."""
-        curve = ramp(lambda x: 2.3 + 0.1 * np.tanh(-x - 2) + 10 ** (3 * x))
-        plan = Plan(total_steps=500, trainings=5)
-        alone = suggest(curve, total_steps=500)
-        _, found = searched(curve, plan=plan, whole=decades(alone) - 2.0)
-        assert found.confidence == "low"
-        assert f"the ramp alone gives {alone.lr:.1e}" in found.reason
-
-    @pytest.mark.parametrize("name", ["nadam", "adamax", "ftrl"])
-    def test_an_optimizer_that_was_never_measured(self, name):
-        """It is taken for Adam, which is said."""
-        _, found = searched(ramp(optimizer=name))
-        assert found.lr == searched()[1].lr
-        assert found.confidence == "low"
-        assert f"{name} was never measured" in found.reason
-
-    def test_probes_that_ended_lower_than_trainings(self):
-        """What trains longer and ends higher memorises: stop early."""
-
-        def train(run):
-            losses = trainer()(run)
-            return [x + 0.2 * (run.steps > 60) for x in losses]
-
-        plan = Plan(total_steps=500, trainings=3, **JUDGED)
-        runs, found = search(ramp(), train, plan)
-        whole = [r.lr for r in runs if r.steps == 500]
-        assert found.confidence == "low"
-        assert "60 steps ended lower than any training" in found.reason
-        assert whole[1] < whole[0]
+    runs, found = search(ramp(), train, Plan(**JUDGED))
+    assert [r.blew_up for r in runs] == [r.lr > 2e-3 for r in runs]
+    assert found.lr < min(r.lr for r in runs if r.blew_up)
 
 
-class TestLittleData:
-    """With few data more training means more memorising."""
-
-    LENGTHS = (60, 120, 330, 500, 1000, 3000, 8000)
-
-    @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-    def test_more_steps_do_not_raise_the_answer(self, optimizer):
-        """Of the ramp, and after probes."""
-        curve = ramp(optimizer=optimizer, batch_size=32, steps_per_epoch=11)
-        for found in (
-            [suggest(curve, total_steps=n).lr for n in self.LENGTHS],
-            [
-                searched(curve, plan=Plan(total_steps=n, **JUDGED))[1].lr
-                for n in self.LENGTHS
-            ],
-        ):
-            assert all(np.diff(found) <= 1e-9)
-
-    @pytest.mark.parametrize("steps", [110, 330, 990])
-    def test_telling_a_short_training_does_not_raise_it(self, steps):
-        """331 rows, batches of 32: hardly above what it is untold."""
-        curve = ramp(batch_size=32, steps_per_epoch=11)
-        told, untold = (
-            searched(curve, plan=Plan(total_steps=n, **JUDGED), memorised=0.4)
-            for n in (steps, None)
-        )
-        assert told[1].lr < 1.1 * untold[1].lr
+@pytest.mark.parametrize(
+    "kind", [tuple, np.array, lambda v: np.array(v, "float32")]
+)
+def test_any_sequence_of_numbers_will_do(kind):
+    """Tuples and arrays as well as lists."""
+    train = trainer()
+    _, found = search(ramp(), lambda run: kind(train(run)), Plan(**JUDGED))
+    assert found.lr == pytest.approx(searched()[1].lr, rel=1e-3)
 
 
-class TestWhatTheRampDidNotShow:
-    def test_runs_can_answer_where_it_cannot(self):
-        """Held-out losses that fall by half are an answer, and a doubt."""
-        assert suggest(flat()).lr is None
-        _, found = searched(flat(), best=-2.0)
-        assert found.confidence == "low"
-        assert "the ramp alone gives no answer" in found.reason
-        assert abs(decades(found) + 2.0) < 1.5
+def test_losses_that_reach_zero_are_an_answer():
+    """Nothing is divided by it."""
 
-    def test_noise_is_no_answer(self):
-        """Where held-out losses fall by half a percent."""
-        rng = np.random.default_rng(1)
+    def train(run):
+        end = 2.0 * abs(math.log10(run.lr) + 2.5) if run.steps else 2.0
+        return [*np.linspace(2.0, min(end, 2.0), run.steps), *[end] * 4]
 
-        def train(run):
-            noise = 0.99 + 0.01 * rng.random(len(run.lrs))
-            return START * noise
-
-        _, found = search(flat(), train, Plan(**JUDGED))
-        assert (found.lr, found.confidence) == (None, "none")
-
-    def test_what_happens_at_any_learning_rate_is_no_answer(self):
-        """Where all runs end alike it was not the learning rate."""
-
-        def train(run):
-            return np.full(len(run.lrs), 1.5 if run.steps else START)
-
-        _, found = search(flat(), train, Plan(**JUDGED))
-        assert found.lr is None
-        assert "too little to judge by" in found.reason
-
-    def test_nothing_learnt_anywhere_is_refused(self):
-        """With what to look at."""
-        curve = ramp(lambda x: START + np.exp(6 * (x - 0.5)))
-
-        def train(run):
-            return np.full(len(run.lrs), START)
-
-        _, found = search(curve, train, Plan(**JUDGED))
-        assert found.lr is None
-        assert "inputs and targets belong together" in found.reason
-
-    @pytest.mark.parametrize("steps", [9, 20, 40])
-    def test_data_that_ran_out_at_once_are_refused(self, steps):
-        """Not answered by what lies below all learning rates that learn."""
-        curve = ramp(lambda x: START - 0.001 * x, steps=100)
-        curve = cut(curve, steps, StopReason.OUT_OF_DATA)
-        runs, found = searched(curve)
-        assert (runs, found.lr) == ((), None)
-        assert f"the data ran out after {steps} of 100 steps" in found.reason
-        assert "`steps`" in found.reason
-
-    def test_data_that_ran_out_after_a_clear_fall_are_an_answer(self):
-        """By what was seen: a lower bound, within what was seen to learn."""
-        curve = cut(ramp(), 70, StopReason.OUT_OF_DATA)
-        found = suggest(curve)
-        assert found.confidence == "low"
-        assert "the data ran out after 70 of 100 steps" in found.reason
-        assert 1e-4 < found.lr < 10 ** (-7 + 8 * 69 / 99)
+    _, found = search(ramp(), train, Plan(held_out=4))
+    assert found.low < found.lr < found.high
 
 
-def cut(curve, steps, reason):
-    """The same test, over after so many steps."""
-    return dataclasses.replace(
-        curve,
-        lrs=curve.lrs[:steps],
-        losses=curve.losses[:steps],
-        smoothed=None,
-        best_loss=None,
-        stop_reason=reason,
+@pytest.mark.parametrize("losses", [["a"], [[1.0, 2.0]], [1.0] * 65])
+def test_what_are_no_losses_of_the_run_is_refused(losses):
+    """With an error that names them."""
+    with pytest.raises((TypeError, ValueError), match="`losses`"):
+        search(ramp(), lambda run: losses)
+
+
+def slow(run):
+    """Held-out losses that hardly fall."""
+    return [1.0 - 0.01 * (run.steps > 0)] * len(run.lrs)
+
+
+LEARNS, FORGETS = trainer(), trainer(memorised=0.7)
+CHECKED = Plan(**JUDGED)
+UNCHECKED = Plan(unchecked="the data are read once")
+
+
+@pytest.mark.parametrize(
+    ("curve", "train", "plan", "words"),
+    [
+        ({}, slow, CHECKED, "60 steps took 1.0% off the held-out loss"),
+        ({}, FORGETS, CHECKED, "70% is memorised"),
+        ({}, FORGETS, CHECKED, "most of what was learnt is memorised"),
+        ({"optimizer": "ftrl"}, LEARNS, CHECKED, "ftrl was never measured"),
+        (
+            {"batch_size": 8, "steps_per_epoch": 500},
+            LEARNS,
+            CHECKED,
+            "32 held-out samples are few",
+        ),
+        (
+            {"steps_per_epoch": 20},
+            LEARNS,
+            UNCHECKED,
+            "memorised (the data are read once)",
+        ),
+    ],
+)
+def test_what_lowers_the_confidence_is_named(curve, train, plan, words):
+    """In words that say how much, and why."""
+    _, found = search(ramp(**curve), train, plan)
+    assert found.confidence == "low"
+    assert words in found.reason
+
+
+def test_what_is_not_checked_weighs_less():
+    """It moves the answer of the ramp less than what is."""
+    curve = ramp(steps_per_epoch=50)
+    alone = decades(suggest(curve))
+    moves = [
+        abs(decades(searched(curve, plan=plan, best=-4.0)[1]) - alone)
+        for plan in (Plan(), Plan(epoch=500))
+    ]
+    assert 0.0 < moves[0] < moves[1]
+
+
+def test_trainings_far_from_the_ramp():
+    """What the ramp alone gives is named."""
+    curve = ramp(lambda x: 2.3 + 0.1 * np.tanh(-x - 2) + 10 ** (3 * x))
+    plan = Plan(total_steps=500, trainings=5)
+    alone = suggest(curve, total_steps=500)
+    _, found = searched(curve, plan=plan, whole=decades(alone) - 2.0)
+    assert found.confidence == "low"
+    assert f"the ramp alone gives {alone.lr:.1e}" in found.reason
+
+
+def test_probes_that_ended_lower_than_trainings():
+    """What trains longer and ends higher memorises: stop early."""
+
+    def train(run):
+        losses = trainer()(run)
+        return [x + 0.2 * (run.steps > 60) for x in losses]
+
+    plan = Plan(total_steps=500, trainings=3, **JUDGED)
+    runs, found = search(ramp(), train, plan)
+    whole = [r.lr for r in runs if r.steps == 500]
+    assert found.confidence == "low"
+    assert "60 steps ended lower than any training" in found.reason
+    assert whole[1] < whole[0]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("probes", [0, 3])
+def test_more_steps_of_few_data_do_not_raise_the_answer(optimizer, probes):
+    """They memorise more: so it is for the ramp alone, and after probes."""
+    curve = ramp(optimizer=optimizer, batch_size=32, steps_per_epoch=11)
+    plans = [
+        Plan(total_steps=n, probes=probes, **JUDGED)
+        for n in (60, 120, 330, 500, 1000, 3000, 8000)
+    ]
+    lrs = [searched(curve, plan=plan)[1].lr for plan in plans]
+    assert all(np.diff(lrs) <= 1e-9)
+
+
+def test_runs_can_answer_where_the_ramp_cannot():
+    """Held-out losses that fall by half are an answer, and a doubt."""
+    assert suggest(flat()).lr is None
+    _, found = searched(flat(), best=-2.0)
+    assert found.confidence == "low"
+    assert "the ramp alone gives no answer" in found.reason
+    assert abs(decades(found) + 2.0) < 1.5
+
+
+RISES = {"loss": lambda x: START + np.exp(6 * (x - 0.5))}
+RANDOM = np.random.default_rng(1)
+
+
+@pytest.mark.parametrize(
+    ("curve", "loss", "words"),
+    [
+        (flat(), lambda _: START * (0.99 + 0.01 * RANDOM.random()), ""),
+        (flat(), lambda run: 1.5 if run.steps else START, "too little to jud"),
+        (ramp(**RISES), lambda _: START, "inputs and targets belong together"),
+    ],
+    ids=["noise", "the same at any learning rate", "nothing learnt"],
+)
+def test_runs_that_say_nothing_are_no_answer(curve, loss, words):
+    """What happens at any learning rate is not its doing."""
+
+    def train(run):
+        return [loss(run) for _ in run.lrs]
+
+    _, found = search(curve, train, Plan(**JUDGED))
+    assert (found.lr, found.confidence) == (None, "none")
+    assert words in found.reason
+
+
+def cut(curve, steps):
+    """The same test, had its data run out after so many steps."""
+    return Curve(
+        curve.lrs[:steps],
+        curve.losses[:steps],
+        steps=100,
+        end_lr=10.0,
+        optimizer="adam",
+        stop_reason=StopReason.OUT_OF_DATA,
     )
+
+
+@pytest.mark.parametrize("steps", [9, 20, 40])
+def test_data_that_ran_out_at_once_are_refused(steps):
+    """Not answered by what lies below all learning rates that learn."""
+    runs, found = searched(cut(ramp(lambda x: START - 0.001 * x), steps))
+    assert (runs, found.lr) == ((), None)
+    assert f"the data ran out after {steps} of 100 steps" in found.reason
+    assert "`steps`" in found.reason
+
+
+def test_data_that_ran_out_after_a_clear_fall_are_an_answer():
+    """A lower bound within what was seen to learn: `end_lr` is not at fault."""
+    found = suggest(cut(ramp(), 70))
+    assert found.confidence == "low"
+    assert "the data ran out after 70 of 100 steps" in found.reason
+    assert "`steps`" in found.reason
+    assert "end_lr" not in found.reason
+    assert 1e-4 < found.lr < 10 ** (-7 + 8 * 69 / 99)
 
 
 @pytest.mark.parametrize(
@@ -406,21 +342,17 @@ def cut(curve, steps, reason):
         ("held_out", 0.5),
         ("epoch", 0),
         ("unchecked", None),
+        ("curve", [1.0]),
+        ("plan", 3),
     ],
 )
-def test_a_wrong_plan_is_refused_by_name(name, value):
-    """The error names the argument and shows what was received."""
+def test_a_wrong_argument_is_refused_by_name(name, value):
+    """Before anything is run, of the plan and of the search."""
+    call, given = Plan, {name: value}
+    if name in ("curve", "plan"):
+        call, given = search, {"curve": ramp(), "train": trainer()} | given
     with pytest.raises((TypeError, ValueError), match=f"`{name}` must be"):
-        Plan(**{name: value})
-
-
-@pytest.mark.parametrize("wrong", [{"curve": [1.0]}, {"plan": 3}])
-def test_wrong_arguments_are_refused_by_name(wrong):
-    """Before anything is run."""
-    name = next(iter(wrong))
-    given = {"curve": ramp(), "train": trainer(), "plan": Plan()} | wrong
-    with pytest.raises(TypeError, match=f"`{name}` must be"):
-        search(**given)
+        call(**given)
 
 
 TRUTHS = st.fixed_dictionaries(
@@ -458,6 +390,7 @@ def test_words_and_numbers_agree(truth, plan, optimizer, epoch):
     assert ("blew up" in reason) == any(r.blew_up for r in runs)
     if found.lr is None:
         return
+    assert all(f"{run.lr:.1e}" in reason for run in runs)
     assert found.low < found.lr <= found.high
     assert f"That gives {found.lr:.1e}, " in reason
     for steps in {r.steps for r in runs}:

@@ -1,8 +1,6 @@
 """Rules, refusals and confidence, on curves whose answer is known."""
 
 import dataclasses
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,12 +12,9 @@ from landscape import usual
 
 from keras_lrfinder import RULES
 from keras_lrfinder import Curve
-from keras_lrfinder import StopReason
 from keras_lrfinder import Suggestion
 from keras_lrfinder import compare_rules
 from keras_lrfinder import suggest
-from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.range_test import ramp_lrs
 
 MOMENTUM = {"momentum": 0.9}
 
@@ -38,11 +33,10 @@ def test_usual_curve_is_sure():
     assert "unstable" in found.reason
 
 
-def test_answer_is_below_the_edge():
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "lion"])
+def test_answer_is_below_the_edge(optimizer):
     """Training at the answer is stable, for every optimizer."""
-    for optimizer in ("sgd", "adam", "lion"):
-        curve = run(optimizer=optimizer)
-        assert suggest(curve).lr < 10 ** (landmarks(curve).edge - 0.3)
+    assert suggest(run(optimizer=optimizer)).lr < 10**-0.6
 
 
 def test_optimizers_differ():
@@ -53,10 +47,14 @@ def test_optimizers_differ():
     assert plain > 2 * heavy > 4 * adam
 
 
-def test_few_steps_per_epoch_lower_the_answer():
-    """Little data is memorised: the shorter an epoch, the lower."""
-    lrs = [suggest(run(steps_per_epoch=n)).lr for n in (None, 500, 100, 30, 5)]
+@pytest.mark.parametrize("batch", [None, 8, 32])
+def test_little_data_lower_the_answer(batch):
+    """They are memorised: the shorter an epoch, unless of many samples."""
+    epochs = (None, 500, 100, 30, 10)
+    lrs = [suggest(run(steps_per_epoch=n, batch_size=batch)).lr for n in epochs]
     assert lrs[0] == lrs[1] == lrs[2] > lrs[3] > lrs[4]
+    many, few = (run(steps_per_epoch=n, batch_size=3200) for n in (1000, 10))
+    assert suggest(many).lr == suggest(few).lr
 
 
 def test_large_batches_raise_the_answer():
@@ -94,26 +92,17 @@ def test_scale_changes_nothing(scale, seed):
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 def test_what_was_not_meant_moves_it_little(other, noise):
     """More steps or another start move the answer by less than 2."""
-    assert (
-        factor(suggest(run(noise=noise)), suggest(run(noise=noise, **other)))
-        < 2
-    )
+    found = [suggest(run(noise=noise, **how)) for how in ({}, other)]
+    assert factor(*found) < 2
 
 
 @pytest.mark.parametrize(
     "loss",
     [
         pytest.param(lambda x: usual(x) - 5.0, id="negative"),
-        pytest.param(
-            lambda x: usual(x) if x < 0 else np.nan, id="NaN at the end"
-        ),
-        pytest.param(
-            lambda x: usual(x) + 5.0 * (-6.6 < x < -6.5), id="early spike"
-        ),
-        pytest.param(
-            lambda x: 2.3 - 1.8 / (1 + np.exp(-3 * (x + 2.5))) + 1e6 * (x > 0),
-            id="cliff",
-        ),
+        pytest.param(lambda x: usual(x) if x < 0 else np.nan, id="NaN at end"),
+        pytest.param(lambda x: usual(x) + 5 * (-6.6 < x < -6.5), id="spike"),
+        pytest.param(lambda x: usual(min(x, 0)) + 1e6 * (x > 0), id="cliff"),
     ],
 )
 def test_odd_curves_have_nearly_the_same_answer(loss):
@@ -122,7 +111,7 @@ def test_odd_curves_have_nearly_the_same_answer(loss):
 
 
 def blown_up_at_once(x):
-    """What the first update does to a loss of 2.4, and what comes after."""
+    """A loss of 2.4, and what the first update makes of it: never "fell"."""
     x += -np.log10(0.3)
     return 2.4 if x < 1e-6 else 19.0 + 100.0 * np.exp(-8.0 * x)
 
@@ -130,33 +119,23 @@ def blown_up_at_once(x):
 @pytest.mark.parametrize(
     ("curve", "words"),
     [
-        pytest.param(run(lambda x: 2.3), "never fell", id="flat"),
-        pytest.param(
-            run(lambda x: 2.3, noise=0.1), "never fell", id="pure noise"
-        ),
-        pytest.param(
-            run(lambda x: 2.3 * np.exp(3 * (x + 7))), "blew up", id="explodes"
-        ),
-        pytest.param(
-            run(lambda x: 2.3 + 0.6 * (x + 7), noise=0.05),
-            "Lower `start_lr`",
-            id="rises",
-        ),
-        pytest.param(
-            # Not "fell from 119 to 19": before the first update it was 2.4.
+        (run(lambda x: 2.3), "never fell"),
+        (run(lambda x: 2.3, noise=0.1), "never fell"),
+        (run(lambda x: 2.3 * np.exp(3 * (x + 7))), "blew up"),
+        (run(lambda x: 2.3 + 0.6 * (x + 7), noise=0.05), "Lower `start_lr`"),
+        # Not "fell from 119 to 19": before the first update it was 2.4.
+        (
             run(blown_up_at_once, start=0.3, stop_factor=None),
             "Lower `start_lr`",
-            id="blows up at once and comes back",
         ),
-        pytest.param(
-            run(lambda x: np.nan), "very first step", id="NaN at once"
-        ),
-        pytest.param(
-            run(lambda x: 2.3 if x < -6.8 else np.nan),
-            "finite losses",
-            id="NaN soon",
-        ),
-        pytest.param(Curve([], []), "No loss", id="empty"),
+        (run(lambda x: np.nan), "very first step"),
+        (run(lambda x: 2.3 if x < -6.8 else np.nan), "finite losses"),
+        (Curve([], []), "No loss"),
+    ],
+    ids=[
+        *("flat", "pure noise", "explodes", "rises"),
+        *("blows up at once and comes back", "NaN at once", "NaN soon"),
+        "empty",
     ],
 )
 def test_refusals(curve, words):
@@ -170,14 +149,21 @@ def test_refusals(curve, words):
 
 
 @pytest.mark.parametrize("steps", [100, 300])
-def test_noise_is_refused_nearly_always(steps):
-    """Of a hundred tests of pure noise, at most two are answered."""
-    answered = sum(
-        suggest(run(lambda x: 2.3, noise=0.1, seed=s, steps=steps)).lr
-        is not None
-        for s in range(100)
-    )
-    assert answered <= 2
+@pytest.mark.parametrize(
+    ("draw", "most"),
+    [
+        (lambda rng, n: 2.3 + 0.1 * rng.normal(size=n), 2),
+        (lambda rng, n: 1.0 + 0.3 * rng.normal(size=n), 4),
+        (lambda rng, n: np.exp(rng.normal(size=n)), 4),
+        (lambda rng, n: rng.exponential(size=n), 4),
+    ],
+    ids=["a little", "gaussian", "log-normal", "exponential"],
+)
+def test_noise_alone_is_refused(draw, most, steps):
+    """Of a hundred curves of noise hardly any gets a learning rate."""
+    lrs = np.geomspace(1e-7, 10.0, steps)
+    draws = (draw(np.random.default_rng(seed), steps) for seed in range(100))
+    assert sum(suggest(Curve(lrs, d)).lr is not None for d in draws) <= most
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.1, 0.3])
@@ -204,13 +190,6 @@ def test_no_fall_but_an_edge_is_answered_with_caution():
     assert "did not fall" in found.reason
 
 
-def test_interval_and_numbers_are_plain_floats():
-    """Nothing of numpy leaks out."""
-    found = suggest(run())
-    for value in (found.lr, found.low, found.high, float(found)):
-        assert type(value) is float
-
-
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_rules_by_name(rule):
     """Every rule answers within the range and gives its name."""
@@ -222,10 +201,8 @@ def test_rules_by_name(rule):
 
 def test_minimum_is_a_tenth_of_the_lowest():
     """On a parabola in log(LR) without noise, up to the average's lag."""
-    found = suggest(
-        run(lambda x: 1 + (x + 2) ** 2, stop_factor=None), "minimum"
-    )
-    assert 1e-3 <= found.lr <= 3e-3
+    curve = run(lambda x: 1 + (x + 2) ** 2, stop_factor=None)
+    assert 1e-3 <= suggest(curve, "minimum").lr <= 3e-3
 
 
 def half(curve):
@@ -247,15 +224,6 @@ def test_rule_without_an_answer(answer):
     assert "The rule <lambda> found" in found.reason
 
 
-@pytest.mark.parametrize("answer", ["fast", [1.0, 2.0]])
-def test_rule_that_answers_no_number(answer):
-    """That is a mistake in the rule, and said so."""
-    with pytest.raises(
-        TypeError, match="`answer of the rule` must be a number"
-    ):
-        suggest(run(), lambda curve: answer)
-
-
 def test_rule_far_from_the_default_is_not_to_be_trusted():
     """A clear curve says nothing for an answer at its start."""
     own = suggest(run())
@@ -268,21 +236,20 @@ def test_rule_far_from_the_default_is_not_to_be_trusted():
     assert (near.low, near.high) == (own.low, own.high)
 
 
-def test_wrong_arguments():
-    """Errors name the argument."""
-    with pytest.raises(TypeError, match="`curve`"):
-        suggest([1.0])
-    with pytest.raises(ValueError, match="`rule` must be one of"):
-        suggest(run(), "steep")
-    with pytest.raises(TypeError, match="`rule`"):
-        suggest(run(), 3)
-
-
-def test_empty_curve_has_no_landmarks():
-    """The rule itself says so instead of failing somewhere inside."""
-    assert landmarks(Curve([], [])) is None
-    with pytest.raises(ValueError, match="No loss was recorded"):
-        RULES["default"](Curve([], []))
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ([[1.0]], TypeError, "`curve`"),
+        ([run(), "steep"], ValueError, "`rule` must be one of"),
+        ([run(), 3], TypeError, "`rule`"),
+        ([run(), lambda c: "fast"], TypeError, "`answer of the rule` must be"),
+        ([run(), lambda c: [1.0, 2.0]], TypeError, "`answer of the rule`"),
+    ],
+)
+def test_wrong_arguments(arguments, error, words):
+    """Errors name the argument, or what a rule of the user's own gave."""
+    with pytest.raises(error, match=words):
+        suggest(*arguments)
 
 
 @given(
@@ -300,17 +267,9 @@ def test_any_losses_have_an_answer(losses):
     assert (found.lr is None) == (found.confidence == "none")
     if found.lr is not None:
         assert 0 < found.low < found.lr < found.high
-
-
-@pytest.mark.parametrize(
-    ("steps", "batch", "little"),
-    [(10, 32, True), (10, 8, True), (10, None, True), (10, 3200, False)],
-)
-def test_little_data_is_told_by_steps_and_batch(steps, batch, little):
-    """Ten steps of a hundred times as many samples are not little."""
-    curve = run(steps_per_epoch=steps, batch_size=batch)
-    many = dataclasses.replace(curve, steps_per_epoch=1000)
-    assert (suggest(curve).lr < suggest(many).lr) == little
+        # Nothing of NumPy leaks out.
+        numbers = (found.lr, found.low, found.high, float(found))
+        assert {type(n) for n in numbers} == {float}
 
 
 def test_a_million_points_give_the_answer_of_a_hundred():
@@ -334,18 +293,6 @@ def test_suggestion_is_readable():
     assert str(suggest(run(lambda x: 2.3))).startswith("No learning rate. ")
 
 
-def test_rules_import_neither_scipy_nor_keras():
-    """Suggesting from a stored curve is light."""
-    code = (
-        "import sys, keras_lrfinder.analysis.search;"
-        "from keras_lrfinder.analysis.suggestions import suggest;"
-        "from keras_lrfinder.analysis.curve import Curve;"
-        "suggest(Curve([1e-3, 1e-2], [1.0, 2.0]));"
-        "sys.exit(int('scipy' in sys.modules))"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
 def test_an_optimizer_without_a_name_is_a_doubt():
     """The reason asks for it; the answer is that for Adam."""
     found = suggest(run(optimizer=""))
@@ -356,49 +303,10 @@ def test_an_optimizer_without_a_name_is_a_doubt():
 def test_a_plain_fall_in_large_noise_is_not_refused():
     """A squared error in small batches falls from 6 to 1: a person sees it."""
     rng = np.random.default_rng(0)
-    lrs = ramp_lrs(1e-6, 10.0, 100)
+    lrs = np.geomspace(1e-6, 10.0, 100)
     level = 1.0 + 5.0 / (1.0 + (lrs / 3e-2) ** 2)
     losses = level * rng.chisquare(8, size=100) / 8
     assert suggest(Curve(lrs=lrs, losses=losses, optimizer="adam")).lr
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda rng: 1.0 + 0.3 * rng.normal(size=100),
-        lambda rng: np.exp(rng.normal(size=100)),
-        lambda rng: rng.exponential(size=100),
-    ],
-    ids=["gaussian", "log-normal", "exponential"],
-)
-def test_noise_alone_is_refused(draw):
-    """Of a hundred curves of noise hardly any gets a learning rate."""
-    lrs = ramp_lrs(1e-7, 10.0, 100)
-    answered = [
-        seed
-        for seed in range(100)
-        if suggest(Curve(lrs=lrs, losses=draw(np.random.default_rng(seed)))).lr
-    ]
-    assert len(answered) <= 4
-
-
-def test_data_that_ran_out_are_the_reason_not_end_lr():
-    """A curve cut short by its data does not ask for a higher end."""
-    lrs = ramp_lrs(1e-7, 10.0, 100)[:70]
-    losses = 2.3 - 1.8 / (1 + np.exp(-3 * (np.log10(lrs) + 3.0)))
-    found = suggest(
-        Curve(
-            lrs=lrs,
-            losses=losses,
-            steps=100,
-            end_lr=10.0,
-            stop_reason=StopReason.OUT_OF_DATA,
-            optimizer="adam",
-        )
-    )
-    assert "the data ran out after 70 of 100 steps" in found.reason
-    assert "`steps`" in found.reason
-    assert "end_lr" not in found.reason
 
 
 NONE = Suggestion(None, None, None, "none", "default", "It never fell.")
@@ -426,14 +334,6 @@ def test_lr_for_takes_the_length_that_it_is_for():
     assert suggest(run()).lr_for() == suggest(run()).lr_for("constant", 1000)
 
 
-def test_peaks_are_higher_and_long_trainings_lower():
-    """Than the learning rate that is kept, and than in short ones."""
-    found = suggest(run(), total_steps=500)
-    assert all(found.lr_for(name) > 1.5 * found.lr for name in SCHEDULES[1:])
-    lrs = [found.lr_for("constant", n) for n in LENGTHS]
-    assert lrs == sorted(lrs, reverse=True)
-
-
 def test_no_learning_rate_raises_the_reason():
     """Without a learning rate the error says why there is none."""
     for use in (float, Suggestion.lr_for, "{:.2e}".format):
@@ -442,19 +342,14 @@ def test_no_learning_rate_raises_the_reason():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "error"),
-    [
-        ({"schedule": "linear"}, ValueError),
-        ({"total_steps": 0}, ValueError),
-        ({"total_steps": 1.5}, TypeError),
-    ],
+    "wrong", [{"schedule": "linear"}, {"total_steps": 0}, {"total_steps": 1.5}]
 )
-def test_a_wrong_training_is_refused_by_name(wrong, error):
+def test_a_wrong_training_is_refused_by_name(wrong):
     """By all that take one."""
     found = suggest(run())
     (name,) = wrong
     for call in (lambda **k: suggest(run(), **k), found.lr_for):
-        with pytest.raises(error, match=f"`{name}` must be"):
+        with pytest.raises((TypeError, ValueError), match=f"`{name}` must be"):
             call(**wrong)
 
 
@@ -467,20 +362,6 @@ def test_few_samples_are_a_doubt(samples, words):
     found = suggest(run(batch_size=1, steps_per_epoch=samples))
     assert found.confidence == "low"
     assert words in found.reason
-
-
-@pytest.mark.parametrize(
-    ("steps", "reason", "words"),
-    [
-        (100, StopReason.COMPLETED, "all 100 steps ran"),
-        (70, StopReason.DIVERGED, "the loss blew up after 70 of 100 steps"),
-    ],
-)
-def test_a_curve_says_how_it_ended(steps, reason, words):
-    """A test that ran to its end did not do so "after 100 of 100"."""
-    lrs = ramp_lrs(1e-5, 1.0, 100)[:steps]
-    curve = Curve(lrs, np.ones(steps), steps=100, stop_reason=reason)
-    assert curve.ending == words
 
 
 def test_all_rules_at_once_are_what_each_says_alone():

@@ -23,41 +23,34 @@ _VERDICTS = (
     "rounds. *Met*: all of it is within the target. *Missed*: none of it is. "
     "*Open*: the target, or a peer's own interval, overlaps with it."
 )
-# Of each part the title, and what to say below its table.
-_SECTIONS = {
-    "order": (
-        "`compile → lr_find → fit`, cold",
-        "MobileNetV3Small, 64 x 64. *Ratio*: all of it over a plain first "
-        "fit and 280 steps more. *Traces*: how often Python ran the network; "
-        "for one trace of the step TensorFlow does so twice. *Later*: what a "
-        "second `lr_find` and `fit` trace and compile.",
-    ),
-    "steps": ("A step, with the finder in the fit", ""),
-    "hooks": ("The finder's own time in a step", ""),
-    "calls": ("`lr_find` on a trained model over `fit`, each 100 steps", ""),
-    "memory": ("Memory of the process", ""),
-    "snapshot": (
-        "A snapshot of a large model",
-        "*State*: weights, and Adam's slots for those that train. *Held*: "
-        "in host memory, until it is given back.",
-    ),
-    "imports": ("Import, after `import keras`", ""),
-    "analysis": ("A suggestion from a curve", ""),
-    "outside": (
-        "On a GPU, measured outside this repository",
-        "Recorded: H200, Keras 3.15.1, before the redesign. Where there is a "
-        "GPU, `python -m benchmarks.cost --gpu` adds to the tables above.",
-    ),
-    "outside calls": ("The same machine: whole calls, in seconds", ""),
-    "peers": (
-        "Other finders on the same shapes, each against its own plain loop",
-        "Recorded, on PyTorch. The program is in this repository's history: "
-        "`benchmarks/cost/peers.py`, until the redesign of 0.2.",
-    ),
-    "packages": (
-        "Keras packages on Keras 3",
-        "Recorded, likewise (`benchmarks/cost/keras_packages.py`).",
-    ),
+_TITLES = {
+    "order": "`compile → lr_find → fit`, cold",
+    "steps": "A step, with the finder in the fit",
+    "hooks": "The finder's own time in a step",
+    "calls": "`lr_find` on a trained model over `fit`, each 100 steps",
+    "memory": "Memory of the process",
+    "snapshot": "A snapshot of a large model",
+    "imports": "Import, after `import keras`",
+    "analysis": "A suggestion from a curve",
+    "outside": "On a GPU, measured outside this repository",
+    "outside calls": "The same machine: whole calls, in seconds",
+    "peers": "Other finders on the same shapes, each against its own plain "
+    "loop",
+    "packages": "Keras packages on Keras 3",
+}
+# What is said below a table.
+_NOTES = {
+    "order": "MobileNetV3Small, 64 x 64. *Ratio*: all of it over a plain first "
+    "fit and 280 steps more. *Traces*: how often Python ran the network; for "
+    "one trace of the step TensorFlow does so twice. *Later*: what a second "
+    "`lr_find` and `fit` trace and compile.",
+    "snapshot": "*State*: weights, and Adam's slots for those that train. "
+    "*Held*: in host memory, until it is given back.",
+    "outside": "Recorded: H200, Keras 3.15.1, before the redesign. Where there "
+    "is a GPU, `python -m benchmarks.cost --gpu` adds to the tables above.",
+    "peers": "Recorded, on PyTorch. The program is in this repository's "
+    "history: `benchmarks/cost/peers.py`, until the redesign of 0.2.",
+    "packages": "Recorded, likewise (`benchmarks/cost/keras_packages.py`).",
 }
 
 
@@ -73,8 +66,9 @@ def write_table(results: Path, file: Path) -> None:
         for path in sorted(results.glob("*.json"))
     }
     parts = [_HEAD]
-    for part, (title, after) in _SECTIONS.items():
-        parts.append(_section(title, list(_rows(found, part)), after))
+    for part, title in _TITLES.items():
+        rows = list(_rows(found, part))
+        parts.append(_section(title, rows, _NOTES.get(part, "")))
         if part == "order":  # the first row
             parts.append(_section("Targets", judge(found), _VERDICTS))
     parts.append(_section("Machines and versions", list(_origins(found))))

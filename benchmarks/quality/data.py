@@ -199,13 +199,19 @@ def outliers(count: int = 6_000):
     return x, y[:, None].astype("float32")
 
 
+def _seldom(count: int, columns: int, units: int, above: float, seed: int):
+    """Columns, and which rows are above a quantile of a function of them."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, columns)).astype("float32")
+    hidden = np.tanh(x @ rng.normal(size=(columns, units)) / 2)
+    score = hidden @ rng.normal(size=units) + 0.3 * rng.normal(size=count)
+    return x, score > np.quantile(score, above)
+
+
 def rare(count: int = 9_000):
     """Fifteen columns; one in twenty is of the class that is sought."""
-    rng = np.random.default_rng(24)
-    x = rng.normal(size=(count, 15)).astype("float32")
-    score = np.tanh(x @ rng.normal(size=(15, 5)) / 2) @ rng.normal(size=5)
-    score = score + 0.3 * rng.normal(size=count)
-    return x, (score > np.quantile(score, 0.95)).astype("int32")
+    x, sought = _seldom(count, 15, 5, 0.95, seed=24)
+    return x, sought.astype("int32")
 
 
 def counts(count: int = 5_000):
@@ -255,8 +261,5 @@ def scales(count: int = 5_000):
 
 def hundredth(count: int = 12_000):
     """Twelve columns; one in a hundred is of the class that is sought."""
-    rng = np.random.default_rng(31)
-    x = rng.normal(size=(count, 12)).astype("float32")
-    score = np.tanh(x @ rng.normal(size=(12, 6)) / 2) @ rng.normal(size=6)
-    score = score + 0.3 * rng.normal(size=count)
-    return x, (score > np.quantile(score, 0.99)).astype("float32")
+    x, sought = _seldom(count, 12, 6, 0.99, seed=31)
+    return x, sought.astype("float32")

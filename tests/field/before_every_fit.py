@@ -6,8 +6,7 @@ cd tests; pytest -p field.before_every_fit --fits-to=b.jsonl --range-tests SUITE
 ```
 
 Each run writes a line for every fit: its test, its history, and a digest of all
-variables after it. Both files must be the same, whatever the suite does, but
-for what `not_tested` lists.
+variables after it. Both files must be the same, whatever the suite does.
 """
 
 import functools
@@ -25,13 +24,6 @@ STEPS = 12
 LEFT_OUT = ("self", "x", "y", "epochs", "initial_epoch", "verbose")
 
 
-def not_tested(given):
-    """Returns why there can be no range test before a fit, if so."""
-    if inspect.isgenerator(given.get("x")):
-        return "a generator gives its batches once"
-    return ""
-
-
 def digest(model):
     """What all variables of a model and of its optimizer are, in short."""
     variables = [*model.variables, *model.optimizer.variables]
@@ -44,12 +36,7 @@ def digest(model):
 
 
 class BeforeEveryFit:
-    """What is done before and after a fit, and in which test.
-
-    Args:
-        path: String, the file that lines are appended to.
-        tested: Whether there are range tests.
-    """
+    """What is done before and after a fit, and in which test."""
 
     def __init__(self, path, tested):
         self.path, self.tested = path, tested
@@ -77,13 +64,12 @@ class BeforeEveryFit:
 
     def both(self, fit, signature, args, kwargs):
         """Range test, and fit."""
-        model = args[0]
-        given = dict(signature.bind(*args, **kwargs).arguments)
-        why_not = not_tested(given)
-        if self.tested and not why_not:
+        model, given = args[0], signature.bind(*args, **kwargs).arguments
+        x, y = given.get("x"), given.get("y")
+        # A generator gives its batches once.
+        if self.tested and not inspect.isgenerator(x):
             settings = {k: v for k, v in given.items() if k not in LEFT_OUT}
-            data = given.get("x"), given.get("y")
-            lr_find(model, *data, steps=STEPS, verbose=0, **settings)
+            lr_find(model, x, y, steps=STEPS, verbose=0, **settings)
         done = fit(*args, **kwargs)
         self.write(test=self.name, history=done.history, state=digest(model))
         return done

@@ -5,39 +5,15 @@ Run by `test_before_every_fit.py`, twice.
 
 import keras
 import numpy as np
-import pytest
 import tiny
-
-
-def rows(n=48):
-    """Rows and which of two classes they are of."""
-    x = np.random.default_rng(0).normal(size=(n, 5)).astype("float32")
-    return x, (x.sum(1) > 0).astype("float32")[:, None]
+from tiny import data as rows
 
 
 def model(optimizer="adam", **settings):
     """Statistics, dropout and a metric, beside weights."""
     keras.utils.set_random_seed(7)
-    net = keras.Sequential(
-        [
-            keras.Input((5,)),
-            keras.layers.Dense(6, "relu"),
-            keras.layers.BatchNormalization(),
-            keras.layers.Dropout(0.2),
-            keras.layers.Dense(1, "sigmoid"),
-        ]
-    )
     settings = {"metrics": ["accuracy"], **settings}
-    net.compile(optimizer, "binary_crossentropy", **settings)
-    return net
-
-
-@pytest.mark.parametrize("name", tiny.OPTIMIZERS)
-def test_optimizer(name):
-    """Two fits, one after the other."""
-    net = model(getattr(keras.optimizers, name)(0.01), metrics=[])
-    for _ in range(2):
-        net.fit(*rows(), batch_size=8, epochs=2, verbose=0)
+    return tiny.compiled(tiny.sequential(), optimizer, **settings)
 
 
 def test_data_weights_and_validation():
@@ -46,7 +22,9 @@ def test_data_weights_and_validation():
     net = model()
     net.fit(x, y, 7, 2, 0, validation_split=0.25)
     net.fit(x, y, sample_weight=np.linspace(0, 1, len(x)), verbose=0)
-    net.fit(x, y, class_weight={0: 1.0, 1: 3.0}, shuffle=False, verbose=0)
+    net.fit(
+        x, y, class_weight={0: 1.0, 1: 3.0, 2: 1.0}, shuffle=False, verbose=0
+    )
     net.fit(x, y, validation_data=rows(9), steps_per_epoch=3, verbose=0)
 
 
@@ -65,27 +43,17 @@ class Sequence(keras.utils.PyDataset):
     """Batches made by two threads."""
 
     def __len__(self):
-        return 6
+        return 3
 
     def __getitem__(self, index):
-        x, y = rows()
-        return x[8 * index : 8 * index + 8], y[8 * index : 8 * index + 8]
+        return tuple(a[8 * index : 8 * index + 8] for a in rows())
 
 
-def test_dataset_of_workers():
-    """A PyDataset."""
+def test_dataset_and_generator():
+    """A PyDataset of workers; and batches that come once, which no test has."""
     net = model()
     net.fit(Sequence(workers=2), epochs=2, verbose=0)
-
-
-def test_generator():
-    """Each batch once."""
-
-    def batches():
-        while True:
-            yield rows(8)
-
-    model().fit(batches(), steps_per_epoch=4, epochs=2, verbose=0)
+    net.fit((rows(8) for _ in range(8)), steps_per_epoch=4, epochs=2, verbose=0)
 
 
 def test_mixed_precision_and_frozen_layers():
@@ -98,7 +66,7 @@ def test_mixed_precision_and_frozen_layers():
     net.fit(*rows(), verbose=0)
     net.layers[0].trainable = False
     several = 1 if keras.backend.backend() == "torch" else 3
-    net.compile("rmsprop", "mse", steps_per_execution=several)
+    tiny.compiled(net, "rmsprop", steps_per_execution=several)
     net.fit(*rows(), epochs=2, batch_size=8, verbose=0)
 
 

@@ -37,15 +37,11 @@ class Retrieval(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
         """Every user's own item against those of the others."""
-        scores = keras.ops.matmul(
-            y_pred["user"], keras.ops.transpose(self.items(y))
-        )
+        items = keras.ops.transpose(self.items(y))
+        scores = keras.ops.matmul(y_pred["user"], items)
         own = keras.ops.arange(keras.ops.shape(scores)[0])
-        return keras.ops.mean(
-            keras.losses.sparse_categorical_crossentropy(
-                own, scores, from_logits=True
-            )
-        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        return loss(own, scores)
 
 
 def chosen():
