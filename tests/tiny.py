@@ -20,6 +20,11 @@ OPTIMIZERS = sorted(
 )
 
 
+def decay():
+    """A schedule that moves at every step."""
+    return keras.optimizers.schedules.ExponentialDecay(0.02, 3, 0.5)
+
+
 def data(rows=ROWS):
     """Inputs and class numbers that a small net can learn, in float32."""
     rng = np.random.default_rng(7)
@@ -86,15 +91,6 @@ def subclass_built():
     model = Subclass()
     model(np.zeros((1, FEATURES), "float32"))
     return model
-
-
-MODELS = {
-    "functional": functional,
-    "sequential": sequential,
-    "subclass": subclass_built,
-    "deferred-sequential": deferred,
-    "deferred-subclass": Subclass,
-}
 
 
 def compiled(model=None, optimizer="sgd", **kwargs):
@@ -190,6 +186,58 @@ def differences(before, after):
         f"{name}: {a} became {b}"
         for (name, a), b in zip(before.items(), after.values())
         if a.dtype != b.dtype or a.tobytes() != b.tobytes()
+    ]
+
+
+def contents(model):
+    """What a model reaches by attributes and items, by its path.
+
+    Numbers are there as their bits, anything else as the object itself.
+    """
+    found, seen, todo = {}, set(), [("", model)]
+    while todo:
+        path, value = todo.pop()
+        found[path] = bits = _bits(value)
+        if id(value) in seen or bits is not value:
+            continue
+        seen.add(id(value))
+        inner = []
+        if isinstance(value, dict):
+            inner = [(f"[{k!r}]", v) for k, v in list(value.items())]
+        elif isinstance(value, (list, tuple)):
+            inner = [(f"[{i}]", v) for i, v in enumerate(value)]
+        elif any(c.__module__.startswith(_OPEN) for c in type(value).__mro__):
+            inner = [(f".{k}", v) for k, v in vars(value).items()]
+        todo += [(path + step, v) for step, v in inner]
+    # The compiled step may wait for the next fit.
+    return {k: v for k, v in found.items() if "train_function" not in k}
+
+
+# Modules whose objects are looked into; classes of a test derive from them.
+_OPEN = ("keras.", "torch.nn.modules.")
+_OPEN += ("tensorflow.python.module", "tensorflow.python.ops.stateful_random")
+
+
+def _bits(value):
+    """The bytes of a number, or of a generator's state; else the value."""
+    if isinstance(value, np.random.Generator):
+        return repr(value.bit_generator.state).encode()
+    if type(value).__name__ == "Generator" and hasattr(value, "get_state"):
+        value = value.get_state()  # of PyTorch
+    is_variable = hasattr(value, "assign") or isinstance(value, np.ndarray)
+    if is_variable or keras.ops.is_tensor(value):
+        return host(value).tobytes()
+    return value
+
+
+def changed(before, after):
+    """The paths of `contents` where there is something else now."""
+    plain = (bytes, str, bool, int, float)
+    return [
+        path
+        for path in sorted({*before, *after})
+        if (a := before.get(path)) is not (b := after.get(path))
+        and not (isinstance(a, plain) and type(a) is type(b) and a == b)
     ]
 
 
