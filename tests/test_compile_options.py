@@ -3,6 +3,8 @@
 Every test is a real fit against the NumPy loop of `reference.py`.
 """
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -35,6 +37,7 @@ def fit(net, x, y, epochs=3, **ramp):
 
 WAYS = {"lr_find": find, "callback": fit}
 ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+compiled = pytest.mark.backend("tensorflow", "jax")
 
 
 @pytest.fixture
@@ -42,43 +45,89 @@ def xy():
     return reference.data()
 
 
+class Keeper(keras.metrics.MeanSquaredError):
+    """Keeps something of its own where Keras keeps members."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.metrics = {"kept": 1}
+
+
+def mixed(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        return reference.model()
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def metered(kind=keras.metrics.MeanSquaredError):
+    return reference.model(metrics=["mae", kind(name="error")])
+
+
+scaled = functools.partial(keras.optimizers.SGD, 0.01, loss_scale_factor=64.0)
+# A model, what is monitored, and to how many digits it is right.
+MODELS = {
+    "eager": (lambda: reference.model(run_eagerly=True), "loss", 1e-5),
+    "jit": (lambda: reference.model(jit_compile=True), "loss", 1e-5),
+    "no-jit": (lambda: reference.model(jit_compile=False), "loss", 1e-5),
+    "bfloat16": (lambda: mixed("mixed_bfloat16"), "loss", 6e-2),
+    "loss-scale": (lambda: reference.model(scaled()), "loss", 1e-5),
+    # The user's metrics run on beside the loss of each batch; one can be it.
+    "metrics": (metered, "loss", 1e-5),
+    "metric": (metered, "error", 1e-5),
+    # What `metrics` means in a metric is the user's business.
+    "attributes": (lambda: metered(Keeper), "error", 1e-5),
+}
+
+
 @pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param({"run_eagerly": True}, id="run_eagerly"),
-        pytest.param(
-            {"jit_compile": True},
-            id="jit_compile",
-            marks=pytest.mark.backend("tensorflow", "jax"),
-        ),
-        pytest.param({"jit_compile": False}, id="no_jit_compile"),
-    ],
+    "kind",
+    [pytest.param(k, marks=compiled if k == "jit" else ()) for k in MODELS],
 )
 @ways
-def test_however_the_step_is_compiled_it_uses_the_ramp(way, options, xy):
-    """Eager, traced and compiled steps see the same learning rates."""
-    net = reference.model(**options)
+def test_however_the_step_is_compiled_it_uses_the_ramp(way, kind, xy):
+    """Each step has its learning rate, and the loss that is recorded."""
+    make, monitor, rtol = MODELS[kind]
+    net = make()
     losses = expected(net, *xy)
-    reference.assert_measured(way(net, *xy).curve, losses)
+    curve = way(net, *xy, monitor=monitor).curve
+    reference.assert_measured(curve, losses, rtol)
 
 
-several_steps = pytest.mark.backend("tensorflow", "jax")
+class Batches(keras.callbacks.Callback):
+    """Counts how often it is called."""
+
+    count = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.count += 1
 
 
-@several_steps
+@compiled
 def test_lr_find_runs_one_step_per_execution(xy):
-    """With `steps_per_execution` every step has a rate of its own."""
-    net = reference.model(steps_per_execution=4)
-    losses = expected(net, *xy)
-    reference.assert_measured(find(net, *xy).curve, losses)
+    """Every step has a rate of its own, and the next fit is as before."""
+    net, batches = reference.model(steps_per_execution=4), Batches()
+    x, y = (v[:56] for v in xy)
+    weights = net.get_weights()
+    source = reference.batches(x, y, 7)
+    losses, _ = reference.train(weights, source, reference.ramp())
+    curve = find(net, x, y, batch_size=7).curve
+    reference.assert_measured(curve, losses)
     assert net.steps_per_execution == 4
+
+    net.fit(x, y, 7, shuffle=False, verbose=0, callbacks=[batches])
+    assert batches.count == 2
+    source = reference.batches(x, y, 7)
+    _, weights = reference.train(weights, source, [0.01] * 8)
+    reference.assert_same_weights(net.get_weights(), weights)
 
 
 # Keras 3.3 calls no hook after an execution in which the data run out.
 RAGGED = pytest.param(3, marks=pytest.mark.keras("3.4"), id="ragged")
 
 
-@several_steps
+@compiled
 @pytest.mark.parametrize("each", [pytest.param(4, id="even"), RAGGED])
 def test_the_callback_has_one_rate_per_execution(each, xy):
     """In the user's fit a step is one execution, with its mean loss.
@@ -104,25 +153,6 @@ def test_the_callback_has_one_rate_per_execution(each, xy):
     )
     parts = np.split(seen, np.cumsum(groups)[:-1])
     reference.assert_measured(finder.curve, [np.mean(p) for p in parts])
-
-
-@several_steps
-def test_after_lr_find_a_fit_has_all_its_steps_per_execution(xy):
-    """The fit after the test calls the train function as it did before."""
-    net = reference.model(steps_per_execution=4)
-    x, y = (v[:56] for v in xy)
-    find(net, x, y)
-    weights = net.get_weights()
-    batches = []
-    counter = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: batches.append(batch)
-    )
-    fit_kwargs = {"batch_size": 7, "shuffle": False, "verbose": 0}
-    net.fit(x, y, callbacks=[counter], **fit_kwargs)
-    assert len(batches) == 2
-    source = reference.batches(x, y, 7)
-    _, weights = reference.train(weights, source, [0.01] * 8)
-    reference.assert_same_weights(net.get_weights(), weights)
 
 
 def accumulating(per_update, **kwargs):
@@ -163,14 +193,6 @@ def test_a_half_finished_update_is_finished_first(way, xy):
     reference.assert_measured(finder.curve, losses, rtol=1e-4)
 
 
-def mixed(policy, **kwargs):
-    keras.config.set_dtype_policy(policy)
-    try:
-        return reference.model(**kwargs)
-    finally:
-        keras.config.set_dtype_policy("float32")
-
-
 class Moves(keras.callbacks.Callback):
     """Collects, for each batch, whether it moved the weights."""
 
@@ -207,21 +229,6 @@ def test_updates_that_mixed_precision_skips_are_not_steps(way, xy):
     losses, _ = reference.train(weights, used, lrs)
     np.testing.assert_allclose(finder.curve.lrs, lrs, rtol=1e-12)
     np.testing.assert_allclose(finder.curve.losses, losses, rtol=2e-2)
-
-
-@ways
-def test_bfloat16_skips_nothing(way, xy):
-    """Under mixed_bfloat16 the curve is the same to its few digits."""
-    net = mixed("mixed_bfloat16")
-    losses = expected(net, *xy)
-    reference.assert_measured(way(net, *xy).curve, losses, rtol=6e-2)
-
-
-def test_a_loss_scale_of_the_users_own_changes_no_loss(xy):
-    """A fixed `loss_scale_factor` does not show in the curve."""
-    net = reference.model(keras.optimizers.SGD(0.01, loss_scale_factor=64.0))
-    losses = expected(net, *xy)
-    reference.assert_measured(find(net, *xy).curve, losses)
 
 
 class SquaredError(keras.layers.Layer):
@@ -264,80 +271,37 @@ def test_the_monitor_picks_one_of_several_losses(way, monitor, xy):
     reference.assert_measured(curve, parts[monitor])
 
 
-@ways
-def test_metrics_do_not_disturb_the_loss(way, xy):
-    """The user's metrics run on beside the loss of each batch."""
-    net = reference.model(metrics=["mae", keras.metrics.MeanSquaredError()])
-    losses = expected(net, *xy)
-    reference.assert_measured(way(net, *xy).curve, losses)
-
-
-@ways
-def test_a_metric_can_be_the_monitor(way, xy):
-    """A metric by name is recorded batch by batch, too."""
-    metric = keras.metrics.MeanSquaredError(name="error")
-    net = reference.model(metrics=[metric])
-    losses = expected(net, *xy)
-    reference.assert_measured(way(net, *xy, monitor="error").curve, losses)
-
-
-def test_a_monitor_that_is_not_logged_is_refused(xy):
-    """The error names what there is, and the model is as before."""
-    net = reference.model()
-    before = net.get_weights()
-    with pytest.raises(ValueError, match=r"`monitor` must be .*\['loss'"):
-        find(net, *xy, monitor="accuracy")
-    for one, other in zip(net.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-RISING = {
-    "by-name": "accuracy",
-    "object": keras.metrics.AUC,
-    "R2": keras.metrics.R2Score,
+# A metric, what is monitored of it, and what is said.
+NO_LOSSES = {
+    "not-logged": ("mae", "accuracy", r"must be .*\['loss'"),
+    "by-name": ("accuracy", "accuracy", "must be a loss.*rises"),
+    "AUC": (keras.metrics.AUC, "auc", "must be a loss.*rises"),
+    "R2": (keras.metrics.R2Score, "r2_score", "must be a loss.*rises"),
 }
 
 
-@pytest.mark.parametrize("metric", RISING.values(), ids=RISING)
-def test_a_monitor_that_rises_is_refused(metric):
+@pytest.mark.parametrize("name", NO_LOSSES)
+def test_a_monitor_that_is_no_loss_is_refused(name):
     """What is better the higher it is has no LR at which it blows up."""
-    metric = metric if isinstance(metric, str) else metric(name="accuracy")
+    metric, monitor, words = NO_LOSSES[name]
+    metric = metric if isinstance(metric, str) else metric()
     net = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     net.compile("sgd", "binary_crossentropy", metrics=[metric])
     before = net.get_weights()
     x = np.random.default_rng(1).random((64, 4), dtype="float32")
-    with pytest.raises(ValueError, match=r"`monitor` must be a loss.*rises"):
-        lr_find(net, x, x[:, :1].round(), monitor="accuracy", verbose=0)
+    with pytest.raises(ValueError, match=rf"`monitor` {words}"):
+        lr_find(net, x, x[:, :1].round(), monitor=monitor, verbose=0)
     for one, other in zip(net.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_a_rising_metric_of_one_output_is_refused():
     """Keras puts the output's name before the metric's."""
-    x = keras.Input((4,))
-    outputs = [keras.layers.Dense(1, name=name)(x) for name in ("a", "b")]
-    net = keras.Model(x, outputs)
+    net, (x, y) = reference.two_headed(), reference.data()
     net.compile("sgd", ["mse", "mse"], metrics=[["mae"], ["accuracy"]])
-    rows = np.random.default_rng(1).random((64, 4), dtype="float32")
-    data = rows, [rows[:, :1], rows[:, 1:2]]
-    with pytest.raises(ValueError, match="b_accuracy', which rises"):
-        lr_find(net, *data, monitor="b_accuracy", verbose=0)
-
-
-class Keeper(keras.metrics.MeanSquaredError):
-    """Keeps something of its own where Keras keeps members."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.metrics = {"kept": 1}
-
-
-@ways
-def test_a_metric_may_have_any_attributes(way, xy):
-    """What `metrics` means there is the user's business."""
-    net = reference.model(metrics=[Keeper(name="error")])
-    losses = expected(net, *xy)
-    reference.assert_measured(way(net, *xy, monitor="error").curve, losses)
+    data = {"u": x, "v": x}, {"p": y, "q": y}
+    with pytest.raises(ValueError, match="q_accuracy', which rises"):
+        lr_find(net, *data, monitor="q_accuracy", verbose=0)
 
 
 def test_train_on_batch_loops_use_the_engine(xy):

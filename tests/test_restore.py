@@ -535,21 +535,29 @@ class Memory(keras.callbacks.Callback):
 
 @pytest.fixture
 def wide():
-    """A trained model of a few megabytes, and how many bytes it has."""
-    dense = keras.layers.Dense
-    model = classifier(dense(600), dense(600), optimizer="adam")
-    tiny.fit(model, epochs=1)
+    """Makes trained models of a few megabytes; says how many bytes they have.
+
+    What Python and NumPy allocate is counted.
+    """
+
+    def make():
+        dense = keras.layers.Dense
+        model = classifier(dense(600), dense(600), optimizer="adam")
+        tiny.fit(model, epochs=1)
+        return model, sum(v.nbytes for v in tiny.state(model).values())
+
     tracemalloc.start()
-    yield model, sum(value.nbytes for value in tiny.state(model).values())
+    yield make
     tracemalloc.stop()
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_copy_is_of_one_size_with_the_model(way, wide):
     """One times model and optimizer."""
-    (model, size), memory, used = wide, Memory(), []
+    memory, used = Memory(), []
     # What else allocates in a long process is no copy: the lower of two.
     for _ in range(2):
+        model, size = wide()
         base = tracemalloc.get_traced_memory()[0]
         WAYS[way](model, callbacks=[memory])
         used.append((memory.traced - base) / size)
@@ -560,7 +568,7 @@ def test_copy_is_of_one_size_with_the_model(way, wide):
 @pytest.mark.parametrize("way", WAYS)
 def test_no_copy_of_the_state_remains(way, end, wide):
     """Whatever the end: nothing adds up."""
-    model, size = wide
+    model, size = wide()
     base = tracemalloc.get_traced_memory()[0]
     for _ in range(3):
         ENDS[end](WAYS[way], model)
@@ -573,7 +581,7 @@ def test_no_copy_of_the_state_remains(way, end, wide):
 
 def test_empty_slots_need_no_memory(wide):
     """A fresh optimizer's slots are held as one number each."""
-    model, _ = wide
+    model, _ = wide()
     model = tiny.compiled(model, "adam")
     model.optimizer.build(model.trainable_variables)
     base = tracemalloc.get_traced_memory()[0]
