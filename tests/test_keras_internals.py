@@ -107,7 +107,7 @@ def test_fit_begins():
 
 def test_layers_of():
     """Layers within layers are found, the model itself is not among them."""
-    inner = tiny.sequential()
+    inner = tiny.functional()
     model = keras.Sequential([inner, keras.layers.Dense(1)])
     found = internals.layers_of(model)
     assert set(map(id, inner.layers)) < set(map(id, found))

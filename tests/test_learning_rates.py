@@ -3,10 +3,13 @@
 Every test is a real fit against the NumPy loop of `reference.py`.
 """
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import reference
+import tiny
 
 from keras_lrfinder import LRFinder
 from keras_lrfinder import lr_find
@@ -122,28 +125,16 @@ class TwoPlayers(keras.Model):
         return [player(x) for player in self.players]
 
     def train_step(self, data):
-        optimizers = self.first, self.second
-        losses = map(self.step, self.players, optimizers, [data] * 2)
-        return dict(zip(("first_loss", "second_loss"), losses, strict=True))
+        logs = {}
+        for player, name in zip(self.players, ("first", "second")):
+            optimizer = getattr(self, name)
+            error = functools.partial(self.error, player, *data)
+            variables = player.trainable_variables
+            logs[f"{name}_loss"] = tiny.apply(optimizer, variables, error)
+        return logs
 
-    def step(self, network, optimizer, data):
-        x, y = data
-        variables = network.trainable_variables
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            with tf.GradientTape() as tape:
-                loss = keras.ops.mean((network(x, training=True) - y) ** 2)
-            optimizer.apply(tape.gradient(loss, variables), variables)
-            return loss
-        import torch
-
-        network.zero_grad()
-        loss = keras.ops.mean((network(x, training=True) - y) ** 2)
-        loss.backward()
-        with torch.no_grad():
-            optimizer.apply([v.value.grad for v in variables], variables)
-        return loss.detach()
+    def error(self, player, x, y):
+        return keras.ops.mean((player(x, training=True) - y) ** 2)
 
 
 @pytest.fixture

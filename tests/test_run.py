@@ -65,21 +65,13 @@ class Two(Watched):
     def train_step(self, data):
         """A step of each, on TensorFlow or PyTorch."""
         x, y = data
-        own = [v.trainable_variables for v in self.layers if v.weights]
-        if keras.backend.backend() == "torch":
-            self.zero_grad()
-            loss = self.compute_loss(x, y, self(x, training=True))
-            loss.backward()
-            gradients = [[v.value.grad for v in part] for part in own]
-        else:
-            import tensorflow as tf
+        first, *_, last = (v.trainable_variables for v in self.layers[1:])
 
-            with tf.GradientTape() as tape:
-                loss = self.compute_loss(x, y, self(x, training=True))
-            gradients = tape.gradient(loss, own)
-        self.optimizer.apply(gradients[0], own[0])
-        self.second.apply(gradients[1], own[1])
-        return {"loss": loss}
+        def loss_of():
+            return self.compute_loss(x, y, self(x, training=True))
+
+        tiny.apply(self.optimizer, first, loss_of)
+        return {"loss": tiny.apply(self.second, last, loss_of)}
 
 
 def probed(*optimizers, layers=()):

@@ -62,11 +62,6 @@ def small():
     )
 
 
-def sequential():
-    """A Sequential model that knows its input, so built."""
-    return keras.Sequential([keras.Input((FEATURES,)), *layers()])
-
-
 def deferred():
     """A Sequential model that gets its weights from its first batch."""
     return keras.Sequential(layers())
@@ -152,6 +147,26 @@ def fit(model, epochs=2, callbacks=(), **kwargs):
     callbacks = list(callbacks)
     run = model.fit(**kwargs, epochs=epochs, callbacks=callbacks, verbose=0)
     return run.history
+
+
+def apply(optimizer, variables, loss_of):
+    """A step of one's own, on TensorFlow or PyTorch; returns its loss."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = loss_of()
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+    import torch
+
+    for variable in variables:
+        variable.value.grad = None
+    loss = loss_of()
+    loss.backward()
+    with torch.no_grad():
+        optimizer.apply([v.value.grad for v in variables], variables)
+    return loss.detach()
 
 
 def host(value):
@@ -242,16 +257,15 @@ def changed(before, after):
 
 
 class Losses(keras.callbacks.Callback):
-    """Collects one key of the logs of each batch."""
+    """Collects the loss of each batch."""
 
-    def __init__(self, key="loss"):
+    def __init__(self):
         super().__init__()
-        self.key = key
         self.values = []
 
     def on_train_batch_end(self, batch, logs=None):
         """Keeps the value."""
-        self.values.append(logs[self.key])
+        self.values.append(logs["loss"])
 
 
 class Raises(keras.callbacks.Callback):
@@ -286,13 +300,13 @@ def find(model, **kwargs):
     return lr_find(model, **{"verbose": 0, **kwargs})
 
 
-def in_callback(model, callbacks=(), data=None, **kwargs):
+def in_callback(model, callbacks=(), **kwargs):
     """The same in a fit of the user's; put back by hand if it is cut off."""
     from keras_lrfinder import LRFinder
 
     finder = LRFinder(stop_factor=None, **{"verbose": 0, **kwargs})
     try:
-        fit(model, callbacks=[finder, *callbacks], **(data or {}))
+        fit(model, callbacks=[finder, *callbacks])
     finally:
         finder.restore()
     return finder
