@@ -54,10 +54,8 @@ class Counting(keras.layers.Layer):
 def made(optimizer="adam", kind=keras.Model, layers=tiny.layers, **kwargs):
     """A compiled model, built, with every kind of state, that counts."""
     Counting.traces = 0
-    inputs = outputs = keras.Input((tiny.FEATURES,))
-    for layer in [Counting(), *layers()]:
-        outputs = layer(outputs)
-    return tiny.compiled(kind(inputs, outputs), optimizer, **kwargs)
+    model = tiny.chained(Counting(), *layers(), kind=kind)
+    return tiny.compiled(model, optimizer, **kwargs)
 
 
 def trained(make, before=lambda model: None, fit=tiny.fit):

@@ -254,7 +254,8 @@ def test_first_and_last_line_say_what_happens(capsys):
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first.startswith("LRFinder: 12 steps from 1e-07 to 10")
     # Which it is the first weights decide.
-    answer = f"{finder.lr:.1e} (" if finder.lr else "No learning rate."
+    lr = finder.suggestion.lr
+    answer = f"{lr:.1e} (" if lr else "No learning rate."
     assert last.startswith(f"LRFinder: {answer}")
 
 

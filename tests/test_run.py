@@ -77,11 +77,8 @@ class Two(Watched):
 def probed(*optimizers, layers=()):
     """A result of ramp and probes; `FITS` has what each fit did."""
     FITS.clear()
-    inputs = outputs = keras.Input((tiny.FEATURES,))
-    layers = [*layers, keras.layers.Dense(tiny.CLASSES, "softmax")]
-    for layer in layers:
-        outputs = layer(outputs)
-    model = (Two if optimizers[1:] else Watched)(inputs, outputs)
+    kind = Two if optimizers[1:] else Watched
+    model = tiny.chained(*layers, tiny.last(), kind=kind)
     model.compile(*optimizers, loss="sparse_categorical_crossentropy")
     x, y = tiny.data(48)
     return lr_find(model, x, y, batch_size=tiny.BATCH, steps=40, verbose=0)
@@ -211,9 +208,7 @@ def test_what_others_evaluate_is_not_read(before, metrics):
     def tested(others):
         tiny.start()
         # Without dropout, which an evaluation turns off on PyTorch.
-        last = keras.layers.Dense(tiny.CLASSES, activation="softmax")
-        net = keras.Sequential([keras.Input((tiny.FEATURES,)), last])
-        model = tiny.compiled(net, metrics=metrics)
+        model = tiny.compiled(tiny.chained(tiny.last()), metrics=metrics)
         finder = LRFinder(stop_factor=None, verbose=0)
         company = [*others, finder] if before else [finder, *others]
         # Whoever evaluates draws as well.
@@ -234,8 +229,7 @@ def test_another_key_of_the_logs_can_be_monitored():
             logs = super().train_step(data)
             return {**logs, "total": 2.0 * logs["loss"]}
 
-    plain = tiny.functional()
-    model = tiny.compiled(Logs(plain.inputs, plain.outputs))
+    model = tiny.compiled(tiny.chained(*tiny.layers(), kind=Logs))
     result = tiny.find(model, monitor="total", probe=True, steps=20)
     assert result.curve.monitor == "total"
 

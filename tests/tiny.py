@@ -33,32 +33,38 @@ def data(rows=ROWS):
     return x, y.astype("int32")
 
 
+def last():
+    """The last layer of a classifier."""
+    return keras.layers.Dense(CLASSES, activation="softmax")
+
+
 def layers():
     """Layers with every kind of state: weights, statistics, random seeds."""
     return [
         keras.layers.Dense(5, activation="relu"),
         keras.layers.BatchNormalization(),
         keras.layers.Dropout(0.3),
-        keras.layers.Dense(CLASSES, activation="softmax"),
+        last(),
     ]
 
 
-def functional():
-    """A functional model, built by its making."""
+def chained(*layers, kind=keras.Model):
+    """A functional model of one layer after the other, built by its making."""
     inputs = outputs = keras.Input((FEATURES,))
-    for layer in layers():
+    for layer in layers:
         outputs = layer(outputs)
-    return keras.Model(inputs, outputs)
+    return kind(inputs, outputs)
+
+
+def functional():
+    """A model of `layers`."""
+    return chained(*layers())
 
 
 def small():
-    """The least model with weights and a random seed."""
+    """The least model with weights and a random seed, which knows its input."""
     return keras.Sequential(
-        [
-            keras.Input((FEATURES,)),
-            keras.layers.Dropout(0.3),
-            keras.layers.Dense(CLASSES, activation="softmax"),
-        ]
+        [keras.Input((FEATURES,)), keras.layers.Dropout(0.3), last()]
     )
 
 
