@@ -1,5 +1,6 @@
 """However a model is compiled, each step has its own rate and its own loss.
 
+So whatever the learning rate is made of, the sweep sets it and gives it back.
 Every test is a real fit against the NumPy loop of `reference.py`.
 """
 
@@ -9,19 +10,23 @@ import keras
 import numpy as np
 import pytest
 import reference
+import tiny
 
 from keras_lrfinder import LRFinder
-from keras_lrfinder import RangeTest
 from keras_lrfinder import lr_find
 
 SIZE = 8
-FIT = {"batch_size": SIZE, "shuffle": False}
+FIT = {"batch_size": SIZE, "shuffle": False, "verbose": 0}
+
+
+def train(weights, xy, lrs, **kwargs):
+    """The losses and the weights of a training at these learning rates."""
+    return reference.train(weights, reference.batches(*xy, SIZE), lrs, **kwargs)
 
 
 def expected(net, x, y, **kwargs):
-    source = reference.batches(x, y, SIZE)
-    lrs = reference.ramp()
-    return reference.train(net.get_weights(), source, lrs, **kwargs)[0]
+    """The losses of the ramp."""
+    return train(net.get_weights(), (x, y), reference.ramp(), **kwargs)[0]
 
 
 def find(net, *args, **kwargs):
@@ -29,9 +34,10 @@ def find(net, *args, **kwargs):
     return lr_find(net, *args, **kwargs)
 
 
-def fit(net, x, y, epochs=3, **ramp):
+def fit(net, x, y, callbacks=(), **ramp):
     finder = LRFinder(**reference.RAMP | ramp)
-    net.fit(x, y, **FIT, epochs=epochs, callbacks=[finder], verbose=0)
+    callbacks = [finder, *callbacks]
+    net.fit(x, y, **FIT, epochs=9, callbacks=callbacks)
     return finder
 
 
@@ -116,7 +122,7 @@ def test_lr_find_runs_one_step_per_execution(xy):
     reference.assert_measured(curve, losses)
     assert net.steps_per_execution == 4
 
-    net.fit(x, y, 7, shuffle=False, verbose=0, callbacks=[batches])
+    net.fit(x, y, **{**FIT, "batch_size": 7}, callbacks=[batches])
     assert batches.count == 2
     source = reference.batches(x, y, 7)
     _, weights = reference.train(weights, source, [0.01] * 8)
@@ -142,24 +148,15 @@ def test_the_callback_has_one_rate_per_execution(each, xy):
         net.get_weights(), reference.batches(x, y, 7), np.repeat(lrs, groups)
     )
     finder = LRFinder(**reference.RAMP | {"steps": None})
-    net.fit(
-        x,
-        y,
-        batch_size=7,
-        shuffle=False,
-        epochs=2,
-        verbose=0,
-        callbacks=[finder],
-    )
+    given = {**FIT, "batch_size": 7, "epochs": 2, "callbacks": [finder]}
+    net.fit(x, y, **given)
     parts = np.split(seen, np.cumsum(groups)[:-1])
     reference.assert_measured(finder.curve, [np.mean(p) for p in parts])
 
 
-def accumulating(per_update, **kwargs):
-    optimizer = keras.optimizers.SGD(
-        0.01, gradient_accumulation_steps=per_update
-    )
-    return reference.model(optimizer, **kwargs)
+def accumulating(per_update):
+    kwargs = {"gradient_accumulation_steps": per_update}
+    return reference.model(keras.optimizers.SGD(0.01, **kwargs))
 
 
 @ways
@@ -167,8 +164,7 @@ def test_the_batches_of_one_update_share_a_rate(way, xy):
     """With gradient accumulation a step is one update, of k batches."""
     net = accumulating(3)
     losses = expected(net, *xy, per_update=3)
-    finder = fit(net, *xy, epochs=8) if way is fit else find(net, *xy)
-    reference.assert_measured(finder.curve, losses)
+    reference.assert_measured(way(net, *xy).curve, losses)
 
 
 @ways
@@ -178,32 +174,12 @@ def test_a_half_finished_update_is_finished_first(way, xy):
     net = accumulating(2)
     source = reference.batches(x, y, SIZE)
     weights = net.get_weights()
-    net.fit(x[:24], y[:24], **FIT, verbose=0)
+    net.fit(x[:24], y[:24], **FIT)
     _, weights = reference.train(weights, source, [0.01], per_update=2)
     reference.assert_same_weights(net.get_weights(), weights)
     _, left = reference.gradients(weights, *next(source))
-    losses, _ = reference.train(
-        weights,
-        reference.batches(x, y, SIZE),
-        reference.ramp(),
-        per_update=2,
-        held=[left],
-    )
-    finder = fit(net, x, y, epochs=6) if way is fit else find(net, x, y)
-    reference.assert_measured(finder.curve, losses, rtol=1e-4)
-
-
-class Moves(keras.callbacks.Callback):
-    """Collects, for each batch, whether it moved the weights."""
-
-    def on_train_begin(self, logs=None):
-        self.moved, self.last = [], self.model.get_weights()
-
-    def on_train_batch_end(self, batch, logs=None):
-        weights = self.model.get_weights()
-        pairs = zip(weights, self.last, strict=True)
-        self.moved.append(any(np.any(a != b) for a, b in pairs))
-        self.last = [w.copy() for w in weights]
+    losses, _ = train(weights, xy, reference.ramp(), per_update=2, held=[left])
+    reference.assert_measured(way(net, x, y).curve, losses, rtol=1e-4)
 
 
 @ways
@@ -213,22 +189,16 @@ def test_updates_that_mixed_precision_skips_are_not_steps(way, xy):
     y = 100 * y  # the first gradients overflow, times 2**15
     net = mixed("mixed_float16")
     weights = net.get_weights()
-    ramp = {"end_lr": 2e-3}
     lrs = np.geomspace(1e-3, 2e-3, reference.STEPS)
-    seen = Moves()
-    if way is find:
-        finder = find(net, x, y, **ramp, callbacks=[seen])
-    else:
-        finder = LRFinder(**reference.RAMP | ramp)
-        callbacks = [finder, seen]
-        net.fit(x, y, **FIT, epochs=9, verbose=0, callbacks=callbacks)
+    seen = tiny.Weights()
+    curve = way(net, x, y, end_lr=2e-3, callbacks=[seen]).curve
     assert seen.moved.count(True) == reference.STEPS
     assert seen.moved.count(False) > 2
     source = reference.batches(x, y, SIZE)
     used = (b for b, m in zip(source, seen.moved, strict=False) if m)
     losses, _ = reference.train(weights, used, lrs)
-    np.testing.assert_allclose(finder.curve.lrs, lrs, rtol=1e-12)
-    np.testing.assert_allclose(finder.curve.losses, losses, rtol=2e-2)
+    np.testing.assert_allclose(curve.lrs, lrs, rtol=1e-12)
+    np.testing.assert_allclose(curve.losses, losses, rtol=2e-2)
 
 
 class SquaredError(keras.layers.Layer):
@@ -304,16 +274,149 @@ def test_a_rising_metric_of_one_output_is_refused():
         lr_find(net, *data, monitor="q_accuracy", verbose=0)
 
 
-def test_train_on_batch_loops_use_the_engine(xy):
-    """A loop of `train_on_batch` calls runs the test by `RangeTest`."""
-    net = reference.model()
-    losses = expected(net, *xy)
-    test = RangeTest(
-        reference.START, reference.END, reference.STEPS, stop_factor=None
+# Whatever the learning rate is made of.
+
+SCHEDULE = (0.3, 2, 0.5)  # first rate, steps to decay by, factor
+
+
+def schedule():
+    return keras.optimizers.schedules.ExponentialDecay(*SCHEDULE)
+
+
+class NoConfig(keras.optimizers.schedules.LearningRateSchedule):
+    """A user's schedule that cannot be copied by its configuration."""
+
+    def __call__(self, step):
+        first, steps, factor = SCHEDULE
+        step = keras.ops.cast(step, "float32")
+        return first * keras.ops.power(factor, step / steps)
+
+
+RATES = {
+    "float": lambda: 0.05,
+    "schedule": schedule,
+    "schedule_without_config": NoConfig,
+    "callable": lambda: lambda: 0.05,
+}
+
+
+def used_lrs(kind, start, stop):
+    """The learning rates that a fit of Keras's own has in these steps."""
+    first, steps, factor = SCHEDULE
+    if "schedule" not in kind:
+        return [0.05] * (stop - start)
+    return [first * factor ** (i / steps) for i in range(start, stop)]
+
+
+@pytest.mark.parametrize("before", [0, 3], ids=["first_fit", "after_a_fit"])
+@ways
+@pytest.mark.parametrize("kind", RATES)
+def test_every_kind_of_learning_rate_is_swept(kind, way, before, xy):
+    """And is really used by the next fit, not only there to be seen."""
+    x, y = xy
+    net = reference.model(keras.optimizers.SGD(RATES[kind]()))
+    held, weights = net.optimizer._learning_rate, net.get_weights()
+    if before:
+        rows = 8 * before
+        net.fit(x[:rows], y[:rows], **FIT)
+        _, weights = train(weights, xy, used_lrs(kind, 0, before))
+        reference.assert_same_weights(net.get_weights(), weights)
+    losses, _ = train(weights, xy, reference.ramp())
+    reference.assert_measured(way(net, x, y).curve, losses)
+    assert net.optimizer._learning_rate is held
+    net.fit(x, y, **FIT)
+    _, weights = train(weights, xy, used_lrs(kind, before, before + 8))
+    reference.assert_same_weights(net.get_weights(), weights)
+
+
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"),
+    reason="this Keras has no MultiOptimizer",
+)
+def test_every_part_of_a_multi_optimizer_is_swept(xy):
+    """Where one optimizer is made of several, all get the ramp."""
+    parts = [keras.optimizers.SGD(0.01), keras.optimizers.SGD(schedule())]
+    optimizer = keras.optimizers.MultiOptimizer(
+        lambda variable: parts["kernel" in variable.path]
     )
-    for x, y, _ in reference.batches(*xy, SIZE):
-        net.optimizer.learning_rate = test.lr
-        net.reset_metrics()  # Keras 3.3 returns a running mean
-        if not test.record(net.train_on_batch(x, y)):
-            break
-    reference.assert_measured(test.curve, losses)
+    net = reference.model(optimizer)
+    losses = expected(net, *xy)
+    reference.assert_measured(find(net, *xy).curve, losses)
+
+
+class TwoPlayers(keras.Model):
+    """Two networks, each with an optimizer of its own, as a GAN has them.
+
+    They do not share any weight, so that the reference is two runs of the
+    same loop.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.players = [
+            keras.Sequential([keras.Input((3,)), *reference.layers(seed)])
+            for seed in (1, 5)
+        ]
+
+    def compile(self, first, second):
+        super().compile()
+        self.first, self.second = first, second
+
+    def call(self, x):
+        return [player(x) for player in self.players]
+
+    def train_step(self, data):
+        logs = {}
+        for player, name in zip(self.players, ("first", "second")):
+            optimizer = getattr(self, name)
+            error = functools.partial(self.error, player, *data)
+            variables = player.trainable_variables
+            logs[f"{name}_loss"] = tiny.apply(optimizer, variables, error)
+        return logs
+
+    def error(self, player, x, y):
+        return keras.ops.mean((player(x, training=True) - y) ** 2)
+
+
+@pytest.fixture
+def players():
+    """Both, compiled."""
+    net = TwoPlayers()
+    net.compile(keras.optimizers.SGD(0.02), keras.optimizers.SGD(0.01))
+    return net
+
+
+# Keras's trainer on JAX has the state of one optimizer only.
+needs_loops = pytest.mark.backend("tensorflow", "torch")
+
+
+@needs_loops
+@pytest.mark.parametrize("named", ["object", "attribute"])
+@pytest.mark.parametrize("monitor", ["first_loss", "second_loss"])
+def test_the_optimizer_that_is_named_is_swept_and_no_other(
+    named, monitor, players, xy
+):
+    """Of several optimizers the other one trains on at its own rate."""
+    place = ["first_loss", "second_loss"].index(monitor)
+    lrs = [[0.02] * reference.STEPS, reference.ramp()][place]
+    losses, _ = train(players.players[place].get_weights(), xy, lrs)
+    before = players.get_weights()
+    swept = players.second if named == "object" else "second"
+    finder = find(players, *xy, monitor=monitor, optimizer=swept)
+    np.testing.assert_allclose(finder.curve.losses, losses, rtol=1e-5)
+    for one, other in zip(players.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for optimizer, rate in ((players.first, 0.02), (players.second, 0.01)):
+        found = keras.ops.convert_to_numpy(optimizer.learning_rate)
+        assert float(found) == pytest.approx(rate)
+
+
+@needs_loops
+def test_an_optimizer_that_does_not_train_is_refused(players, xy):
+    """Sweeping the default optimizer, which nobody uses, is an error."""
+    before = players.get_weights()
+    finder = LRFinder(**reference.RAMP | {"steps": 5}, monitor="first_loss")
+    with pytest.raises(ValueError, match=r"`optimizer` must be the one"):
+        players.fit(*xy, batch_size=8, callbacks=[finder], verbose=0)
+    for one, other in zip(players.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -18,17 +18,11 @@ pytestmark = pytest.mark.backend("tensorflow", "jax")
 # By `lr_find` with probes too; the callback is in a fit of its own.
 TESTS = {
     "ramp": find,
-    "probes": lambda model: find(model, **plenty(), probe=True, steps=20),
+    "probes": lambda model: find(model, rows=200, probe=True, steps=20),
     "callback": in_callback,
     "twice": lambda model: (find(model), find(model)),
     "then-callback": lambda model: (find(model), in_callback(model)),
 }
-
-
-def plenty():
-    """The data twenty times."""
-    x, y = tiny.data()
-    return {"x": np.tile(x, (20, 1)), "y": np.tile(y, 20)}
 
 
 class Own(keras.Model):

@@ -12,7 +12,6 @@ import pytest
 import reference
 
 from keras_lrfinder import RangeTest
-from keras_lrfinder import StopReason
 from keras_lrfinder import search
 from keras_lrfinder import snapshot
 
@@ -195,10 +194,11 @@ def test_a_loop_of_ones_own_has_probes_too(xy, net):
     assert found.low < found.lr < found.high
 
 
-def test_a_loop_that_ends_early_says_why(engine):
-    """A loop whose data run out may say so."""
-    for loss in (3.0, 2.0, 1.0):
-        engine.record(loss)
-    engine.end(StopReason.OUT_OF_DATA)
-    assert engine.curve.stop_reason is StopReason.OUT_OF_DATA
-    np.testing.assert_array_equal(engine.curve.losses, [3.0, 2.0, 1.0])
+def test_train_on_batch_loops_use_the_engine(xy, net, losses, engine):
+    """The least loop of all, by Keras's own step."""
+    for x, y, _ in reference.batches(*xy, SIZE):
+        net.optimizer.learning_rate = engine.lr
+        net.reset_metrics()  # Keras 3.3 returns a running mean
+        if not engine.record(net.train_on_batch(x, y)):
+            break
+    reference.assert_measured(engine.curve, losses)

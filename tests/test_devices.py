@@ -76,15 +76,26 @@ def assert_measured(seen):
     reference.assert_same_weights(arrays(seen["after_a_fit"]), weights)
 
 
-# Keras 3.3 reduces no gradients here: each replica trains by itself, on its
-# part of the batch, and the loss of the first one is logged.
-@pytest.mark.keras("3.4")
-@pytest.mark.backend("tensorflow")
-@pytest.mark.parametrize("scenario", ["mirrored", "mirrored_schedule"])
-def test_mirrored_strategy_measures_what_one_device_does(
-    scenario, on_two_devices
-):
-    """Two replicas share each batch: same curve, same model afterwards."""
+MIRRORED = [
+    pytest.mark.backend("tensorflow"),
+    # Keras 3.3 reduces no gradients here: each replica trains by itself, on
+    # its part of the batch, and the loss of the first one is logged.
+    pytest.mark.keras("3.4"),
+]
+PARALLEL = [pytest.mark.backend("jax")]
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param("mirrored", marks=MIRRORED),
+        pytest.param("mirrored_schedule", marks=MIRRORED),
+        pytest.param("data_parallel", marks=PARALLEL),
+        pytest.param("data_parallel_schedule", marks=PARALLEL),
+    ],
+)
+def test_two_devices_measure_what_one_does(scenario, on_two_devices):
+    """They share each batch: same curve, same model afterwards."""
     seen = on_two_devices[scenario]
     assert_measured(seen)
     assert seen["files"] == ["loss.jpg", "smooth_loss.jpg"]
@@ -108,15 +119,6 @@ def test_multi_worker_strategy_is_refused(on_two_devices):
         assert "is not supported" in error
         assert "MirroredStrategy" in error
     assert seen["back"] == seen["before"]
-
-
-@pytest.mark.backend("jax")
-@pytest.mark.parametrize("name", ["data_parallel", "data_parallel_schedule"])
-def test_data_parallel_measures_what_one_device_does(name, on_two_devices):
-    """Two devices share each batch: same curve, same model afterwards."""
-    seen = on_two_devices[name]
-    assert_measured(seen)
-    assert seen["files"] == ["loss.jpg", "smooth_loss.jpg"]
 
 
 def two_ranks(directory):

@@ -20,11 +20,11 @@ class During(keras.callbacks.Callback):
     def __init__(self, hook, action):
         super().__init__()
         self.results = []
-        setattr(self, hook, lambda *args, **kwargs: self.note(action(self)))
 
-    def note(self, result):
-        """Keeps what came out."""
-        self.results.append(result)
+        def note(*args, **kwargs):
+            self.results.append(action(self))
+
+        setattr(self, hook, note)
 
 
 def during(hook, action, model=None, **kwargs):
@@ -35,12 +35,10 @@ def during(hook, action, model=None, **kwargs):
     return callback.results
 
 
-def decay():
-    """A schedule of Keras's own."""
-    return keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9)
+RATES = [0.5, tiny.decay(), lambda: 0.5]
 
 
-@pytest.mark.parametrize("rate", [0.5, decay(), lambda: 0.5])
+@pytest.mark.parametrize("rate", RATES)
 def test_learning_rate_of(rate):
     """It is the object itself: the schedule, the function, the variable."""
     held = internals.learning_rate_of(keras.optimizers.SGD(rate))
@@ -48,14 +46,13 @@ def test_learning_rate_of(rate):
     assert isinstance(rate, float) == hasattr(held, "assign")
 
 
-@pytest.mark.parametrize("rate", [0.5, decay(), lambda: 0.5])
+@pytest.mark.parametrize("rate", RATES)
 def test_set_learning_rate(rate):
     """What was read can be put back, whatever took its place."""
     optimizer = keras.optimizers.SGD(rate)
     held = internals.learning_rate_of(optimizer)
     if not hasattr(held, "assign"):
-        optimizer.learning_rate = decay()
-
+        optimizer.learning_rate = tiny.decay()
     internals.set_learning_rate(optimizer, held)
     assert internals.learning_rate_of(optimizer) is held
 
@@ -357,7 +354,7 @@ def test_mend_lists_of(tmp_path):
     import tensorflow as tf
 
     optimizer = tiny.compiled().optimizer
-    optimizer.learning_rate = decay()
+    optimizer.learning_rate = tiny.decay()
     internals.mend_lists_of(optimizer)
     tf.train.Checkpoint(optimizer=optimizer).save(str(tmp_path / "saved"))
 
@@ -414,8 +411,7 @@ def test_draws_by_itself(of_keras):
             return x + tf.random.normal(tf.shape(x))
 
     hidden = keras.layers.Dropout(0.5) if of_keras else Noise()
-    last = keras.layers.Dense(tiny.CLASSES, activation="softmax")
-    net = keras.Sequential([keras.Input((tiny.FEATURES,)), hidden, last])
+    net = tiny.chained(hidden, tiny.last())
     functions = internals.compiled_functions(fitted(model=net))
     assert any(map(internals.draws_by_itself, functions)) is not of_keras
 

@@ -11,7 +11,6 @@ import itertools
 import tracemalloc
 
 import keras
-import numpy as np
 import pytest
 import tiny
 from models import ALL
@@ -154,13 +153,7 @@ def diverges(model):
 
 def probes(model):
     """Ramp and probes."""
-    find(
-        model,
-        probe=True,
-        x=np.tile(tiny.data()[0], (20, 1)),
-        steps=20,
-        y=np.tile(tiny.data()[1], 20),
-    )
+    assert find(model, rows=200, probe=True, steps=20).runs
 
 
 def killed_by_data(model):

@@ -5,40 +5,16 @@ weights after each step: they move for the 60 steps of a probe, and stand
 still after them, where losses are those of what was learnt.
 """
 
-import itertools
 import sys
 import threading
 import types
 
 import keras
-import numpy as np
 import pytest
 import tiny
 
 from keras_lrfinder import LRFinder
 from keras_lrfinder import lr_find
-
-
-class Weights(keras.callbacks.Callback):
-    """Keeps the weights after each step."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Copies them."""
-        weights = self.model.trainable_variables
-        self.seen.append(
-            np.concatenate([tiny.host(w).ravel() for w in weights])
-        )
-
-    @property
-    def moved(self):
-        """After which steps the weights are others than before them."""
-        pairs = itertools.pairwise(self.seen)
-        return [bool((a != b).any()) for a, b in pairs]
-
 
 # Not the model's own: a range test would put it back.
 FITS = []
@@ -49,7 +25,7 @@ class Watched(keras.Model):
 
     def fit(self, *args, callbacks=(), **kwargs):
         """Watches."""
-        FITS.append(Weights())
+        FITS.append(tiny.Weights())
         callbacks = [*callbacks, FITS[-1]]
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
@@ -109,7 +85,7 @@ MOVING = {"Ftrl", "ScheduleFreeAdamW", "average"}
 def assert_judged(result):
     """Asserts that each probe trains for 60 steps, and then stands still."""
     _, untrained, *probes = FITS
-    assert untrained.moved == [False] * 3
+    assert untrained.moved == [False] * 4
     assert len(probes) == len(result.runs) == 3
     for run, fit in zip(result.runs, probes, strict=True):
         assert (run.held_out, run.again) == (2, 2)

@@ -1,6 +1,7 @@
 """Tiny models and data, and how to compare what training made of them."""
 
 import functools
+import itertools
 import random
 
 import keras
@@ -80,11 +81,11 @@ class Subclass(keras.Model):
         super().__init__()
         self.parts = layers()
 
-    def call(self, x, training=None):
+    def call(self, x):
         """Calls one layer after the other."""
-        dense, norm, drop, last = self.parts
-        x = norm(dense(x), training=training)
-        return last(drop(x, training=training))
+        for part in self.parts:
+            x = part(x)
+        return x
 
 
 def subclass_built():
@@ -247,7 +248,8 @@ def _bits(value):
         value = value.get_state()  # of PyTorch
     is_variable = hasattr(value, "assign") or isinstance(value, np.ndarray)
     if is_variable or keras.ops.is_tensor(value):
-        return host(value).tobytes()
+        trains = bool(getattr(value, "trainable", False))
+        return host(value).tobytes() + bytes([trains])
     return value
 
 
@@ -274,6 +276,26 @@ class Losses(keras.callbacks.Callback):
         self.values.append(logs["loss"])
 
 
+class Weights(keras.callbacks.Callback):
+    """Keeps the trainable weights before a fit, and after each batch."""
+
+    def on_train_begin(self, logs=None):
+        """Begins anew."""
+        self.seen = []
+        self.on_train_batch_end(0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Copies them."""
+        weights = self.model.trainable_variables
+        self.seen.append(np.concatenate([host(w).ravel() for w in weights]))
+
+    @property
+    def moved(self):
+        """Whether each batch has moved them."""
+        pairs = itertools.pairwise(self.seen)
+        return [bool((a != b).any()) for a, b in pairs]
+
+
 class Raises(keras.callbacks.Callback):
     """Raises an exception at the end of batch number `at`, from 0."""
 
@@ -295,12 +317,12 @@ class Raises(keras.callbacks.Callback):
 STEPS = 8
 
 
-def find(model, **kwargs):
+def find(model, rows=ROWS, **kwargs):
     """A range test by `lr_find`, without probes unless asked for."""
     # Here, as many a test needs no more than the models.
     from keras_lrfinder import lr_find
 
-    x, y = data()
+    x, y = data(rows)
     kwargs = {"x": x, "y": y, "batch_size": BATCH, **kwargs}
     kwargs = {"steps": STEPS, "stop_factor": None, "probe": False, **kwargs}
     return lr_find(model, **{"verbose": 0, **kwargs})
