@@ -9,14 +9,25 @@ in a folder of its own, and prints what each saw as a line of JSON;
 import functools
 import json
 import os
+import pathlib
+import socket
+import subprocess
 import sys
 
-STEPS = 20
+import keras
+import numpy as np
+import reference
 
+from keras_lrfinder import LRFinder
+from keras_lrfinder import RangeTest
+from keras_lrfinder import lr_find
+from keras_lrfinder import snapshot
 
-def report(**seen):
-    """Prints what a test is to judge, as one line."""
-    print(json.dumps(seen))
+RANK = int(os.environ.get("RANK", 0))
+MEETING = os.environ.get("MEETING")
+DATA = reference.data(rows=64)
+FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
+HALF = slice(4 * RANK, 4 * RANK + 4)  # of a batch
 
 
 def lists(arrays):
@@ -24,180 +35,139 @@ def lists(arrays):
     return [a.tolist() for a in arrays]
 
 
-def find(net, directory, rate=None, **kwargs):
-    """Runs `lr_find` on the problem of `reference.py`, reports it all."""
-    import keras
-    import reference
+def files(directory):
+    """Returns the names of what is in a directory."""
+    path = pathlib.Path(directory)
+    return sorted(p.name for p in path.iterdir()) if path.exists() else []
 
-    from keras_lrfinder import lr_find
 
-    x, y = reference.data(rows=64)
-    before = lists(net.get_weights())
+def model(schedule=False):
+    """Returns the network of `reference.py`; its rate is 0.01 at any step."""
+    rate = 0.01
+    if schedule:
+        rate = keras.optimizers.schedules.ExponentialDecay(0.01, 100, 1.0)
+    return reference.model(keras.optimizers.SGD(rate))
+
+
+def seen_of(net, plots, data=DATA, callbacks=(), **fit):
+    """Runs `lr_find`, and a fit after it; returns what both have left."""
+    before, rate = lists(net.get_weights()), net.optimizer._learning_rate
+    fit = {**FIT, **fit}
     finder = lr_find(
         net,
-        x,
-        y,
-        batch_size=8,
-        shuffle=False,
+        *data,
+        **fit | reference.RAMP,
         probe=False,
-        plot_dir=directory,
-        **reference.RAMP,
-        **kwargs,
+        plot_dir=plots,
+        callbacks=list(callbacks),
     )
+    is_back = net.optimizer._learning_rate is rate
+    if not callable(rate):
+        number = float(keras.ops.convert_to_numpy(rate))
+        is_back = is_back and abs(number - 0.01) < 1e-8
     back = lists(net.get_weights())
-    used = net.optimizer._learning_rate
-    if rate is None:
-        restored = abs(float(keras.ops.convert_to_numpy(used)) - 0.01) < 1e-8
-    else:
-        restored = used is rate
-    net.fit(x, y, batch_size=8, shuffle=False, verbose=0)
-    report(
-        losses=finder.curve.losses.tolist(),
-        before=before,
-        back=back,
-        rate_is_back=restored,
-        after_a_fit=lists(net.get_weights()),
-        files=sorted(os.listdir(directory)),
-    )
+    net.fit(*data, **fit)
+    return {
+        "losses": finder.curve.losses.tolist(),
+        "before": before,
+        "back": back,
+        "rate_is_back": is_back,
+        "after_a_fit": lists(net.get_weights()),
+        "files": files(plots),
+    }
+
+
+# TensorFlow.
 
 
 @functools.cache
-def two_cpus():
-    """Makes TensorFlow see two CPUs, and returns them."""
+def two_replicas():
+    """Makes TensorFlow see two CPUs, and mirrors on them."""
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(cpu, two)
-    return ["cpu:0", "cpu:1"]
+    return tf.distribute.MirroredStrategy(["cpu:0", "cpu:1"])
 
 
 def mirrored(directory):
-    """MirroredStrategy on two logical CPUs."""
-    import keras
-    import reference
-    import tensorflow as tf
-
-    strategy = tf.distribute.MirroredStrategy(two_cpus())
+    """The learning rate on every replica in every step, too."""
+    strategy, rates = two_replicas(), []
     with strategy.scope():
-        net = reference.model(keras.optimizers.SGD(0.01))
-    find(net, directory)
-
-
-def mirrored_schedule(directory):
-    """The same with a schedule, of constant value, fitted before."""
-    import keras
-    import reference
-    import tensorflow as tf
-
-    rate = keras.optimizers.schedules.ExponentialDecay(0.01, 100, 1.0)
-    strategy = tf.distribute.MirroredStrategy(two_cpus())
-    with strategy.scope():
-        net = reference.model(keras.optimizers.SGD(rate))
-    x, y = reference.data(rows=64)
-    net.fit(x, y, batch_size=8, shuffle=False, verbose=0)
-    find(net, directory, rate)
-
-
-def mirrored_replicas(directory):
-    """Reports the learning rate on every replica in every step."""
-    import keras
-    import reference
-    import tensorflow as tf
-
-    from keras_lrfinder import LRFinder
-
-    strategy = tf.distribute.MirroredStrategy(two_cpus())
-    with strategy.scope():
-        net = reference.model(keras.optimizers.SGD(0.01))
-    seen = []
+        net = model()
 
     class Watch(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             variable = self.model.optimizer._learning_rate.value
             values = strategy.experimental_local_results(variable)
-            seen.append([float(v) for v in values])
+            rates.append([float(v) for v in values])
 
-    x, y = reference.data(rows=64)
-    finder = LRFinder(**reference.RAMP)
-    net.fit(
-        x,
-        y,
-        batch_size=8,
-        epochs=3,
-        verbose=0,
-        callbacks=[finder, Watch()],
-    )
-    report(rates=seen)
+    return {**seen_of(net, directory, callbacks=[Watch()]), "rates": rates}
+
+
+def mirrored_schedule(directory):
+    """With a schedule, fitted before."""
+    with two_replicas().scope():
+        net = model(schedule=True)
+    net.fit(*DATA, **FIT)
+    return seen_of(net, directory)
 
 
 def multi_worker(directory):
     """MultiWorkerMirroredStrategy, of one worker."""
-    import keras
-    import reference
     import tensorflow as tf
 
-    from keras_lrfinder import LRFinder
-    from keras_lrfinder import lr_find
-
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    with strategy.scope():
-        net = reference.model(keras.optimizers.SGD(0.01))
-    x, y = reference.data(rows=64)
-    before = lists(net.get_weights())
-    errors = []
+    with tf.distribute.MultiWorkerMirroredStrategy().scope():
+        net = model()
+    before, errors = lists(net.get_weights()), []
     finder = LRFinder(**reference.RAMP)
     for run in (
-        lambda: lr_find(net, x, y, batch_size=8, **reference.RAMP),
-        lambda: net.fit(x, y, batch_size=8, callbacks=[finder], verbose=0),
+        lambda: lr_find(net, *DATA, **FIT | reference.RAMP),
+        lambda: net.fit(*DATA, **FIT, callbacks=[finder]),
     ):
         try:
             run()
         except ValueError as error:
             errors.append(str(error))
-    report(errors=errors, before=before, back=lists(net.get_weights()))
+    return {
+        "errors": errors,
+        "before": before,
+        "back": lists(net.get_weights()),
+    }
+
+
+# JAX.
 
 
 def data_parallel(directory):
-    """DataParallel on two virtual CPUs of JAX."""
-    import keras
-    import reference
-
+    """DataParallel on two virtual CPUs."""
     keras.distribution.set_distribution(keras.distribution.DataParallel())
-    net = reference.model(keras.optimizers.SGD(0.01))
-    find(net, directory)
+    return seen_of(model(), directory)
 
 
 def data_parallel_schedule(directory):
-    """The same with a schedule, of constant value, fitted before."""
-    import keras
-    import reference
-
+    """With a schedule, fitted before."""
     keras.distribution.set_distribution(keras.distribution.DataParallel())
-    rate = keras.optimizers.schedules.ExponentialDecay(0.01, 100, 1.0)
-    net = reference.model(keras.optimizers.SGD(rate))
-    x, y = reference.data(rows=64)
-    net.fit(x, y, batch_size=8, shuffle=False, verbose=0)
-    find(net, directory, rate)
+    net = model(schedule=True)
+    net.fit(*DATA, **FIT)
+    return seen_of(net, directory)
+
+
+# Two processes, each with half of every batch.
 
 
 def two_processes(directory):
-    """JAX over two processes: the same script in each, half of each batch."""
-    import socket
-    import subprocess
-
+    """Runs the scenario `rank_on_<backend>` twice; returns what each saw."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         meeting = f"localhost:{free.getsockname()[1]}"
+    name = f"rank_on_{keras.backend.backend()}"
+    shared = {**os.environ, "XLA_FLAGS": "", "MEETING": meeting}
     ranks = [
         subprocess.Popen(
-            [sys.executable, __file__, directory, "jax_rank"],
-            env={
-                **os.environ,
-                "XLA_FLAGS": "",
-                "MEETING": meeting,
-                "RANK": str(rank),
-            },
+            [sys.executable, __file__, directory, name],
+            env={**shared, "RANK": str(rank)},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -208,143 +178,75 @@ def two_processes(directory):
     finally:
         for rank in ranks:
             rank.kill()  # one that waits for another that has died
-    report(
-        ranks=[json.loads(text.splitlines()[-1]) for text in said],
-        files=[
-            sorted(os.listdir(path)) if os.path.exists(path) else []
-            for path in (
-                os.path.join(directory, "jax_rank", f"plots{r}") for r in (0, 1)
-            )
-        ],
-    )
+    return [json.loads(text.splitlines()[-1]) for text in said]
 
 
-def jax_rank(directory):
-    """One of the two processes."""
+def rank_on_jax(directory):
+    """The usual test, which has an answer and probes, and then a ramp."""
     import jax
 
-    rank = int(os.environ["RANK"])
+    # Before Keras makes an array.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(os.environ["MEETING"], 2, rank)
-    import keras
-    import numpy as np
-    import reference
-
-    from keras_lrfinder import lr_find
-
+    jax.distributed.initialize(MEETING, 2, RANK)
     keras.distribution.set_distribution(
         keras.distribution.DataParallel(auto_shard_dataset=False)
     )
-    net = reference.model(keras.optimizers.SGD(0.01))
-    x, y = reference.data(rows=64)
-    mine = [
-        part[4 * rank : 4 * rank + 4] for part in np.split(np.arange(64), 8)
-    ]
-    x, y = x[np.concatenate(mine)], y[np.concatenate(mine)]
+    net = model()
+    mine = [part[HALF] for part in np.split(np.arange(64), 8)]
+    data = [array[np.concatenate(mine)] for array in DATA]
     before = lists(net.get_weights())
-    finder = lr_find(
-        net,
-        x,
-        y,
-        batch_size=4,
-        shuffle=False,
-        plot_dir=os.path.join(directory, f"plots{rank}"),
-        **reference.RAMP,
-    )
-    # The usual test as well, which has an answer and probes.
-    found = lr_find(net, x, y, batch_size=4, verbose=0)
-    back = lists(net.get_weights())
-    net.fit(x, y, batch_size=4, shuffle=False, verbose=0)
-    report(
-        losses=finder.curve.losses.tolist(),
-        lr=found.suggestion.lr,
-        reason=found.suggestion.reason,
-        probes=[float(run.final_loss) for run in found.runs],
-        before=before,
-        back=back,
-        after_a_fit=lists(net.get_weights()),
-    )
+    found = lr_find(net, *data, batch_size=4, verbose=0)
+    plots = os.path.join(directory, f"plots{RANK}")
+    return {
+        **seen_of(net, plots, data, batch_size=4),
+        "before": before,
+        "lr": found.suggestion.lr,
+        "reason": found.suggestion.reason,
+        "probes": [float(run.final_loss) for run in found.runs],
+    }
 
 
-def ddp(directory):
-    """DistributedDataParallel: two processes, a loop of one's own."""
+def rank_on_torch(directory):
+    """DistributedDataParallel in a loop of one's own, then the callback."""
     import torch
 
-    context = torch.multiprocessing.get_context("spawn")
-    ranks = [
-        context.Process(target=ddp_rank, args=(rank, directory))
-        for rank in (0, 1)
-    ]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join(timeout=90)
-        rank.kill()  # one that waits for another that has died
-    seen, files = [], []
-    for rank in (0, 1):
-        with open(os.path.join(directory, f"rank{rank}.json")) as file:
-            seen.append(json.load(file))
-        with open(os.path.join(directory, f"files{rank}.json")) as file:
-            files.append(json.load(file))
-    exits = [rank.exitcode for rank in ranks]
-    report(ranks=seen, files=files, exits=exits)
-
-
-def ddp_rank(rank, directory):
-    """One of the two processes: half of each batch, gradients averaged."""
-    import keras
-    import reference
-    import torch
-
-    from keras_lrfinder import LRFinder
-    from keras_lrfinder import RangeTest
-    from keras_lrfinder import snapshot
-
-    meeting = f"file://{directory}/meeting"
     torch.distributed.init_process_group(
-        "gloo", meeting, rank=rank, world_size=2
+        "gloo", f"tcp://{MEETING}", rank=RANK, world_size=2
     )
-    net = reference.model()
+    net = model()
     before = lists(net.get_weights())
     parallel = torch.nn.parallel.DistributedDataParallel(net)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
-    x, y = reference.data(rows=64)
     # Divergence by what one rank sees is a decision of both.
-    test = RangeTest(reference.START, 30.0, STEPS)
+    test = RangeTest(reference.START, 30.0, 20)
     with snapshot(net):
-        for part_x, part_y, _ in reference.batches(x, y, 8):
-            mine = slice(4 * rank, 4 * rank + 4)
+        for x, y, _ in reference.batches(*DATA, 8):
             optimizer.param_groups[0]["lr"] = test.lr
             optimizer.zero_grad()
-            found = parallel(torch.tensor(part_x[mine]))
-            wanted = torch.tensor(part_y[mine])
-            loss = torch.mean((found - wanted) ** 2)
+            found = parallel(torch.tensor(x[HALF]))
+            loss = torch.mean((found - torch.tensor(y[HALF])) ** 2)
             loss.backward()
             optimizer.step()
             mean = loss.detach().clone()
             torch.distributed.all_reduce(mean)
             if not test.record(mean / 2):
                 break
-    plots = os.path.join(directory, f"plots{rank}")
+    plots = os.path.join(directory, f"plots{RANK}")
     finder = LRFinder(**reference.RAMP, plot_dir=plots)
-    net.fit(x, y, batch_size=8, epochs=3, callbacks=[finder], verbose=0)
-    with open(os.path.join(directory, f"files{rank}.json"), "w") as file:
-        json.dump(os.listdir(plots), file)
-    seen = {
+    net.fit(*DATA, **FIT, epochs=3, callbacks=[finder])
+    torch.distributed.destroy_process_group()
+    return {
         "losses": test.curve.losses.tolist(),
         "lrs": test.curve.lrs.tolist(),
         "reason": test.curve.stop_reason.name,
         "before": before,
         "back": lists(net.get_weights()),
-        "backend": keras.backend.backend(),
+        "files": files(plots),
     }
-    with open(os.path.join(directory, f"rank{rank}.json"), "w") as file:
-        json.dump(seen, file)
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    for name in sys.argv[2:]:
-        folder = os.path.join(sys.argv[1], name)
+    for scenario in sys.argv[2:]:
+        folder = os.path.join(sys.argv[1], scenario)
         os.makedirs(folder, exist_ok=True)
-        globals()[name](folder)
+        print(json.dumps(globals()[scenario](folder)), flush=True)

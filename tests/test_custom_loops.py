@@ -4,7 +4,7 @@ Each loop is written as its backend's users write it, and must see what the
 NumPy loop of `reference.py` sees.
 """
 
-import itertools
+import contextlib
 
 import keras
 import numpy as np
@@ -12,7 +12,6 @@ import pytest
 import reference
 
 from keras_lrfinder import RangeTest
-from keras_lrfinder import StopReason
 from keras_lrfinder import search
 from keras_lrfinder import snapshot
 
@@ -46,6 +45,18 @@ def squared_error(found, wanted):
     return keras.ops.mean((found - wanted) ** 2)
 
 
+@contextlib.contextmanager
+def undone(net):
+    """A snapshot; what is done inside is done, and undone at the end."""
+    before = net.get_weights()
+    with snapshot(net):
+        yield
+        after = net.get_weights()
+    for one, other, trained in zip(net.get_weights(), before, after):
+        np.testing.assert_array_equal(one, other)
+        assert np.any(trained != other)
+
+
 @pytest.mark.backend("tensorflow")
 @pytest.mark.parametrize(
     "options",
@@ -68,7 +79,7 @@ def test_a_gradient_tape_loop(options, net, xy, losses, engine):
 
     if options is not None:
         train_step = tf.function(train_step, **options)
-    with snapshot(net):
+    with undone(net):
         for x, y, _ in reference.batches(*xy, SIZE):
             optimizer.learning_rate = engine.lr
             x, y = tf.constant(x), tf.constant(y)
@@ -107,11 +118,8 @@ def test_a_stateless_loop(net, xy, losses, engine):
         )
     )
     # By identity: `in` and `index` would compare the numbers.
-    (place,) = [
-        i
-        for i, v in enumerate(optimizer.variables)
-        if v is optimizer.learning_rate
-    ]
+    same = [v is optimizer.learning_rate for v in optimizer.variables]
+    place = same.index(True)
     for x, y, _ in reference.batches(*xy, SIZE):
         state[2][place] = np.float32(engine.lr)
         loss, state = train_step(state, x, y)
@@ -131,7 +139,7 @@ def test_an_autograd_loop(whose, net, xy, losses, engine):
     else:
         optimizer = keras.optimizers.SGD(0.01)
     variables = net.trainable_variables
-    with snapshot(net):
+    with undone(net):
         for x, y, _ in reference.batches(*xy, SIZE):
             net.zero_grad()
             found = net(torch.tensor(x), training=True)
@@ -150,61 +158,47 @@ def test_an_autograd_loop(whose, net, xy, losses, engine):
     reference.assert_measured(engine.curve, losses)
 
 
+def numpy_loop(weights, source, lrs, record):
+    """Trains without Keras, in ten lines."""
+    weights = [np.asarray(w, "float64") for w in weights]
+    for lr, batch in zip(lrs, source):
+        loss, slopes = reference.gradients(weights, *batch)
+        weights = [w - lr * g for w, g in zip(weights, slopes, strict=True)]
+        if record(loss) is False:
+            break
+
+
 def test_a_model_without_keras(xy, losses, engine, net):
     """A loop in plain NumPy needs no Keras at all."""
-    weights = [np.asarray(w, "float64") for w in net.get_weights()]
-    for batch in reference.batches(*xy, SIZE):
-        loss, slopes = reference.gradients(weights, *batch)
-        pairs = zip(weights, slopes, strict=True)
-        weights = [w - engine.lr * g for w, g in pairs]
-        if not engine.record(loss):
-            break
+    lrs = iter(lambda: engine.lr, None)
+    source = reference.batches(*xy, SIZE)
+    numpy_loop(net.get_weights(), source, lrs, engine.record)
     reference.assert_measured(engine.curve, losses)
 
 
 def test_a_loop_of_ones_own_has_probes_too(xy, net):
-    """`search` asks for runs, and ten lines of NumPy make them."""
+    """`search` asks for runs, and gets their losses."""
     test = RangeTest(1e-4, 10.0, 60, optimizer="sgd")
-    start = [np.asarray(w, "float64") for w in net.get_weights()]
+    start = net.get_weights()
 
-    def train(lrs, record):
-        weights = start
-        source = itertools.cycle(reference.batches(*xy, SIZE))
-        for lr, batch in zip(lrs, source):
-            loss, slopes = reference.gradients(weights, *batch)
-            pairs = zip(weights, slopes, strict=True)
-            weights = [w - lr * g for w, g in pairs]
-            if record(loss) is False:
-                break
-
-    def made(run):
+    def train(run):
         losses = []
-        train(run.lrs, losses.append)
+        source = reference.batches(*xy, SIZE)
+        numpy_loop(start, source, run.lrs, losses.append)
         return losses
 
-    train(test.lrs, test.record)
-    runs, found = search(test.curve, made)
+    source = reference.batches(*xy, SIZE)
+    numpy_loop(start, source, test.lrs, test.record)
+    runs, found = search(test.curve, train)
     assert {len(run.losses) for run in runs} == {60}
     assert found.low < found.lr < found.high
 
 
-def test_a_loop_that_ends_early_says_why(engine):
-    """A loop whose data run out may say so."""
-    for loss in (3.0, 2.0, 1.0):
-        engine.record(loss)
-    engine.end(StopReason.OUT_OF_DATA)
-    assert engine.curve.stop_reason is StopReason.OUT_OF_DATA
-    np.testing.assert_array_equal(engine.curve.losses, [3.0, 2.0, 1.0])
-
-
-def test_snapshot_brings_back_what_a_loop_has_done(net, xy):
-    """After a loop inside `snapshot` the model is as before."""
-    before = net.get_weights()
-    with snapshot(net):
-        source = reference.batches(*xy, SIZE)
-        for x, y, _ in itertools.islice(source, 5):
-            net.train_on_batch(x, y)
-        after = net.get_weights()
-    assert any(np.any(a != b) for a, b in zip(after, before, strict=True))
-    for one, other in zip(net.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_train_on_batch_loops_use_the_engine(xy, net, losses, engine):
+    """The least loop of all, by Keras's own step."""
+    for x, y, _ in reference.batches(*xy, SIZE):
+        net.optimizer.learning_rate = engine.lr
+        net.reset_metrics()  # Keras 3.3 returns a running mean
+        if not engine.record(net.train_on_batch(x, y)):
+            break
+    reference.assert_measured(engine.curve, losses)

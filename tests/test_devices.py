@@ -23,7 +23,6 @@ ON_TWO_DEVICES = {
     "tensorflow": [
         "mirrored",
         "mirrored_schedule",
-        "mirrored_replicas",
         "multi_worker",
     ],
     "jax": ["data_parallel", "data_parallel_schedule"],
@@ -47,7 +46,7 @@ def run(directory, *names):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    seen = [s for s in done.stdout.splitlines() if s.startswith("{")]
+    seen = [s for s in done.stdout.splitlines() if s[:1] in "{["]
     return dict(zip(names, map(json.loads, seen), strict=True))
 
 
@@ -66,8 +65,8 @@ def source():
     return reference.batches(*reference.data(ROWS), BATCH)
 
 
-def assert_as_on_one_device(seen):
-    """Asserts what one device would have shown."""
+def assert_measured(seen):
+    """Asserts that curve and next fit are what one device would show."""
     before = arrays(seen["before"])
     losses, _ = reference.train(before, source(), reference.ramp())
     np.testing.assert_allclose(seen["losses"], losses, rtol=1e-5)
@@ -75,25 +74,37 @@ def assert_as_on_one_device(seen):
     assert seen["rate_is_back"]
     _, weights = reference.train(before, source(), [0.01] * 8)
     reference.assert_same_weights(arrays(seen["after_a_fit"]), weights)
+
+
+MIRRORED = [
+    pytest.mark.backend("tensorflow"),
+    # Keras 3.3 reduces no gradients here: each replica trains by itself, on
+    # its part of the batch, and the loss of the first one is logged.
+    pytest.mark.keras("3.4"),
+]
+PARALLEL = [pytest.mark.backend("jax")]
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param("mirrored", marks=MIRRORED),
+        pytest.param("mirrored_schedule", marks=MIRRORED),
+        pytest.param("data_parallel", marks=PARALLEL),
+        pytest.param("data_parallel_schedule", marks=PARALLEL),
+    ],
+)
+def test_two_devices_measure_what_one_does(scenario, on_two_devices):
+    """They share each batch: same curve, same model afterwards."""
+    seen = on_two_devices[scenario]
+    assert_measured(seen)
     assert seen["files"] == ["loss.jpg", "smooth_loss.jpg"]
-
-
-# Keras 3.3 reduces no gradients here: each replica trains by itself, on its
-# part of the batch, and the loss of the first one is logged.
-@pytest.mark.keras("3.4")
-@pytest.mark.backend("tensorflow")
-@pytest.mark.parametrize("scenario", ["mirrored", "mirrored_schedule"])
-def test_mirrored_strategy_measures_what_one_device_does(
-    scenario, on_two_devices
-):
-    """Two replicas share each batch: same curve, same model afterwards."""
-    assert_as_on_one_device(on_two_devices[scenario])
 
 
 @pytest.mark.backend("tensorflow")
 def test_mirrored_strategy_sets_the_rate_on_every_replica(on_two_devices):
     """Each copy of the learning rate is that of the ramp."""
-    rates = np.array(on_two_devices["mirrored_replicas"]["rates"])
+    rates = np.array(on_two_devices["mirrored"]["rates"])
     assert rates.shape == (reference.STEPS, 2)
     for replica in rates.T:
         np.testing.assert_allclose(replica, reference.ramp(), rtol=1e-6)
@@ -110,46 +121,34 @@ def test_multi_worker_strategy_is_refused(on_two_devices):
     assert seen["back"] == seen["before"]
 
 
-@pytest.mark.backend("jax")
-@pytest.mark.parametrize("name", ["data_parallel", "data_parallel_schedule"])
-def test_data_parallel_measures_what_one_device_does(name, on_two_devices):
-    """Two devices share each batch: same curve, same model afterwards."""
-    assert_as_on_one_device(on_two_devices[name])
+def two_ranks(directory):
+    """What both of two processes saw; only the first one writes files."""
+    first, second = run(directory, "two_processes")["two_processes"]
+    assert first.pop("files") == ["loss.jpg", "smooth_loss.jpg"]
+    assert second.pop("files") == []
+    assert first == second
+    assert first["back"] == first["before"]
+    return first
 
 
 @pytest.mark.keras("3.10")
 @pytest.mark.backend("jax")
 def test_two_processes_measure_what_one_does(tmp_path):
     """Each has half of every batch; curve, answer and model are one."""
-    seen = run(tmp_path, "two_processes")["two_processes"]
-    first, second = seen["ranks"]
-    assert first == second
-    before = arrays(first["before"])
-    losses, _ = reference.train(before, source(), reference.ramp())
-    np.testing.assert_allclose(first["losses"], losses, rtol=1e-5)
-    assert first["lr"] is not None
-    assert first["probes"]
-    assert first["back"] == first["before"]
-    _, weights = reference.train(before, source(), [0.01] * 8)
-    reference.assert_same_weights(arrays(first["after_a_fit"]), weights)
-    assert seen["files"] == [["loss.jpg", "smooth_loss.jpg"], []]
+    seen = two_ranks(tmp_path)
+    assert_measured(seen)
+    assert seen["lr"] is not None
+    assert seen["probes"]
 
 
 @pytest.mark.backend("torch")
 def test_ddp_ranks_measure_what_one_process_does_and_stop_together(tmp_path):
     """Losses are averaged over the ranks before any of them decides."""
-    seen = run(tmp_path, "ddp")["ddp"]
-    assert seen["exits"] == [0, 0]
-    first, second = seen["ranks"]
-    assert first == second
-    count = len(first["losses"])
+    seen = two_ranks(tmp_path)
+    count = len(seen["losses"])
     lrs = np.geomspace(reference.START, 30.0, 20)[:count]
-    losses, _ = reference.train(arrays(first["before"]), source(), lrs)
-    np.testing.assert_allclose(first["lrs"], lrs, rtol=1e-12)
-    np.testing.assert_allclose(first["losses"], losses, rtol=1e-3)
-    assert first["reason"] == "DIVERGED"
+    losses, _ = reference.train(arrays(seen["before"]), source(), lrs)
+    np.testing.assert_allclose(seen["lrs"], lrs, rtol=1e-12)
+    np.testing.assert_allclose(seen["losses"], losses, rtol=1e-3)
+    assert seen["reason"] == "DIVERGED"
     assert count < 20
-    assert first["back"] == first["before"]
-    written, nothing = seen["files"]
-    assert sorted(written) == ["loss.jpg", "smooth_loss.jpg"]
-    assert nothing == []

@@ -20,11 +20,11 @@ class During(keras.callbacks.Callback):
     def __init__(self, hook, action):
         super().__init__()
         self.results = []
-        setattr(self, hook, lambda *args, **kwargs: self.note(action(self)))
 
-    def note(self, result):
-        """Keeps what came out."""
-        self.results.append(result)
+        def note(*args, **kwargs):
+            self.results.append(action(self))
+
+        setattr(self, hook, note)
 
 
 def during(hook, action, model=None, **kwargs):
@@ -35,30 +35,25 @@ def during(hook, action, model=None, **kwargs):
     return callback.results
 
 
-def decay():
-    """A schedule of Keras's own."""
-    return keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9)
+RATES = [0.5, tiny.decay(), lambda: 0.5]
 
 
-@pytest.mark.parametrize("rate", [0.5, decay(), lambda: 0.5])
+@pytest.mark.parametrize("rate", RATES)
 def test_learning_rate_of(rate):
     """It is the object itself: the schedule, the function, the variable."""
     held = internals.learning_rate_of(keras.optimizers.SGD(rate))
-
     assert held is rate or isinstance(rate, float)
     assert isinstance(rate, float) == hasattr(held, "assign")
 
 
-@pytest.mark.parametrize("rate", [0.5, decay(), lambda: 0.5])
+@pytest.mark.parametrize("rate", RATES)
 def test_set_learning_rate(rate):
     """What was read can be put back, whatever took its place."""
     optimizer = keras.optimizers.SGD(rate)
     held = internals.learning_rate_of(optimizer)
     if not hasattr(held, "assign"):
-        optimizer.learning_rate = decay()
-
+        optimizer.learning_rate = tiny.decay()
     internals.set_learning_rate(optimizer, held)
-
     assert internals.learning_rate_of(optimizer) is held
 
 
@@ -66,9 +61,7 @@ def test_batches_seen():
     """It counts batches where the public count may be one of updates."""
     optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
     model = tiny.compiled(optimizer=optimizer)
-
     tiny.fit(model, epochs=1)
-
     batches = tiny.ROWS // tiny.BATCH
     assert int(tiny.host(internals.batches_seen(optimizer))) == batches
 
@@ -80,9 +73,7 @@ def test_after_build():
     internals.after_build(
         optimizer, lambda: seen.append(len(optimizer.variables))
     )
-
     optimizer.build(model.trainable_variables)
-
     assert seen == [len(optimizer.variables)]
     assert "build" not in vars(optimizer)
 
@@ -106,20 +97,16 @@ def test_fit_begins():
     """Yes within a fit, no where a user makes the list."""
     model = tiny.compiled()
     callback = During("set_params", lambda _: internals.fit_begins())
-
     tiny.fit(model, 1, [callback])
     keras.callbacks.CallbackList([callback], model=model, epochs=1)
-
     assert callback.results == [True, False]
 
 
 def test_layers_of():
     """Layers within layers are found, the model itself is not among them."""
-    inner = tiny.sequential()
+    inner = tiny.functional()
     model = keras.Sequential([inner, keras.layers.Dense(1)])
-
     found = internals.layers_of(model)
-
     assert set(map(id, inner.layers)) < set(map(id, found))
     assert model not in found
 
@@ -162,9 +149,7 @@ def test_first_epoch(tmp_path):
 def test_callback_list(hook):
     """Found from within a hook of `fit`, not from outside."""
     callback = During(hook, internals.callback_list)
-
     tiny.fit(tiny.compiled(), 1, [callback])
-
     assert callback in callback.results[0].callbacks
     assert internals.callback_list(callback) is None
 
@@ -173,9 +158,7 @@ def test_wait_for_batch_hooks():
     """A CallbackList that would use threads uses none afterwards."""
     callbacks = keras.callbacks.CallbackList(None)
     callbacks._async_train = True
-
     internals.wait_for_batch_hooks(callbacks)
-
     assert callbacks._async_train is False
 
 
@@ -192,7 +175,6 @@ def test_inputs_of():
 
     model.train_function = first
     tiny.fit(model, 1)
-
     x, y, weights = seen[0]
     assert x.shape in ((None, tiny.FEATURES), (tiny.BATCH, tiny.FEATURES))
     assert len(y.shape) == 1
@@ -209,7 +191,6 @@ def test_variables_are_current(backend):
         return unseen, internals.variables_are_current(model)
 
     seen = during("on_train_batch_end", look, model)
-
     assert seen == [(backend != "jax", True)] * len(seen)
 
 
@@ -227,7 +208,6 @@ def test_outside_of_trace():
         return tf.constant(0.0)
 
     traced()
-
     assert values == [2.0]
 
 
@@ -236,12 +216,10 @@ def test_global_seed_generator():
     keras.utils.set_random_seed(1)
     keras.backend.clear_session()
     assert internals.global_seed_generator() is None
-
     keras.random.normal((2,))
     generator = internals.global_seed_generator()
     before = tiny.host(generator.state)
     keras.random.normal((2,))
-
     assert (tiny.host(generator.state) != before).any()
 
 
@@ -260,10 +238,8 @@ def test_counts_of_names():
     first = keras.layers.Dense(1).name
     counts = dict(internals.counts_of_names())
     names = [keras.layers.Dense(1).name for _ in range(2)]
-
     internals.counts_of_names().clear()
     internals.counts_of_names().update(counts)
-
     assert keras.layers.Dense(1).name == names[0] != first
 
 
@@ -378,7 +354,7 @@ def test_mend_lists_of(tmp_path):
     import tensorflow as tf
 
     optimizer = tiny.compiled().optimizer
-    optimizer.learning_rate = decay()
+    optimizer.learning_rate = tiny.decay()
     internals.mend_lists_of(optimizer)
     tf.train.Checkpoint(optimizer=optimizer).save(str(tmp_path / "saved"))
 
@@ -387,9 +363,7 @@ def test_mend_lists_of(tmp_path):
 def test_plain_tensorflow():
     """The variable beneath has the same value, and a handle to assign to."""
     variable = keras.Variable(3.0)
-
     found = internals.plain_tensorflow(variable)
-
     assert float(found) == 3.0
     assert found.handle.dtype == "resource"
 
@@ -437,10 +411,8 @@ def test_draws_by_itself(of_keras):
             return x + tf.random.normal(tf.shape(x))
 
     hidden = keras.layers.Dropout(0.5) if of_keras else Noise()
-    last = keras.layers.Dense(tiny.CLASSES, activation="softmax")
-    net = keras.Sequential([keras.Input((tiny.FEATURES,)), hidden, last])
+    net = tiny.chained(hidden, tiny.last())
     functions = internals.compiled_functions(fitted(model=net))
-
     assert any(map(internals.draws_by_itself, functions)) is not of_keras
 
 
@@ -478,7 +450,6 @@ def test_global_tensorflow_generator():
     import tensorflow as tf
 
     generator = tf.random.get_global_generator()
-
     assert internals.global_tensorflow_generator() is generator
 
 

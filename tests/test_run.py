@@ -1,83 +1,112 @@
-"""A run: its learning rates are trained with, its losses those of its steps.
+"""Runs, seen from outside: what they train, and when they stand still.
 
-And from `run.steps` on the weights stand still, so that what is lost is what
-was learnt. Each is a real fit on a loan, from the same restored state.
+A run is a fit of the model's own. So a model that watches its fits sees the
+weights after each step: they move for the 60 steps of a probe, and stand
+still after them, where losses are those of what was learnt.
 """
 
-import itertools
-import math
 import sys
 import threading
 import types
 
 import keras
-import numpy as np
 import pytest
 import tiny
 
 from keras_lrfinder import LRFinder
-from keras_lrfinder import RangeTest
-from keras_lrfinder.analysis.runs import Run
-from keras_lrfinder.training.learning_rate import stands_still
-from keras_lrfinder.training.loan import Loan
-from keras_lrfinder.training.run import Path
-from keras_lrfinder.training.run import RunCallback
-from keras_lrfinder.training.run import train_run
+from keras_lrfinder import lr_find
 
-MOVING = {"Ftrl", "ScheduleFreeAdamW"}
+# Not the model's own: a range test would put it back.
+FITS = []
 
 
-def batches(number, size=tiny.BATCH):
-    """The data of so many batches, in order."""
-    x, y = tiny.data(number * size)
-    return {"x": x, "y": y, "batch_size": size, "shuffle": False}
+class Watched(keras.Model):
+    """Keeps what its fits do to the weights, one after the other."""
+
+    def fit(self, *args, callbacks=(), **kwargs):
+        """Watches."""
+        FITS.append(tiny.Weights())
+        callbacks = [*callbacks, FITS[-1]]
+        return super().fit(*args, callbacks=callbacks, **kwargs)
 
 
-class Weights(keras.callbacks.Callback):
-    """Keeps the weights after each step."""
+class Two(Watched):
+    """A model that two optimizers train."""
 
-    def __init__(self):
-        super().__init__()
-        self.seen = []
+    def compile(self, first, second, **kwargs):
+        """Takes the second one."""
+        super().compile(first, **kwargs)
+        self.second = second
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Copies them."""
-        weights = self.model.trainable_variables
-        self.seen.append(
-            np.concatenate([tiny.host(w).ravel() for w in weights])
-        )
+    def train_step(self, data):
+        """A step of each, on TensorFlow or PyTorch."""
+        x, y = data
+        first, *_, last = (v.trainable_variables for v in self.layers[1:])
 
+        def loss_of():
+            return self.compute_loss(x, y, self(x, training=True))
 
-def watched(loan, run, data, callback):
-    """As `train_run`, in company."""
-    path = Path(run)
-    callbacks = [RunCallback(loan, path), callback]
-    loan.fit(**data, callbacks=callbacks, verbose=0)
-    loan.rewind()
-    return path.losses
+        tiny.apply(self.optimizer, first, loss_of)
+        return {"loss": tiny.apply(self.second, last, loss_of)}
 
 
-def moved(seen):
-    """After which steps the weights are others than before them."""
-    pairs = itertools.pairwise(seen)
-    return [bool((a != b).any()) for a, b in pairs]
+def probed(*optimizers, layers=()):
+    """A result of ramp and probes; `FITS` has what each fit did."""
+    FITS.clear()
+    kind = Two if optimizers[1:] else Watched
+    model = tiny.chained(*layers, tiny.last(), kind=kind)
+    model.compile(*optimizers, loss="sparse_categorical_crossentropy")
+    x, y = tiny.data(48)
+    return lr_find(model, x, y, batch_size=tiny.BATCH, steps=40, verbose=0)
 
 
-@pytest.mark.parametrize("name", [*tiny.OPTIMIZERS, "momentum", "decay"])
+def sgd(**kwargs):
+    """An SGD that wants to move."""
+    return keras.optimizers.SGD(0.1, **kwargs)
+
+
+OPTIMIZERS = {name: getattr(keras.optimizers, name) for name in tiny.OPTIMIZERS}
+OPTIMIZERS |= {
+    # The velocity has the learning rate in it, and would move on.
+    "momentum": lambda: sgd(momentum=0.9),
+    "decay": lambda: keras.optimizers.AdamW(0.1, weight_decay=0.1),
+    "accumulation": lambda: sgd(gradient_accumulation_steps=2),
+    # Its first updates are skipped.
+    "overflow": lambda: keras.optimizers.LossScaleOptimizer(
+        sgd(), initial_scale=1e38
+    ),
+    "average": lambda: keras.optimizers.Adam(
+        use_ema=True, ema_overwrite_frequency=2
+    ),
+}
+MOVING = {"Ftrl", "ScheduleFreeAdamW", "average"}
+
+
+def assert_judged(result):
+    """Asserts that each probe trains for 60 steps, and then stands still."""
+    _, untrained, *probes = FITS
+    assert untrained.moved == [False] * 4
+    assert len(probes) == len(result.runs) == 3
+    for run, fit in zip(result.runs, probes, strict=True):
+        assert (run.held_out, run.again) == (2, 2)
+        assert sum(fit.moved[:-4]) >= 50
+        assert fit.moved[-4:] == [False] * 4
+
+
+def is_judged(result):
+    """Whether losses are taken of weights that stand still."""
+    assert len(result.runs) == 3
+    return all(run.held_out for run in result.runs)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_weights_stand_still_where_they_are_said_to(name):
-    """Of every optimizer of Keras, once there are slots to be emptied."""
-    own = {
-        "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9),
-        "decay": lambda: keras.optimizers.AdamW(0.1, weight_decay=0.1),
-    }
-    make = own.get(name, getattr(keras.optimizers, name, None))
-    model, weights = tiny.compiled(optimizer=make()), Weights()
-    tiny.fit(model, epochs=1)
-    with Loan(model) as loan:
-        watched(loan, Run(0.01, 3, held_out=4, again=1), batches(8), weights)
-        assert bool(loan.why_not_judged) == (name in MOVING)
-    if name not in MOVING:
-        assert moved(weights.seen) == [True] * 2 + [False] * 5
+    """Whatever the optimizer keeps of the steps before."""
+    result = probed(OPTIMIZERS[name]())
+    if name in MOVING:
+        assert not is_judged(result)
+    else:
+        assert_judged(result)
 
 
 def test_optimizer_of_the_users_is_tried():
@@ -94,159 +123,42 @@ def test_optimizer_of_the_users_is_tried():
         def get_config(self):
             raise NotImplementedError
 
-    assert stands_still(Still(0.1, momentum=0.9))
-    assert not stands_still(Restless())
-    assert not stands_still(Odd())
-    overwriting = {"use_ema": True, "ema_overwrite_frequency": 2}
-    assert not stands_still(keras.optimizers.Adam(**overwriting))
-
-
-def test_every_run_starts_from_the_same_state():
-    """The same losses each time, dropout and all, and the model is back."""
-    model = tiny.compiled(tiny.functional(), "adam")
-    before = tiny.state(model)
-    run = Run(0.01, 6, held_out=3, again=2)
-    with Loan(model) as loan:
-        # On PyTorch the very first fit of a model draws as it builds it.
-        train_run(loan, Run(0.0, 0, held_out=1), batches(1))
-        first = train_run(loan, run, batches(11))
-        other = train_run(loan, Run(1.0, 6, held_out=3), batches(9))
-        again = train_run(loan, run, batches(11))
-    assert first == again != other
-    assert tiny.differences(before, tiny.state(model)) == []
-
-
-def test_losses_before_training_are_those_of_the_first_weights():
-    """A run of no steps trains nothing."""
-    model, weights = tiny.compiled(optimizer="adam"), Weights()
-    with Loan(model) as loan:
-        losses = watched(loan, Run(0.0, 0, held_out=4), batches(4), weights)
-    assert len(losses) == 4
-    assert moved(weights.seen) == [False] * 3
-
-
-def test_schedule_is_trained_as_its_path():
-    """Each step with the learning rate of the run."""
-    model = tiny.unit_gradient_model(0.5)
-    x, y = tiny.ones(12)
-    run, weights = Run(0.1, 5, "triangular", held_out=1), Weights()
-    data = {"x": x, "y": y, "batch_size": 2, "shuffle": False}
-    with Loan(model) as loan:
-        watched(loan, run, data, weights)
-    steps = -np.diff([0.0, *(seen.item() for seen in weights.seen)])
-    np.testing.assert_allclose(steps, run.lrs, rtol=1e-5, atol=1e-7)
-
-
-def test_steps_of_accumulated_gradients_are_batches_times_k():
-    """Trained on by k, judged one by one."""
-    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
-    model, weights = tiny.compiled(optimizer=optimizer), Weights()
-    with Loan(model) as loan:
-        assert loan.per_update == 2
-        losses = watched(loan, Run(0.1, 3, held_out=4), batches(10), weights)
-    assert len(losses) == 7
-    assert moved(weights.seen) == [True, False, True, False, True] + [False] * 4
-
-
-def test_skipped_updates_shift_nothing():
-    """Batches that are held out stay so where gradients overflow at first."""
-    optimizer = keras.optimizers.LossScaleOptimizer(
-        keras.optimizers.SGD(0.1), initial_scale=1e38
-    )
-    model, weights = tiny.compiled(optimizer=optimizer), Weights()
-    with Loan(model) as loan:
-        losses = watched(loan, Run(0.1, 6, held_out=4), batches(10), weights)
-    assert len(losses) == 10
-    assert moved(weights.seen)[5:] == [False] * 4
-
-
-class Two(keras.Model):
-    """A model that two optimizers train."""
-
-    def compile(self, first, second, **kwargs):
-        """Takes the second one."""
-        super().compile(first, **kwargs)
-        self.second = second
-
-    def train_step(self, data):
-        """A step of each, on TensorFlow or PyTorch."""
-        x, y = data
-        own = [self.layers[1].trainable_variables]
-        own += [self.layers[-1].trainable_variables]
-        if keras.backend.backend() == "torch":
-            self.zero_grad()
-            loss = self.compute_loss(x, y, self(x, training=True))
-            loss.backward()
-            gradients = [[v.value.grad for v in part] for part in own]
-        else:
-            import tensorflow as tf
-
-            with tf.GradientTape() as tape:
-                loss = self.compute_loss(x, y, self(x, training=True))
-            gradients = tape.gradient(loss, own)
-        self.optimizer.apply(gradients[0], own[0])
-        self.second.apply(gradients[1], own[1])
-        return {"loss": loss}
-
-
-def two(second):
-    """Such a model."""
-    plain = tiny.functional()
-    model = Two(plain.inputs, plain.outputs)
-    loss = "sparse_categorical_crossentropy"
-    model.compile(keras.optimizers.SGD(0.1), second, loss=loss)
-    return model
+    assert_judged(probed(Still(0.1, momentum=0.9)))
+    assert not is_judged(probed(Restless()))
+    assert not is_judged(probed(Odd()))
 
 
 @pytest.mark.backend("tensorflow", "torch")
 def test_all_optimizers_of_a_model_stand_still():
     """Also those that are not swept; their own rates come back."""
     second = keras.optimizers.SGD(0.25, momentum=0.9)
-    model, weights = two(second), Weights()
-    with Loan(model) as loan:
-        watched(loan, Run(0.1, 3, held_out=4), batches(7), weights)
-        assert not loan.why_not_judged
-    assert moved(weights.seen) == [True] * 2 + [False] * 4
+    assert_judged(probed(sgd(), second, layers=[keras.layers.Dense(4)]))
     assert float(tiny.host(second.learning_rate)) == 0.25
 
 
 @pytest.mark.backend("tensorflow", "torch")
 def test_other_optimizer_with_a_schedule_is_not_judged():
     """It goes on as it would, and the reason is said."""
-    schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
-    with Loan(two(keras.optimizers.Adam(schedule))) as loan:
-        assert "Adam with a schedule of its own" in loan.why_not_judged
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 1000)
+    second = keras.optimizers.Adam(schedule)
+    result = probed(sgd(), second, layers=[keras.layers.Dense(4)])
+    assert not is_judged(result)
+    assert "Adam with a schedule of its own" in result.suggestion.reason
 
 
-def test_run_that_fails_ends_early():
-    """With what made it fail."""
-    model = tiny.compiled(optimizer=keras.optimizers.SGD(0.1))
-    x, y = tiny.data(40)
-    x[20:] = np.nan
-    data = {"x": x, "y": y, "batch_size": 4, "shuffle": False}
-    with Loan(model) as loan:
-        losses = train_run(loan, Run(0.1, 8, held_out=2), data)
-    assert len(losses) == 6
-    assert math.isnan(losses[-1])
-
-
-def test_weights_that_are_not_finite_are_told():
-    """Where the loss hides them: relu makes zero of NaN."""
-    model = tiny.unit_gradient_model(0.5)
-    x, y = tiny.ones(12)
-    x[4:] = np.nan
-
-    def loss(y_true, y_pred):
-        known = keras.ops.where(keras.ops.isnan(y_pred), 0.0, y_pred)
-        return keras.ops.mean(known * known)
-
-    model.compile("sgd", loss)
-    data = {"x": x, "y": y, "batch_size": 2, "shuffle": False}
-    with Loan(model) as loan:
-        losses = train_run(loan, Run(0.1, 4, held_out=2), data)
-    assert len(losses) == 4
-    assert math.isnan(losses[-1])
-    assert np.isfinite(tiny.host(model.weights[0])).all()
+def test_every_run_starts_from_the_same_state():
+    """A second test measures the same: dropout, statistics and all."""
+    model, (x, y) = tiny.compiled(tiny.functional(), "adam"), tiny.data(48)
+    # On PyTorch the very first fit of a model draws as it builds it.
+    tiny.find(model)
+    first, again = (
+        lr_find(model, x, y, batch_size=tiny.BATCH, steps=20, verbose=0)
+        for _ in range(2)
+    )
+    assert first.curve.losses.tolist() == again.curve.losses.tolist()
+    assert len(first.runs) == 3
+    for one, other in zip(first.runs, again.runs, strict=True):
+        assert one.losses.tolist() == other.losses.tolist()
 
 
 # In company that uses the model in its hooks.
@@ -272,13 +184,11 @@ def test_what_others_evaluate_is_not_read(before, metrics):
     def tested(others):
         tiny.start()
         # Without dropout, which an evaluation turns off on PyTorch.
-        last = keras.layers.Dense(tiny.CLASSES, activation="softmax")
-        net = keras.Sequential([keras.Input((tiny.FEATURES,)), last])
-        model = tiny.compiled(net, metrics=metrics)
+        model = tiny.compiled(tiny.chained(tiny.last()), metrics=metrics)
         finder = LRFinder(stop_factor=None, verbose=0)
         company = [*others, finder] if before else [finder, *others]
         # Whoever evaluates draws as well.
-        tiny.fit(model, callbacks=company, shuffle=False)
+        tiny.fit(model, 1, company, shuffle=False)
         return finder.curve
 
     plain, shared = tested([]), tested([Uses()])
@@ -295,8 +205,7 @@ def test_another_key_of_the_logs_can_be_monitored():
             logs = super().train_step(data)
             return {**logs, "total": 2.0 * logs["loss"]}
 
-    plain = tiny.functional()
-    model = tiny.compiled(Logs(plain.inputs, plain.outputs))
+    model = tiny.compiled(tiny.chained(*tiny.layers(), kind=Logs))
     result = tiny.find(model, monitor="total", probe=True, steps=20)
     assert result.curve.monitor == "total"
 
@@ -350,20 +259,3 @@ def test_internal_fits_are_not_logged(monkeypatch):
     assert logged == []
     tiny.fit(model)
     assert logged == [model]
-
-
-def test_hooks_called_by_hand_make_a_run():
-    """A loop of the user's own, without epochs."""
-    model = tiny.compiled()
-    x, y = tiny.data()
-    test = RangeTest(1e-4, 1.0, 5)
-    with Loan(model) as loan:
-        callback = RunCallback(loan, test)
-        callback.set_model(model)
-        callback.on_train_begin()
-        for step in range(5):
-            callback.on_train_batch_begin(step)
-            logs = model.train_on_batch(x[:4], y[:4], return_dict=True)
-            callback.on_train_batch_end(step, logs)
-        callback.on_train_end()
-    assert len(test.curve) == 5

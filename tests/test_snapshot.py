@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import reference
 import tiny
+from tiny import decay
 from tiny import fit
 
 from keras_lrfinder import LRFinder
@@ -22,11 +23,6 @@ from keras_lrfinder import snapshot
 FITTED = pytest.mark.parametrize(
     "fitted", [False, True], ids=["fresh", "fitted"]
 )
-
-
-def decay():
-    """A schedule that moves at every step."""
-    return keras.optimizers.schedules.ExponentialDecay(0.02, 3, 0.5)
 
 
 def standstill():
@@ -42,164 +38,87 @@ def with_schedule(fitted):
     return model
 
 
-def after(experiment, make, fit=tiny.fit):
-    """What a fit leaves after `experiment`, from fixed seeds."""
-    keras.backend.clear_session(free_memory=False)
-    keras.utils.set_random_seed(3)
-    model = make()
-    experiment(model)
-    history = fit(model)
-    return history, tiny.state(model)
-
-
-def assert_no_trace(experiment, make, fit=tiny.fit):
-    """Asserts that the fit is what it is without the experiment."""
-    history, state = after(lambda model: None, make, fit)
-    history_after, state_after = after(experiment, make, fit)
-    assert tiny.differences(state, state_after) == []
-    assert history_after == history
-
-
 # Replaced inside.
 
 
 def other_schedule(model):
     """Trains with a schedule of learning rate 0."""
-    with snapshot(model):
-        model.optimizer.learning_rate = standstill()
-        fit(model)
+    model.optimizer.learning_rate = standstill()
+    fit(model)
 
 
 def other_schedule_recompiled(model):
-    """Likewise, traced anew: the loss is another as well."""
-    with snapshot(model):
-        tiny.compiled(model, keras.optimizers.Adam(standstill()), metrics=[])
-        fit(model)
+    """Likewise, traced anew, and what is compiled inside trains inside."""
+    before = tiny.host(model.weights[0])
+    tiny.compiled(model, keras.optimizers.Adam(standstill()), metrics=[])
+    fit(model)
+    np.testing.assert_array_equal(tiny.host(model.weights[0]), before)
 
 
 def other_batch_size(model):
     """Another schedule, traced for another shape."""
-    with snapshot(model):
-        model.optimizer.learning_rate = standstill()
-        fit(model, batch_size=3)
+    model.optimizer.learning_rate = standstill()
+    fit(model, batch_size=3)
 
 
 @FITTED
 @pytest.mark.parametrize(
-    "experiment",
+    ("experiment", "batch_size"),
     [
-        other_schedule,
-        other_schedule_recompiled,
-        other_batch_size,
+        (other_schedule, 4),
+        (other_schedule_recompiled, 4),
+        (other_batch_size, 4),
+        # A shape first met inside is not left with what was inside.
+        (other_batch_size, 3),
     ],
 )
-def test_next_fit_uses_the_original_schedule(experiment, fitted):
+def test_next_fit_uses_the_original_schedule(experiment, batch_size, fitted):
     """In what is compiled too, not only in what `optimizer` shows."""
-    assert_no_trace(experiment, lambda: with_schedule(fitted))
 
+    def after(experiment):
+        keras.backend.clear_session(free_memory=False)
+        keras.utils.set_random_seed(3)
+        model = with_schedule(fitted)
+        with snapshot(model):
+            experiment(model)
+        return fit(model, batch_size=batch_size), tiny.state(model)
 
-@FITTED
-def test_other_shapes_do_not_keep_the_inner_schedule(fitted):
-    """A shape first met inside is not left with what was inside."""
-
-    def threes(model):
-        return fit(model, batch_size=3)
-
-    assert_no_trace(other_batch_size, lambda: with_schedule(fitted), threes)
-
-
-@FITTED
-def test_what_is_compiled_inside_is_what_trains_inside(fitted):
-    """The function of before, which is kept, does not stand in for it."""
-    model = with_schedule(fitted)
-    before = tiny.host(model.weights[0])
-    with snapshot(model):
-        tiny.compiled(model, keras.optimizers.Adam(standstill()))
-        fit(model)
-        np.testing.assert_array_equal(tiny.host(model.weights[0]), before)
+    history, plain = after(lambda model: None)
+    history_after, state = after(experiment)
+    assert tiny.differences(plain, state) == []
+    assert history_after == history
 
 
 @FITTED
 def test_everything_that_compile_sets_comes_back(fitted):
-    """The very objects, and their settings."""
+    """The very objects and their settings; what was frozen trains again."""
     model = with_schedule(fitted)
-    names = ("optimizer", "loss", "jit_compile", "run_eagerly", "compiled")
-    names += ("steps_per_execution", "train_function", "test_function")
-    before = {name: getattr(model, name) for name in names}
-    metrics, config = list(model.metrics), model.get_compile_config()
-    with snapshot(model):
+    before, function = tiny.contents(model), model.train_function
+    with snapshot(model, verify=True):
+        model.layers[1].trainable = False
         model.compile(
             keras.optimizers.SGD(0.5),
-            keras.losses.CategoricalCrossentropy(),
-            metrics=["mae", "mse"],
+            keras.losses.SparseCategoricalCrossentropy(),
+            metrics=["accuracy"],
             run_eagerly=True,
         )
-    assert {name: getattr(model, name) for name in names} == before
-    assert all(a is b for a, b in zip(model.metrics, metrics, strict=True))
-    assert model.get_compile_config() == config
-
-
-def everything(model):
-    """All that must be the same, in one comparable value."""
-    state = {name: v.tobytes() for name, v in tiny.state(model).items()}
-    flags = ("stop_training", "stop_evaluating", "history")
-    return (
-        list(state.values()),
-        {name: vars(model).get(name, "absent") for name in flags},
-        model.optimizer._learning_rate,
-    )
-
-
-def assigns(model):
-    """The weights overwritten."""
-    model.set_weights([np.full_like(w, 7.0) for w in model.get_weights()])
+        fit(model, 1)
+        assert tiny.changed(before, tiny.contents(model))
+    assert tiny.changed(before, tiny.contents(model)) == []
+    assert model.train_function is function
 
 
 def test_snapshots_can_be_nested():
     """Each comes back to its own beginning."""
     model = with_schedule(True)
-    outer = everything(model)
+    outer = tiny.contents(model)
     with snapshot(model):
         fit(model, epochs=1)
-        inner = everything(model)
+        inner = tiny.contents(model)
         with snapshot(model):
             fit(model, epochs=1)
-        assert everything(model) == inner
-    assert everything(model) == outer
-
-
-@pytest.mark.parametrize("trained", [True, False])
-def test_a_layer_frozen_inside_trains_again(trained):
-    """The flag is the layer's and each of its variables'."""
-    model = tiny.compiled(None, "adam")
-    if trained:
-        fit(model, epochs=1)
-    with snapshot(model, verify=True):
-        model.layers[1].trainable = False
-        tiny.compiled(model, "adam")
-        fit(model, epochs=1)
-
-    before = tiny.host(model.layers[1].kernel)
-    fit(model, epochs=1)
-
-    assert model.layers[1].kernel.trainable
-    assert (tiny.host(model.layers[1].kernel) != before).any()
-
-
-def test_uncompiled_model_is_fine():
-    """A model without an optimizer has weights to come back to as well."""
-    model = tiny.functional()
-    before = [w.tobytes() for w in model.get_weights()]
-    with snapshot(model):
-        assigns(model)
-    assert [w.tobytes() for w in model.get_weights()] == before
-
-
-@pytest.mark.parametrize("model", [None, "model", keras.layers.Dense(1)])
-def test_what_is_no_model_is_refused(model):
-    """Before the body runs."""
-    with pytest.raises(TypeError, match=r"keras\.Model"), snapshot(model):
-        pytest.fail("the body must not run")
+        assert tiny.changed(inner, tiny.contents(model)) == []
+    assert tiny.changed(outer, tiny.contents(model)) == []
 
 
 @pytest.mark.backend("torch")
@@ -214,7 +133,10 @@ def test_training_mode_comes_back():
 
 
 def test_optimizers_of_a_loop_leave_as_they_came():
-    """Slots, count and learning rate of what the model does not hold."""
+    """Slots, count and learning rate of what the model does not hold.
+
+    Which need not be compiled.
+    """
     model = tiny.small()
     fresh, trained = keras.optimizers.Adam(), keras.optimizers.SGD(decay())
     weights = model.trainable_variables
@@ -232,11 +154,22 @@ def test_optimizers_of_a_loop_leave_as_they_came():
     assert trained._learning_rate.decay_rate == 0.5
 
 
-def test_what_is_no_optimizer_is_refused():
+@pytest.mark.parametrize(
+    ("arguments", "verify", "words"),
+    [
+        ([None], False, r"keras\.Model"),
+        (["model"], False, r"keras\.Model"),
+        ([keras.layers.Dense(1)], False, r"keras\.Model"),
+        ([keras.Model(), "adam"], False, "optimizers"),
+        ([keras.Model()], None, "verify"),
+        ([keras.Model()], "yes", "verify"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_refused(arguments, verify, words):
     """Before the body runs."""
     with (
-        pytest.raises(TypeError, match="optimizers"),
-        snapshot(tiny.small(), "adam"),
+        pytest.raises(TypeError, match=words),
+        snapshot(*arguments, verify=verify),
     ):
         pytest.fail("the body must not run")
 
@@ -247,9 +180,7 @@ def test_what_is_no_optimizer_is_refused():
 class Tally:
     """An object of the user's own, of which Keras knows nothing."""
 
-    def __init__(self):
-        self.batches = 0
-        self.losses = []
+    batches = 0
 
 
 class Tallies(keras.callbacks.Callback):
@@ -259,22 +190,21 @@ class Tallies(keras.callbacks.Callback):
         self.model.tally.batches += 1
 
 
-def tallying_model():
-    """A compiled model that holds a `Tally`."""
+@pytest.mark.parametrize(
+    ("killed", "error", "words"),
+    [
+        ([], RuntimeError, r"tally\.batches"),
+        # The user's own exception goes on to the caller.
+        ([tiny.Raises(3, KeyError("mine"))], KeyError, "mine"),
+    ],
+    ids=["", "killed"],
+)
+def test_what_differs_is_named(killed, error, words):
+    """By the way that leads to it from the model."""
     model = tiny.compiled(None, "adam")
     model.tally = Tally()
-    return model
-
-
-@pytest.mark.parametrize(("callback", "name"), [(Tallies, "batches")])
-def test_what_differs_is_named(callback, name):
-    """By the way that leads to it from the model."""
-    model = tallying_model()
-    with (
-        pytest.raises(RuntimeError, match=rf"tally\.{name}"),
-        snapshot(model, verify=True),
-    ):
-        fit(model, callbacks=[callback()])
+    with pytest.raises(error, match=words), snapshot(model, verify=True):
+        fit(model, callbacks=[Tallies(), *killed])
 
 
 @pytest.mark.parametrize(
@@ -296,29 +226,9 @@ def test_an_ordinary_model_is_not_warned_of(recwarn):
     model = tiny.compiled()
     for _ in range(2):
         with snapshot(model):
-            x, y = tiny.data()
-            model.fit(x, y, validation_data=(x, y), verbose=0)
-        fit(model, validation_data=tiny.data())
+            fit(model, 1, validation_data=tiny.data())
+        fit(model, 1, validation_data=tiny.data())
     assert not [w for w in recwarn if "iterators" in str(w.message)]
-
-
-def test_an_error_inside_is_not_hidden_by_the_check():
-    """The user's own exception goes on to the caller."""
-    model = tallying_model()
-    callbacks = [Tallies(), tiny.Raises(3, KeyError("mine"))]
-    with pytest.raises(KeyError, match="mine"), snapshot(model, verify=True):
-        fit(model, callbacks=callbacks)
-
-
-@pytest.mark.parametrize("verify", [None, "yes"])
-def test_verify_is_a_flag(verify):
-    """Anything else is refused before the body runs."""
-    model = tiny.compiled()
-    with (
-        pytest.raises(TypeError, match="verify"),
-        snapshot(model, verify=verify),
-    ):
-        pytest.fail("the body must not run")
 
 
 def test_weights_pass_bit_for_bit():
@@ -327,17 +237,17 @@ def test_weights_pass_bit_for_bit():
     weights = [np.full_like(w, np.nan) for w in model.get_weights()]
     model.set_weights(weights)
     with snapshot(model, verify=True):
-        fit(model)
+        fit(model, 1)
     assert all(np.isnan(w).all() for w in model.get_weights())
 
 
 # Cut off by an exception or Ctrl-C.
 
 
-def reference_fit(model, callbacks, **kwargs):
+def reference_fit(model, callbacks=(), **kwargs):
     x, y = reference.data()
     kwargs = {"batch_size": 8, "epochs": 3, "verbose": 0, **kwargs}
-    return model.fit(x, y, callbacks=callbacks, **kwargs)
+    return model.fit(x, y, callbacks=list(callbacks), **kwargs)
 
 
 @pytest.fixture(params=[KeyboardInterrupt(), RuntimeError("on purpose")])
@@ -346,9 +256,8 @@ def interrupted(request):
     model = reference.model()
     before = model.get_weights()
     finder = LRFinder(**reference.RAMP)
-    raises = tiny.Raises(at=10, error=request.param)
     with pytest.raises(type(request.param)):
-        reference_fit(model, [finder, raises])
+        reference_fit(model, [finder, tiny.Raises(10, request.param)])
     assert any((a != b).any() for a, b in zip(model.get_weights(), before))
     return finder, model, before
 
@@ -360,44 +269,61 @@ class Start(keras.callbacks.Callback):
         self.weights = self.model.get_weights()
 
 
+def first_weights(model):
+    """Fits the model, and returns what it began with."""
+    start = Start()
+    reference_fit(model, [start])
+    return start.weights
+
+
 def assert_same(one, other):
     for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_next_fit_starts_from_the_weights_before(interrupted):
+def copy(model):
+    """Trains in a snapshot."""
+    with snapshot(model):
+        reference_fit(model)
+
+
+# Each leaves the model as it finds it.
+USES = {
+    "evaluate": lambda m: m.evaluate(*reference.data(), verbose=0),
+    "predict": lambda m: m.predict(reference.data()[0], verbose=0),
+    "lr_find": lambda m: lr_find(m, *reference.data(), steps=9, verbose=0),
+    "snapshot": copy,
+}
+
+
+@pytest.mark.parametrize("use", ["fit", *USES])
+def test_next_use_puts_it_back(interrupted, use):
     """And says so; the curve stays readable."""
     finder, model, before = interrupted
-    start = Start()
     with pytest.warns(UserWarning, match="interrupted"):
-        reference_fit(model, [start])
-    assert_same(start.weights, before)
+        found = USES.get(use, first_weights)(model)
+    assert_same(found if use == "fit" else model.get_weights(), before)
     assert finder.curve.stop_reason is StopReason.INTERRUPTED
     assert len(finder.curve) > 0
 
 
-USES = {
-    "evaluate": lambda m, x, y: m.evaluate(x, y, verbose=0),
-    "predict": lambda m, x, y: m.predict(x, verbose=0),
-    "lr_find": lambda m, x, y: lr_find(m, x, y, steps=9, verbose=0),
-}
-
-
-@pytest.mark.parametrize("use", USES)
-def test_other_uses_put_it_back_as_well(interrupted, use):
-    """What is said of the model is of the one that the user has."""
+def test_what_is_compiled_after_it_stays(interrupted):
+    """The model is put back before it is compiled, not by the next fit."""
     _, model, before = interrupted
+    optimizer = keras.optimizers.Adam(0.001)
     with pytest.warns(UserWarning, match="interrupted"):
-        USES[use](model, *reference.data())
-    assert_same(model.get_weights(), before)
+        model.compile(optimizer, "mse")
+    assert_same(first_weights(model), before)
+    assert model.optimizer is optimizer
 
 
-def test_snapshot_is_of_the_weights_before(interrupted):
-    """Not of the swept ones."""
+def test_weights_that_are_set_after_it_stay(interrupted):
+    """The next fit starts from what the user has put in."""
     _, model, before = interrupted
-    with pytest.warns(UserWarning, match="interrupted"), snapshot(model):
-        reference_fit(model, [])
-    assert_same(model.get_weights(), before)
+    weights = [np.ones_like(w) for w in before]
+    with pytest.warns(UserWarning, match="interrupted"):
+        model.set_weights(weights)
+    assert_same(first_weights(model), weights)
 
 
 def test_restore_by_hand_says_nothing(interrupted, recwarn):
@@ -407,70 +333,43 @@ def test_restore_by_hand_says_nothing(interrupted, recwarn):
     finder.restore()
     assert "not put back yet" not in str(finder)
     assert_same(model.get_weights(), before)
-    reference_fit(model, [])
+    reference_fit(model)
     assert not [w for w in recwarn if "interrupted" in str(w.message)]
-
-
-@pytest.mark.parametrize("restore", [True, False])
-def test_nothing_stays_on_the_model_after_a_test(restore):
-    """Its methods are those of its class again."""
-    model = reference.model()
-    finder = LRFinder(**reference.RAMP, restore=restore)
-    reference_fit(model, [finder])
-    assert not {"fit", "evaluate", "save"} & set(vars(model))
-
-
-def test_a_validation_within_the_fit_is_no_interruption(recwarn):
-    """Keras calls `evaluate` from within the fit of a test, too."""
-    model = reference.model()
-    finder = LRFinder(**reference.RAMP)
-    reference_fit(model, [finder], validation_data=reference.data())
-    assert finder.curve.stop_reason is not StopReason.INTERRUPTED
-    assert not [w for w in recwarn if "interrupted" in str(w.message)]
-
-
-def test_what_is_compiled_after_it_stays(interrupted):
-    """The model is put back before it is compiled, not by the next fit."""
-    _, model, before = interrupted
-    optimizer = keras.optimizers.Adam(0.001)
-    with pytest.warns(UserWarning, match="interrupted"):
-        model.compile(optimizer, "mse")
-    start = Start()
-    reference_fit(model, [start])
-    assert model.optimizer is optimizer
-    assert_same(start.weights, before)
-
-
-def test_weights_that_are_set_after_it_stay(interrupted):
-    """The next fit starts from what the user has put in."""
-    _, model, before = interrupted
-    weights = [np.ones_like(w) for w in before]
-    with pytest.warns(UserWarning, match="interrupted"):
-        model.set_weights(weights)
-    start = Start()
-    reference_fit(model, [start])
-    assert_same(start.weights, weights)
 
 
 class Beside(keras.callbacks.Callback):
     """Predicts in another thread, once, while the fit runs."""
 
     def on_train_batch_end(self, batch, logs=None):
-        if batch != 3:
-            return
-        x, _ = reference.data()
-        model = self.model
-        thread = threading.Thread(target=lambda: model.predict(x, verbose=0))
-        thread.start()
-        thread.join()
+        if batch == 3:
+            thread = threading.Thread(
+                target=USES["predict"], args=(self.model,)
+            )
+            thread.start()
+            thread.join()
 
 
-def test_another_thread_beside_the_fit_is_no_interruption(recwarn):
-    """Its stack does not show the fit, which goes on all the same."""
-    finder = LRFinder(**reference.RAMP)
-    reference_fit(reference.model(), [finder, Beside()])
-    assert len(finder.curve) == reference.RAMP["steps"]
+@pytest.mark.parametrize(
+    ("callbacks", "kwargs"),
+    [
+        # Keras calls `evaluate` from within the fit of a test, too.
+        ([], {"validation_data": reference.data()}),
+        # The stack of another thread does not show the fit.
+        ([Beside()], {}),
+    ],
+    ids=["validation", "thread"],
+)
+@pytest.mark.parametrize("restore", [True, False])
+def test_a_fit_that_goes_on_is_no_interruption(
+    callbacks, kwargs, restore, recwarn
+):
+    """Nothing is said, and afterwards nothing stays on the model."""
+    model = reference.model()
+    finder = LRFinder(**reference.RAMP, restore=restore)
+    reference_fit(model, [finder, *callbacks], **kwargs)
+    assert len(finder.curve) == reference.STEPS
     assert not [w for w in recwarn if "interrupted" in str(w.message)]
+    assert not {"fit", "evaluate", "save"} & set(vars(model))
 
 
 def test_hooks_called_by_hand_are_no_interruption(recwarn):
@@ -479,12 +378,12 @@ def test_hooks_called_by_hand_are_no_interruption(recwarn):
     x, y = reference.data()
     finder = LRFinder(**reference.RAMP)
     finder.set_model(model)
-    finder.set_params({"steps": reference.RAMP["steps"], "epochs": 1})
+    finder.set_params({"steps": reference.STEPS, "epochs": 1})
     finder.on_train_begin()
-    for step in range(reference.RAMP["steps"]):
+    for step in range(reference.STEPS):
         finder.on_train_batch_begin(step)
         logs = model.train_on_batch(x[:8], y[:8], return_dict=True)
         finder.on_train_batch_end(step, logs)
     finder.on_train_end()
-    assert len(finder.curve) == reference.RAMP["steps"]
+    assert len(finder.curve) == reference.STEPS
     assert not [w for w in recwarn if "interrupted" in str(w.message)]

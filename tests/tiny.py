@@ -1,6 +1,7 @@
 """Tiny models and data, and how to compare what training made of them."""
 
 import functools
+import itertools
 import random
 
 import keras
@@ -20,6 +21,11 @@ OPTIMIZERS = sorted(
 )
 
 
+def decay():
+    """A schedule that moves at every step."""
+    return keras.optimizers.schedules.ExponentialDecay(0.02, 3, 0.5)
+
+
 def data(rows=ROWS):
     """Inputs and class numbers that a small net can learn, in float32."""
     rng = np.random.default_rng(7)
@@ -28,38 +34,39 @@ def data(rows=ROWS):
     return x, y.astype("int32")
 
 
+def last():
+    """The last layer of a classifier."""
+    return keras.layers.Dense(CLASSES, activation="softmax")
+
+
 def layers():
     """Layers with every kind of state: weights, statistics, random seeds."""
     return [
         keras.layers.Dense(5, activation="relu"),
         keras.layers.BatchNormalization(),
         keras.layers.Dropout(0.3),
-        keras.layers.Dense(CLASSES, activation="softmax"),
+        last(),
     ]
 
 
-def functional():
-    """A functional model, built by its making."""
+def chained(*layers, kind=keras.Model):
+    """A functional model of one layer after the other, built by its making."""
     inputs = outputs = keras.Input((FEATURES,))
-    for layer in layers():
+    for layer in layers:
         outputs = layer(outputs)
-    return keras.Model(inputs, outputs)
+    return kind(inputs, outputs)
+
+
+def functional():
+    """A model of `layers`."""
+    return chained(*layers())
 
 
 def small():
-    """The least model with weights and a random seed."""
+    """The least model with weights and a random seed, which knows its input."""
     return keras.Sequential(
-        [
-            keras.Input((FEATURES,)),
-            keras.layers.Dropout(0.3),
-            keras.layers.Dense(CLASSES, activation="softmax"),
-        ]
+        [keras.Input((FEATURES,)), keras.layers.Dropout(0.3), last()]
     )
-
-
-def sequential():
-    """A Sequential model that knows its input, so built."""
-    return keras.Sequential([keras.Input((FEATURES,)), *layers()])
 
 
 def deferred():
@@ -74,11 +81,11 @@ class Subclass(keras.Model):
         super().__init__()
         self.parts = layers()
 
-    def call(self, x, training=None):
+    def call(self, x):
         """Calls one layer after the other."""
-        dense, norm, drop, last = self.parts
-        x = norm(dense(x), training=training)
-        return last(drop(x, training=training))
+        for part in self.parts:
+            x = part(x)
+        return x
 
 
 def subclass_built():
@@ -86,15 +93,6 @@ def subclass_built():
     model = Subclass()
     model(np.zeros((1, FEATURES), "float32"))
     return model
-
-
-MODELS = {
-    "functional": functional,
-    "sequential": sequential,
-    "subclass": subclass_built,
-    "deferred-sequential": deferred,
-    "deferred-subclass": Subclass,
-}
 
 
 def compiled(model=None, optimizer="sgd", **kwargs):
@@ -158,6 +156,26 @@ def fit(model, epochs=2, callbacks=(), **kwargs):
     return run.history
 
 
+def apply(optimizer, variables, loss_of):
+    """A step of one's own, on TensorFlow or PyTorch; returns its loss."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            loss = loss_of()
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+    import torch
+
+    for variable in variables:
+        variable.value.grad = None
+    loss = loss_of()
+    loss.backward()
+    with torch.no_grad():
+        optimizer.apply([v.value.grad for v in variables], variables)
+    return loss.detach()
+
+
 def host(value):
     """A variable or tensor as a NumPy array that nobody else changes."""
     return np.array(keras.ops.convert_to_numpy(value), copy=True)
@@ -193,17 +211,89 @@ def differences(before, after):
     ]
 
 
-class Losses(keras.callbacks.Callback):
-    """Collects one key of the logs of each batch."""
+def contents(model):
+    """What a model reaches by attributes and items, by its path.
 
-    def __init__(self, key="loss"):
+    Numbers are there as their bits, anything else as the object itself.
+    """
+    found, seen, todo = {}, set(), [("", model)]
+    while todo:
+        path, value = todo.pop()
+        found[path] = bits = _bits(value)
+        if id(value) in seen or bits is not value:
+            continue
+        seen.add(id(value))
+        inner = []
+        if isinstance(value, dict):
+            inner = [(f"[{k!r}]", v) for k, v in list(value.items())]
+        elif isinstance(value, (list, tuple)):
+            inner = [(f"[{i}]", v) for i, v in enumerate(value)]
+        elif any(c.__module__.startswith(_OPEN) for c in type(value).__mro__):
+            inner = [(f".{k}", v) for k, v in vars(value).items()]
+        todo += [(path + step, v) for step, v in inner]
+    # The compiled step may wait for the next fit.
+    return {k: v for k, v in found.items() if "train_function" not in k}
+
+
+# Modules whose objects are looked into; classes of a test derive from them.
+_OPEN = ("keras.", "torch.nn.modules.")
+_OPEN += ("tensorflow.python.module", "tensorflow.python.ops.stateful_random")
+
+
+def _bits(value):
+    """The bytes of a number, or of a generator's state; else the value."""
+    if isinstance(value, np.random.Generator):
+        return repr(value.bit_generator.state).encode()
+    if type(value).__name__ == "Generator" and hasattr(value, "get_state"):
+        value = value.get_state()  # of PyTorch
+    is_variable = hasattr(value, "assign") or isinstance(value, np.ndarray)
+    if is_variable or keras.ops.is_tensor(value):
+        trains = bool(getattr(value, "trainable", False))
+        return host(value).tobytes() + bytes([trains])
+    return value
+
+
+def changed(before, after):
+    """The paths of `contents` where there is something else now."""
+    plain = (bytes, str, bool, int, float)
+    return [
+        path
+        for path in sorted({*before, *after})
+        if (a := before.get(path)) is not (b := after.get(path))
+        and not (isinstance(a, plain) and type(a) is type(b) and a == b)
+    ]
+
+
+class Losses(keras.callbacks.Callback):
+    """Collects the loss of each batch."""
+
+    def __init__(self):
         super().__init__()
-        self.key = key
         self.values = []
 
     def on_train_batch_end(self, batch, logs=None):
         """Keeps the value."""
-        self.values.append(logs[self.key])
+        self.values.append(logs["loss"])
+
+
+class Weights(keras.callbacks.Callback):
+    """Keeps the trainable weights before a fit, and after each batch."""
+
+    def on_train_begin(self, logs=None):
+        """Begins anew."""
+        self.seen = []
+        self.on_train_batch_end(0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Copies them."""
+        weights = self.model.trainable_variables
+        self.seen.append(np.concatenate([host(w).ravel() for w in weights]))
+
+    @property
+    def moved(self):
+        """Whether each batch has moved them."""
+        pairs = itertools.pairwise(self.seen)
+        return [bool((a != b).any()) for a, b in pairs]
 
 
 class Raises(keras.callbacks.Callback):
@@ -227,24 +317,24 @@ class Raises(keras.callbacks.Callback):
 STEPS = 8
 
 
-def find(model, **kwargs):
+def find(model, rows=ROWS, **kwargs):
     """A range test by `lr_find`, without probes unless asked for."""
     # Here, as many a test needs no more than the models.
     from keras_lrfinder import lr_find
 
-    x, y = data()
+    x, y = data(rows)
     kwargs = {"x": x, "y": y, "batch_size": BATCH, **kwargs}
     kwargs = {"steps": STEPS, "stop_factor": None, "probe": False, **kwargs}
     return lr_find(model, **{"verbose": 0, **kwargs})
 
 
-def in_callback(model, callbacks=(), data=None, **kwargs):
+def in_callback(model, callbacks=(), **kwargs):
     """The same in a fit of the user's; put back by hand if it is cut off."""
     from keras_lrfinder import LRFinder
 
     finder = LRFinder(stop_factor=None, **{"verbose": 0, **kwargs})
     try:
-        fit(model, callbacks=[finder, *callbacks], **(data or {}))
+        fit(model, callbacks=[finder, *callbacks])
     finally:
         finder.restore()
     return finder
