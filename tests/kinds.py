@@ -1,6 +1,7 @@
 """Data of every kind that `fit` takes, whose samples are their own numbers."""
 
 import itertools
+import types
 
 import keras
 import numpy as np
@@ -108,10 +109,11 @@ def bcoo(rows):
     return {**arrays(rows), "x": sparse.BCOO.fromdense(columns(rows)[0])}
 
 
-def tf_data(rows):
+def tf_data(rows, **kwargs):
     import tensorflow as tf
 
-    return {"x": tf.data.Dataset.from_tensor_slices(columns(rows)).batch(SIZE)}
+    data = tf.data.Dataset.from_tensor_slices(columns(rows))
+    return {"x": data.batch(SIZE, **kwargs)}
 
 
 def tf_data_unknown(rows):
@@ -156,3 +158,27 @@ def generator(rows):
 
 def generator_endless(rows):
     return {"x": Counted(rows, times=None).generator()}
+
+
+ROWS = [arrays, tensors, nested, pandas, h5, csr, coo, ragged, tf_sparse, bcoo]
+BATCHES = [tf_data, tf_data_unknown, tf_data_shuffled, tf_data_endless, loader]
+BATCHES += [items, items_endless, items_workers, generator, generator_endless]
+BACKENDS = {"tf": "tensorflow", "ragged": "tensorflow", "bcoo": "jax"}
+BACKENDS["loader"] = "torch"
+
+
+def of_kinds(*kinds):
+    """Runs a test with each kind, where its library is."""
+    params = []
+    for kind in kinds:
+        backend = BACKENDS.get(kind.__name__.partition("_")[0])
+        marks = [pytest.mark.backend(backend)] if backend else []
+        params.append(pytest.param(kind, marks=marks, id=kind.__name__))
+    return pytest.mark.parametrize("kind", params)
+
+
+def run_of(replay, steps, held_out=None, again=None):
+    """A run of so many steps, judged on as much as there is."""
+    held_out = replay.held_out if held_out is None else held_out
+    again = replay.again if again is None else again
+    return types.SimpleNamespace(steps=steps, held_out=held_out, again=again)
