@@ -16,24 +16,8 @@ def columns(rows):
     return x, np.arange(1, rows + 1, dtype="int32")
 
 
-class Counted:
-    """Batches of samples, and how many were taken."""
-
-    def __init__(self, rows, times=1):
-        self.xy, self.times, self.taken = columns(rows), times, 0
-
-    def generator(self):
-        x, y = self.xy
-        for _ in range(self.times) if self.times else itertools.count():
-            for i in range(0, len(x), SIZE):
-                self.taken += 1
-                # What never ends is a failure, and not a test that hangs.
-                assert self.taken < 3000, "read without a bound"
-                yield x[i : i + SIZE], y[i : i + SIZE]
-
-
 class Items(keras.utils.PyDataset):
-    """The same as a PyDataset, without an end where `endless`."""
+    """Batches of samples, without an end where `endless`."""
 
     def __init__(self, rows, endless=False, **kwargs):
         super().__init__(**kwargs)
@@ -44,10 +28,14 @@ class Items(keras.utils.PyDataset):
         return None if self.endless else -(-len(self.xy[0]) // SIZE)
 
     def __getitem__(self, index):
-        self.taken += 1
+        self.taken += 1  # What never ends fails, and does not hang.
         assert self.taken < 3000, "read without a bound"
         begin = index * SIZE % len(self.xy[0])
         return tuple(a[begin : begin + SIZE] for a in self.xy)
+
+    def generator(self, times=1):
+        for _ in range(times) if times else itertools.count():
+            yield from map(self.__getitem__, range(self.num_batches))
 
 
 def arrays(rows):
@@ -153,11 +141,11 @@ def items_workers(rows):
 
 
 def generator(rows):
-    return {"x": Counted(rows).generator()}
+    return {"x": Items(rows).generator()}
 
 
 def generator_endless(rows):
-    return {"x": Counted(rows, times=None).generator()}
+    return {"x": Items(rows).generator(times=None)}
 
 
 ROWS = [arrays, tensors, nested, pandas, h5, csr, coo, ragged, tf_sparse, bcoo]
