@@ -167,6 +167,13 @@ def test_validation_data_judge_in_place_of_kept_ones(kind, same):
         assert len(set(flat(run_of(data.replay(25), 25)[0]))) == 100
 
 
+def test_validation_data_are_no_part_of_an_epoch():
+    """Which is as long as the data of the training."""
+    given = {**kinds.items(400), "validation_data": kinds.Items(400)}
+    replay = FitData(given).replay(60)
+    assert (replay.epoch, replay.held_out, replay.again) == (100, 60, 0)
+
+
 def test_validation_steps_and_batch_size_count():
     """Five batches are five batches, arrays or not."""
     for data in (kinds.columns(3000), kinds.Items(3000)):

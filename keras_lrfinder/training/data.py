@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import itertools
 import math
@@ -56,20 +57,23 @@ class FitData:
         split, steps = map(given.get, ("validation_split", "steps_per_epoch"))
         if split and given.get("validation_data") is None:
             self._split(split)
-        self.batch_size: int | None = given.get("batch_size")
-        length = length_of(self._x)
+        self._are_items = isinstance(self._x, keras.utils.PyDataset)
+        self._is_generator = isinstance(self._x, types.GeneratorType)
+        self.batch_size: Any = given.get("batch_size")
+        length: int | None = None
+        with contextlib.suppress(TypeError):
+            length = self._x.num_batches if self._are_items else len(self._x)
         if self._rows is not None:
             count = self._rows.count
-            by_steps = steps and -(-count // steps)  # as Keras
-            self.batch_size = self.batch_size or by_steps or _BATCH_SIZE
+            if not self.batch_size:  # as Keras
+                self.batch_size = -(-count // steps) if steps else _BATCH_SIZE
             length = -(-count // self.batch_size)
         if length == 0:
             raise ValueError(
                 "`x` must have samples. Received: an empty "
                 f"{type(self._x).__name__}"
             )
-        self.batches: int | None = steps or length
-        self._is_generator = isinstance(self._x, types.GeneratorType)
+        self._length, self.batches = length, steps or length
         self._shuffles = given.get("shuffle") not in (False, "batch")
         # How many batches the ramp takes, and copies of some.
         self._ramp, self._room = 0, MOST_BYTES
@@ -126,8 +130,8 @@ class FitData:
         self._given.update(named, validation_data=out)
 
     def _of_rows(self, rows: Rows, longest: int, per_update: int) -> Replay:
-        asked = self.batch_size or _BATCH_SIZE
-        size = min(asked, rows.count)
+        size = min(self.batch_size, rows.count)
+        ragged = rows.count % self.batch_size > 0
         order, why_not = self._order(rows.count), ""
         if not self._shuffles:
             order = order[: rows.count // size * size]
@@ -137,7 +141,9 @@ class FitData:
             some = rows.take(np.append(order[: longest * size], kept))
             return some if self._as_given else some.as_numbers()
 
-        pool = self._with_validation(pooled(order[:0]), size)
+        pool = None
+        if self._validation_rows is not None:
+            pool = self._with_validation(pooled(order[:0]), size)
         if pool is None:
             end = len(order) - replay.reserved(rows.count // size, size) * size
             order, kept = order[:end], order[end:]
@@ -148,14 +154,13 @@ class FitData:
                 why_not = f"{rows.count} {many} {few}"
         if weights := self._given.get("class_weight"):
             pool = pool.weighted(weights)
+        begin = min(len(order), longest * size)
         return Replay(
-            replay.row_runs(pool, size, rows.count % asked > 0, self._as_given),
-            seen=len(order),
-            kept=range(min(len(order), longest * size), pool.count),
-            size=size,
-            longest=longest,
-            per_update=per_update,
-            shuffle=self._shuffles,
+            replay.row_runs(pool, size, ragged, self._as_given),
+            replay.epochs(len(order), size, longest, self._shuffles),
+            np.arange(begin, pool.count).reshape(-1, size),
+            len(order) // size,
+            per_update,
             why_not=why_not,
         )
 
@@ -169,28 +174,26 @@ class FitData:
         pool = like and self._with_validation(like, size)
         if like is None or pool is None:
             read, kept, why_not = replay.apart(read, size, longest)
+            out = len(kept)
         else:
-            kept = pool.take(slice(like.count, None)).batches(size)
-        seen: int | None = len(read)
+            kept, out = pool.take(slice(like.count, None)).batches(size), 0
+        number: int | None = len(read)
         if not are_all and len(read) >= longest:
-            length = length_of(self._x)
-            seen = length and length - len(kept)
+            number = self._length and self._length - out
         items, weights = [*read, *kept], self._given.get("class_weight")
         more = {"class_weight": weights} if weights else {}
         form = getattr(self._x, "element_spec", None), items[:2]
-        of_items = isinstance(self._x, keras.utils.PyDataset)
+        shuffle = self._shuffles and self._are_items
         return Replay(
             lambda order: {
-                "x": replay.in_order(items.__getitem__, order, *form),
+                "x": replay.in_order(lambda i: items[i[0]], order, *form),
                 **more,
             },
-            seen=seen,
-            kept=range(len(read), len(items)),
-            size=1,
-            longest=longest,
-            per_update=per_update,
-            shuffle=self._shuffles and of_items,
-            most=None if are_all else len(self._kept) - len(kept),
+            replay.epochs(number or longest, 1, longest, shuffle),
+            np.arange(len(read), len(items))[:, None],
+            number,
+            per_update,
+            most=None if are_all else len(self._kept) - out,
             why_not=why_not,
         )
 
@@ -209,7 +212,7 @@ class FitData:
         """Keeps a copy; returns whether there was memory for it."""
         self._room -= samples.bytes_of(batch)
         if self._room >= 0:
-            self._kept.append(_copied(batch))
+            self._kept.append(keras.tree.map_structure(_copied, batch))
         return self._room >= 0
 
     def _read(self, batches: Iterable[Any], number: int, rows: int) -> bool:
@@ -261,21 +264,12 @@ class FitData:
         return None
 
 
-def length_of(data: Any) -> int | None:
-    """Returns how many batches there are, as far as it is known."""
-    items = isinstance(data, keras.utils.PyDataset)
-    try:
-        return int(data.num_batches if items else len(data))
-    except TypeError:
-        return None
-
-
 def _batches_of(data: Any, shuffle: bool = False) -> Iterator[Any]:
     """Returns the batches, in the order of the data or as a fit shuffles."""
     if isinstance(data, keras.utils.PyDataset):
-        if (number := length_of(data)) is None:
+        if data.num_batches is None:
             return map(data.__getitem__, itertools.count())
-        order = np.arange(number)
+        order = np.arange(data.num_batches)
         if shuffle:
             # But the first two: Keras takes the form of all from them.
             order[2:] = np.random.default_rng(0).permutation(order[2:])
@@ -287,13 +281,8 @@ def _batches_of(data: Any, shuffle: bool = False) -> Iterator[Any]:
     return iter(data)
 
 
-def _copied(batch: Any) -> Any:
-    """Returns a batch that nobody else writes into."""
-
-    def copy(value: Any) -> Any:
-        if hasattr(value, "detach"):
-            return value.detach().cpu().clone()
-        is_array = hasattr(value, "shape") and hasattr(value, "copy")
-        return value.copy() if is_array else value
-
-    return keras.tree.map_structure(copy, batch)
+def _copied(leaf: Any) -> Any:
+    """Returns a column of a batch that nobody else writes into."""
+    return copy.deepcopy(
+        leaf.detach().cpu() if hasattr(leaf, "detach") else leaf
+    )

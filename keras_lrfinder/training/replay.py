@@ -40,20 +40,19 @@ class Replay:
     """
 
     make: _Make
-    seen: int | None  # How many are trained on: the first; None: nobody knows.
-    kept: range  # Which are held out.
-    size: int  # How many of these are a batch.
-    longest: int  # The batches that the longest run trains on.
+    trained: Indices  # What the longest run trains on, a line for each batch.
+    kept: Indices  # What is held out, likewise.
+    batches: int | None  # After how many samples come again, if known.
     per_update: int  # How many batches an update takes.
-    shuffle: bool  # Whether each epoch has an order of its own.
     most: int | None = None  # On how many a run is what a training is.
     why_not: str = ""  # Why nothing is held out.
 
     def __post_init__(self) -> None:
-        here = self.longest if self.seen is None else self.seen // self.size
-        self.epoch = self.seen and max(here // self.per_update, 1)
-        self.held_out = len(self.kept) // self.size
-        self.again = min(self.held_out, here) if here < self.longest else 0
+        here = len(self.trained) if self.batches is None else self.batches
+        self.epoch = self.batches and max(here // self.per_update, 1)
+        self.held_out = len(self.kept)
+        is_again = here < len(self.trained)
+        self.again = min(self.held_out, here) if is_again else 0
 
     def enough(self, steps: int) -> bool:
         """Returns whether so much was read that a training is no other."""
@@ -65,25 +64,22 @@ class Replay:
         One epoch: the batches of `run.steps` updates, then `run.held_out`
         that are held out, then the first `run.again` that were trained on.
         """
-        order = [
-            self._order(run.steps * self.per_update),
-            np.array(self.kept[: run.held_out * self.size], int),
-            self._order(run.again),
-        ]
-        data = self.make(np.concatenate(order))
+        trained = self.trained[: run.steps * self.per_update]
+        judged = self.kept[: run.held_out], self.trained[: run.again]
+        data = self.make(np.concatenate([trained, *judged]))
         return {**data, "epochs": 1, "shuffle": False}
 
-    def _order(self, batches: int) -> Indices:
-        """Returns the numbers of the first batches, epoch after epoch."""
-        random = np.random.default_rng(1)
-        count = batches * self.size
-        seen = np.arange(self.seen or count)
-        whole = len(seen) // self.size * self.size
-        order = seen[:whole]
-        while len(order) < count:
-            again = random.permutation(seen) if self.shuffle else seen
-            order = np.append(order, again[:whole])
-        return order[:count]
+
+def epochs(count: int, size: int, longest: int, shuffle: bool) -> Indices:
+    """Returns the numbers of so many batches, epoch after epoch."""
+    random = np.random.default_rng(1)
+    numbers = np.arange(count)
+    whole = count // size * size
+    order = numbers[:whole]
+    while len(order) < longest * size:
+        again = random.permutation(numbers) if shuffle else numbers
+        order = np.append(order, again[:whole])
+    return order[: longest * size].reshape(-1, size)
 
 
 def reserved(batches: int, size: int, wanted: int | None = None) -> int:
@@ -113,13 +109,12 @@ def row_runs(rows: Rows, size: int, ragged: bool, as_given: bool) -> _Make:
 
     def make(order: Indices) -> dict[str, Any]:
         if by_index:
-            of = order.reshape(-1, size)
-            return {"x": in_order(lambda i: rows.take(i).batch(), of, spec)}
+            return {"x": in_order(lambda i: rows.take(i).batch(), order, spec)}
         if ragged:
             # A batch that is never reached: without it, TensorFlow knew the
             # size of every batch and would trace the step anew.
-            order = np.append(order, order[:1])
-        given = zip(samples.NAMES, rows.take(order).values)
+            order = np.append(order, 0)
+        given = zip(samples.NAMES, rows.take(order.ravel()).values)
         data = {name: value for name, value in given if value is not None}
         return {**data, "batch_size": size}
 
