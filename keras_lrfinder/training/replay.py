@@ -137,23 +137,21 @@ def in_order(
 
 
 class _InOrder(keras.utils.PyDataset):
-    """Batches; before an epoch the first of all, whose form Keras takes."""
+    """Batches, after the first of all where Keras takes the form of them."""
 
     def __init__(self, make: Callable[[Any], Any], of: Any, first: Any) -> None:
         super().__init__()
-        self._make, self._of, self._first = make, of, first
+        looks_ahead = keras.backend.backend() == "tensorflow"
+        self._first = [*first[: len(of)]] if looks_ahead else []
+        self._make, self._of = make, of
 
     def __len__(self) -> int:
         return len(self._of)
 
     def __getitem__(self, index: int) -> Any:
-        if index < len(self._first):
-            return self._first[index]
-        return self._make(self._of[index])
-
-    def on_epoch_begin(self) -> None:
-        """Goes on to what is trained on."""
-        self._first = ()
+        return (
+            self._first.pop(0) if self._first else self._make(self._of[index])
+        )
 
 
 def of_one_size(batches: list[Any]) -> tuple[list[Any], int]:
