@@ -1,6 +1,7 @@
 """Data of every kind that `fit` takes, whose samples are their own numbers."""
 
 import itertools
+import types
 
 import keras
 import numpy as np
@@ -15,24 +16,8 @@ def columns(rows):
     return x, np.arange(1, rows + 1, dtype="int32")
 
 
-class Counted:
-    """Batches of samples, and how many were taken."""
-
-    def __init__(self, rows, times=1):
-        self.xy, self.times, self.taken = columns(rows), times, 0
-
-    def generator(self):
-        x, y = self.xy
-        for _ in range(self.times) if self.times else itertools.count():
-            for i in range(0, len(x), SIZE):
-                self.taken += 1
-                # What never ends is a failure, and not a test that hangs.
-                assert self.taken < 3000, "read without a bound"
-                yield x[i : i + SIZE], y[i : i + SIZE]
-
-
 class Items(keras.utils.PyDataset):
-    """The same as a PyDataset, without an end where `endless`."""
+    """Batches of samples, without an end where `endless`."""
 
     def __init__(self, rows, endless=False, **kwargs):
         super().__init__(**kwargs)
@@ -43,10 +28,14 @@ class Items(keras.utils.PyDataset):
         return None if self.endless else -(-len(self.xy[0]) // SIZE)
 
     def __getitem__(self, index):
-        self.taken += 1
+        self.taken += 1  # What never ends fails, and does not hang.
         assert self.taken < 3000, "read without a bound"
         begin = index * SIZE % len(self.xy[0])
         return tuple(a[begin : begin + SIZE] for a in self.xy)
+
+    def generator(self, times=1):
+        for _ in range(times) if times else itertools.count():
+            yield from map(self.__getitem__, range(self.num_batches))
 
 
 def arrays(rows):
@@ -108,10 +97,11 @@ def bcoo(rows):
     return {**arrays(rows), "x": sparse.BCOO.fromdense(columns(rows)[0])}
 
 
-def tf_data(rows):
+def tf_data(rows, **kwargs):
     import tensorflow as tf
 
-    return {"x": tf.data.Dataset.from_tensor_slices(columns(rows)).batch(SIZE)}
+    data = tf.data.Dataset.from_tensor_slices(columns(rows))
+    return {"x": data.batch(SIZE, **kwargs)}
 
 
 def tf_data_unknown(rows):
@@ -151,8 +141,32 @@ def items_workers(rows):
 
 
 def generator(rows):
-    return {"x": Counted(rows).generator()}
+    return {"x": Items(rows).generator()}
 
 
 def generator_endless(rows):
-    return {"x": Counted(rows, times=None).generator()}
+    return {"x": Items(rows).generator(times=None)}
+
+
+ROWS = [arrays, tensors, nested, pandas, h5, csr, coo, ragged, tf_sparse, bcoo]
+BATCHES = [tf_data, tf_data_unknown, tf_data_shuffled, tf_data_endless, loader]
+BATCHES += [items, items_endless, items_workers, generator, generator_endless]
+BACKENDS = {"tf": "tensorflow", "ragged": "tensorflow", "bcoo": "jax"}
+BACKENDS["loader"] = "torch"
+
+
+def of_kinds(*kinds):
+    """Runs a test with each kind, where its library is."""
+    params = []
+    for kind in kinds:
+        backend = BACKENDS.get(kind.__name__.partition("_")[0])
+        marks = [pytest.mark.backend(backend)] if backend else []
+        params.append(pytest.param(kind, marks=marks, id=kind.__name__))
+    return pytest.mark.parametrize("kind", params)
+
+
+def run_of(replay, steps, held_out=None, again=None):
+    """A run of so many steps, judged on as much as there is."""
+    held_out = replay.held_out if held_out is None else held_out
+    again = replay.again if again is None else again
+    return types.SimpleNamespace(steps=steps, held_out=held_out, again=again)

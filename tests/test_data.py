@@ -12,38 +12,15 @@ import kinds
 import numpy as np
 import pytest
 from kinds import SIZE
-from kinds import Counted
-from kinds import Items
 from kinds import arrays
-from kinds import bcoo
-from kinds import columns
-from kinds import coo
-from kinds import csr
-from kinds import generator
-from kinds import generator_endless
-from kinds import h5
-from kinds import items
-from kinds import items_endless
-from kinds import items_workers
-from kinds import loader
-from kinds import nested
-from kinds import pandas
-from kinds import ragged
-from kinds import tensors
-from kinds import tf_data
-from kinds import tf_data_endless
-from kinds import tf_data_shuffled
-from kinds import tf_data_unknown
-from kinds import tf_sparse
+from kinds import of_kinds
 
 from keras_lrfinder.training import data as data_module
 from keras_lrfinder.training.data import FitData
 from keras_lrfinder.training.data import UnreadableError
 
 RUN = 10
-tensorflow = pytest.mark.backend("tensorflow")
-jax = pytest.mark.backend("jax")
-torch = pytest.mark.backend("torch")
+all_kinds = of_kinds(*kinds.ROWS, *kinds.BATCHES)
 
 
 class Keeper(keras.Model):
@@ -93,41 +70,6 @@ def numbers(leaf):
     return leaf.reshape(len(leaf), -1)[:, 0].astype(int).tolist()
 
 
-ROWS = [
-    arrays,
-    tensors,
-    nested,
-    pandas,
-    h5,
-    csr,
-    coo,
-    pytest.param(ragged, marks=tensorflow),
-    pytest.param(tf_sparse, marks=tensorflow),
-    pytest.param(bcoo, marks=jax),
-]
-BATCHES = [
-    pytest.param(tf_data, marks=tensorflow),
-    pytest.param(tf_data_unknown, marks=tensorflow),
-    pytest.param(tf_data_shuffled, marks=tensorflow),
-    pytest.param(tf_data_endless, marks=tensorflow),
-    pytest.param(loader, marks=torch),
-    items,
-    items_endless,
-    items_workers,
-    generator,
-    generator_endless,
-]
-
-
-def of_kinds(*kinds):
-    names = [getattr(k, "values", [k])[0].__name__ for k in kinds]
-    return pytest.mark.parametrize("kind", kinds, ids=names)
-
-
-all_kinds = of_kinds(*ROWS, *BATCHES)
-kinds_of_rows = of_kinds(*ROWS)
-
-
 def use_up(data, steps):
     """Takes from a generator what a ramp of so many steps would take."""
     x = data.ramp(steps)["x"]
@@ -141,15 +83,14 @@ def replayed(given, steps=RUN, ramp=2 * RUN, **kwargs):
     return data.replay(steps, **kwargs)
 
 
-def run_of(replay, steps=RUN, held_out=None, again=None):
+def run_of(replay, steps=RUN):
     """The batches of a run: trained on, held out, trained on before."""
-    held_out = replay.held_out if held_out is None else held_out
-    again = replay.again if again is None else again
-    run = types.SimpleNamespace(steps=steps, held_out=held_out, again=again)
+    run = kinds.run_of(replay, steps)
     found = batches(replay.fit_data(run))
     found = found[: len(found) - (len(found[-1]) != len(found[0]))]
-    end = len(found) - again
-    return found[: end - held_out], found[end - held_out : end], found[end:]
+    end = len(found) - run.again
+    begin = end - run.held_out
+    return found[:begin], found[begin:end], found[end:]
 
 
 def flat(of_batches):
@@ -177,11 +118,12 @@ def test_a_run_meets_what_every_run_meets(kind, rows):
         assert set(trained[replay.epoch]) & set(once)
 
 
-@kinds_of_rows
+@of_kinds(*kinds.ROWS)
 def test_rows_are_in_an_order_of_their_own_in_each_epoch(kind):
     """As in a fit that shuffles; `shuffle=False` keeps the data's own."""
-    trained, _, _ = run_of(replayed(kind(24)))
-    epoch = replayed(kind(24)).epoch
+    replay = replayed(kind(24))
+    trained, _, _ = run_of(replay)
+    epoch = replay.epoch
     first, second = flat(trained[:epoch]), flat(trained[epoch : 2 * epoch])
     assert first != sorted(first)
     assert second != sorted(second)
@@ -194,7 +136,7 @@ def test_rows_are_in_an_order_of_their_own_in_each_epoch(kind):
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_a_fit_shuffles_the_batches_of_a_pydataset(shuffle):
     """And a run so, too."""
-    replay = replayed({**items(80), "shuffle": shuffle}, 32)
+    replay = replayed({**kinds.items(80), "shuffle": shuffle}, 32)
     trained, held_out, _ = run_of(replay, 32)
     firsts = [b[0] for b in trained]
     assert (firsts[:16] == sorted(firsts[:16])) != shuffle
@@ -203,89 +145,85 @@ def test_a_fit_shuffles_the_batches_of_a_pydataset(shuffle):
 
 
 @all_kinds
-def test_validation_data_judge_in_place_of_kept_ones(kind):
-    """Of any kind, in whole batches of the training's size, and bounded."""
+@pytest.mark.parametrize("same", [True, False], ids=["same", "arrays"])
+def test_validation_data_judge_in_place_of_kept_ones(kind, same):
+    """Of any kind that can be put beside the training's, and bounded."""
     given = kind(2100)
     y = given.pop("y", None)
     data = given["x"] if y is None else (given["x"], y)
-    data = FitData({**arrays(100), "validation_data": data})
+    training = kind(100) if same else arrays(100)
+    data = FitData({**training, "validation_data": data})
+    use_up(data, 30)
     replay = data.replay(RUN)
     _, held_out, _ = run_of(replay)
-    if kind in (csr, coo, ragged, tf_sparse, bcoo, nested, pandas):
-        return  # of another form than the training's
+    dense = [*kinds.BATCHES, arrays, kinds.tensors, kinds.h5]
+    if kind is kinds.ragged or not (same or kind in dense):
+        assert max(flat(held_out)) <= 100
+        return
     assert len(held_out) == replay.held_out == 60
-    assert run_of(replay)[1] == held_out
-    assert run_of(data.replay(RUN))[1] == held_out
     assert max(flat(held_out)) > 100
-    assert len(set(flat(run_of(data.replay(25), 25)[0]))) == 100
+    assert run_of(data.replay(RUN))[1] == held_out
+    if not same:
+        assert len(set(flat(run_of(data.replay(25), 25)[0]))) == 100
 
 
-@all_kinds
-def test_validation_data_of_the_same_kind_judge(kind):
-    """Where they can be put beside the others."""
-    given, other = kind(40), kind(2100)
-    y = other.pop("y", None)
-    other = other["x"] if y is None else (other["x"], y)
-    held_out = run_of(replayed({**given, "validation_data": other}))[1]
-    assert (max(flat(held_out)) > 40) == (kind is not ragged)
+def test_validation_data_are_no_part_of_an_epoch():
+    """Which is as long as the data of the training."""
+    given = {**kinds.items(400), "validation_data": kinds.Items(400)}
+    replay = FitData(given).replay(60)
+    assert (replay.epoch, replay.held_out, replay.again) == (100, 60, 0)
 
 
 def test_validation_steps_and_batch_size_count():
     """Five batches are five batches, arrays or not."""
-    for data in (columns(3000), Items(3000)):
+    for data in (kinds.columns(3000), kinds.Items(3000)):
         given = {**arrays(100), "validation_data": data}
         given["validation_batch_size"] = SIZE
         replay = replayed({**given, "validation_steps": 5})
         assert sorted(flat(run_of(replay)[1])) == list(range(1, 5 * SIZE + 1))
 
 
-@pytest.mark.parametrize("make", [Items, Counted])
-def test_of_long_validation_data_only_a_part_is_read(make):
+@pytest.mark.parametrize("generator", [False, True])
+def test_of_long_validation_data_only_a_part_is_read(generator):
     """2,048 rows in batches of 4 are 512 batches, read once for all runs."""
-    source = make(9000)
-    given = source if make is Items else source.generator()
+    source = kinds.Items(9000)
+    given = source.generator() if generator else source
     data = FitData({**arrays(100), "validation_data": given})
     assert run_of(data.replay(RUN)) == run_of(data.replay(RUN))
     assert source.taken == 512
 
 
-def test_too_few_validation_data_do_not_judge():
-    """For less than a batch of them, some of the training data do."""
-    few = columns(SIZE - 1)
+def test_validation_data_may_be_few_or_without_weights():
+    """For less than a batch some of the training data judge."""
+    few = kinds.columns(SIZE - 1)
     replay = replayed({**arrays(100), "validation_data": few})
     assert run_of(replay) == run_of(replayed(arrays(100)))
-
-
-def test_validation_data_without_weights_judge_those_with():
-    """As all of their samples count alike."""
     given = {**arrays(100), "sample_weight": np.full(100, 2.0)}
-    data = FitData({**given, "validation_data": columns(8)})
-    assert sorted(flat(run_of(data.replay(RUN))[1])) == list(range(1, 9))
+    replay = replayed({**given, "validation_data": kinds.columns(8)})
+    assert sorted(flat(run_of(replay)[1])) == list(range(1, 9))
 
 
 @pytest.mark.parametrize("split", [0.25, 0.5])
-@of_kinds(arrays, pandas, h5, csr)
+@of_kinds(arrays, kinds.pandas, kinds.h5, kinds.csr)
 def test_the_split_is_that_of_fit(kind, split):
     """The last samples are held out, the first ones trained on."""
     data = FitData({**kind(40), "validation_split": split})
     trained, held_out, _ = run_of(data.replay(RUN))
-    assert sorted(set(flat(trained))) == list(
-        range(1, round(40 * (1 - split)) + 1)
-    )
+    kept = round(40 * (1 - split))
+    assert sorted(set(flat(trained))) == list(range(1, kept + 1))
     assert set(flat(held_out)).isdisjoint(flat(trained))
     assert data.batches == round(10 * (1 - split))
 
 
-@pytest.mark.parametrize("split", [1.5, -0.1, 0.99])
+@pytest.mark.parametrize("split", [1.5, -0.1, 0.99, 0.5])
 def test_an_impossible_split_is_refused(split):
     """It must be between 0 and 1, leave some on both sides, and have rows."""
-    with pytest.raises(ValueError, match="`validation_split` must"):
-        FitData({**arrays(20), "validation_split": split})
+    given = kinds.items(20) if split == 0.5 else arrays(20)
     with pytest.raises(ValueError, match="`validation_split` must go with"):
-        FitData({**items(20), "validation_split": 0.5})
+        FitData({**given, "validation_split": split})
 
 
-@of_kinds(arrays, csr, pytest.param(tf_data, marks=tensorflow), items)
+@of_kinds(arrays, kinds.csr, kinds.tf_data, kinds.items)
 def test_no_samples_are_an_error_at_once(kind):
     """Where the length is known without reading."""
     with pytest.raises(ValueError, match="`x` must have samples"):
@@ -304,50 +242,41 @@ def test_making_it_reads_nothing_and_changes_nothing(kind):
     assert data.rest == {"callbacks": []}
 
 
-@pytest.mark.parametrize(
-    ("given", "size", "number"),
-    [
-        ({**arrays(101)}, SIZE, 26),
-        ({**arrays(101), "batch_size": None}, 32, 4),
-        ({**arrays(100), "batch_size": None, "steps_per_epoch": 7}, 15, 7),
-        ({**items(101)}, None, 26),
-        ({**items(101), "steps_per_epoch": 7}, None, 7),
-        ({**items_endless(101)}, None, None),
-        ({**generator(101)}, None, None),
-    ],
-)
-def test_an_epoch_has_as_many_batches_as_in_fit(given, size, number):
+def test_an_epoch_has_as_many_batches_as_in_fit():
     """As far as it is known."""
-    data = FitData(given)
-    assert (data.batch_size, data.batches) == (size, number)
+    steps = {"batch_size": None, "steps_per_epoch": 7}
+    assert FitData(arrays(101)).batches == 26
+    assert FitData({**arrays(101), "batch_size": None}).batches == 4
+    assert FitData({**arrays(100), **steps}).batches == 7
+    assert FitData({**kinds.items(101), **steps}).batches == 7
+    assert FitData(kinds.items(101)).batches == 26
+    assert FitData(kinds.items_endless(101)).batches is None
+    assert FitData(kinds.generator(101)).batches is None
 
 
-@pytest.mark.parametrize("endless", [False, True])
-def test_a_generator_gives_no_more_than_the_ramp_takes(endless):
+@pytest.mark.parametrize("times", [1, None])
+def test_a_generator_gives_no_more_than_the_ramp_takes(times):
     """Neither ramp nor replay takes a batch beyond."""
-    source = Counted(100, times=None if endless else 1)
-    replay = replayed({"x": source.generator()}, ramp=7)
+    source = kinds.Items(100)
+    replay = replayed({"x": source.generator(times)}, ramp=7)
     assert len(run_of(replay)[0]) == RUN
     assert source.taken == 7
 
 
 def test_what_cannot_be_kept_says_why(monkeypatch):
-    """In words that end a sentence; a generator's too large batches as well."""
-    monkeypatch.setattr(data_module, "MOST_BYTES", 50)
-    with pytest.raises(UnreadableError, match="are kept in memory"):
-        replayed(items(100))
-    with pytest.raises(UnreadableError, match="a generator cannot be read"):
-        replayed(generator(100))
+    """In words that end a sentence."""
+    monkeypatch.setattr(data_module, "MOST_BYTES", 100)
+    for kind in (kinds.items, kinds.generator):
+        with pytest.raises(UnreadableError, match="only 1 of its batches"):
+            replayed(kind(100))
     with pytest.raises(UnreadableError, match="only `fit` can read"):
         replayed({"x": object()})
 
 
 def test_of_a_long_run_as_much_is_kept_as_fits(monkeypatch):
     """It goes through that several times, and is not what a training is."""
-    monkeypatch.setattr(
-        data_module, "MOST_BYTES", 90 * 64
-    )  # batches of 64 bytes
-    for data in (items(400 * SIZE), generator(400 * SIZE)):
+    monkeypatch.setattr(data_module, "MOST_BYTES", 90 * 64)  # 64 a batch
+    for data in (kinds.items(400 * SIZE), kinds.generator(400 * SIZE)):
         replay = replayed(data, steps=240, ramp=100)
         trained, held_out, _ = run_of(replay, 240)
         assert len({b[0] for b in trained + held_out}) == 90
@@ -370,9 +299,23 @@ def test_too_few_samples_have_none_held_out(rows):
 def test_batches_are_counted_in_updates():
     """Where gradients are accumulated, three batches make a step."""
     replay = replayed(arrays(100), steps=5, per_update=3)
-    run = types.SimpleNamespace(steps=5, held_out=2, again=0)
+    run = kinds.run_of(replay, 5, held_out=2, again=0)
     assert len(batches(replay.fit_data(run))) == 5 * 3 + 2
     assert replay.epoch == 20 // 3
+
+
+def test_class_weights_are_weights_of_samples():
+    """Those of arrays; a class without one counts once."""
+    _, y = kinds.columns(100)
+    for classes in (y % 3, keras.utils.to_categorical(y % 3)):
+        given = {**arrays(100), "y": classes, "class_weight": {0: 0.5, 1: 3}}
+        keeper, replay = Keeper(), replayed(given)
+        keeper.fit(**replay.fit_data(kinds.run_of(replay, RUN)), verbose=0)
+        for x, _, weight in keeper.kept:
+            expected = np.array([0.5, 3, 1])[np.array(numbers(x)) % 3]
+            assert (
+                keras.ops.convert_to_numpy(weight).tolist() == expected.tolist()
+            )
 
 
 def test_lists_stay_lists():
@@ -381,7 +324,7 @@ def test_lists_stay_lists():
     given = {"x": x, "y": y, "batch_size": SIZE}
     for more in ({}, {"validation_data": (["-1"] * 8, [-1] * 8)}):
         replay = FitData({**given, **more}).replay(RUN)
-        run = types.SimpleNamespace(steps=RUN, held_out=2, again=1)
+        run = kinds.run_of(replay, RUN, held_out=2, again=1)
         data = replay.fit_data(run)
         assert list(map(int, data["x"][: 13 * SIZE])) == data["y"][: 13 * SIZE]
         assert (data["x"][-3 * SIZE :].count("-1") > 0) == bool(more)
@@ -390,35 +333,16 @@ def test_lists_stay_lists():
     assert data["batch_size"] == SIZE
 
 
-@of_kinds(
-    arrays,
-    tensors,
-    nested,
-    pandas,
-    h5,
-    csr,
-    pytest.param(tf_data, marks=tensorflow),
-    pytest.param(loader, marks=torch),
-    items,
-    generator,
-)
-@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@all_kinds
+@pytest.mark.parametrize("wrong", [None, np.nan, np.inf])
 def test_nan_and_infinity_are_found(kind, wrong, monkeypatch):
     """By the name of the argument that has them, kept or read once more."""
-    whole = columns
-
-    def spoilt(rows):
-        x, y = whole(rows)
-        x[7] = wrong
-        return x, y
-
-    for make, expected in (
-        (whole, {}),
-        (spoilt, {"x": "NaN" if wrong != wrong else "infinity"}),
-    ):
-        monkeypatch.setattr(kinds, "columns", make)
-        data = FitData(kind(40))
-        use_up(data, RUN)
-        assert data.not_finite() == expected
-        data.replay(RUN)
-        assert data.not_finite() == expected
+    x, y = kinds.columns(40)
+    x[7] = 8 if wrong is None else wrong
+    monkeypatch.setattr(kinds, "columns", lambda rows: (x, y))
+    data = FitData(kind(40))
+    use_up(data, RUN)
+    expected = {None: {}, np.inf: {"x": "infinity"}}.get(wrong, {"x": "NaN"})
+    assert data.not_finite() == expected
+    data.replay(RUN)
+    assert data.not_finite() == expected

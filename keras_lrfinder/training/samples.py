@@ -6,7 +6,6 @@ ragged ones, lists, nested too.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from collections.abc import Iterable
 from typing import Any
@@ -17,65 +16,71 @@ from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
 
-# What sparse and ragged columns are known by, and what has their numbers.
-_PARTS = {
-    "row_splits": "flat_values",
-    "dense_shape": "values",
-    "tocsr": "data",
-    "todense": "data",
-}
+NAMES = ("x", "y", "sample_weight")
 
 
 class Rows:
-    """`(x, y, sample_weight)` whose columns have one entry for each sample.
+    """`(x, y, sample_weight)`, nested as `fit` takes them, None: not given."""
 
-    Args:
-        values: The three, nested as `fit` takes them, None where not given.
-        count: Integer, how many samples there are.
-    """
-
-    def __init__(self, values: Any, count: int) -> None:
+    def __init__(self, values: Any) -> None:
+        leaves = leaves_of(values)
         self.values = values
-        self.count = count
-        self.are_numbers = all(map(_is_numbers, leaves_of(values)))
+        self.count = _length(leaves[0])
+        self.kinds = list(map(type, leaves))
+        self.are_numbers = all(
+            isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiub"
+            for leaf in leaves
+        )
 
     @classmethod
     def of(cls, values: Any) -> Rows | None:
         """Returns the rows of `values`; None: they are nothing of the kind."""
-        leaves = leaves_of(values)
-        if not leaves or not all(map(_has_rows, leaves)):
+        try:
+            values = _map(_column, values)
+        except (TypeError, ValueError):
             return None
-        counts = {_length(leaf) for leaf in leaves}
+        counts = {_length(leaf) for leaf in leaves_of(values)}
         # Of unequal ones `fit` knows best what to say.
-        if len(counts) > 1:
+        return cls(values) if len(counts) == 1 else None
+
+    @classmethod
+    def of_batches(cls, batches: list[Any]) -> Rows | None:
+        """Returns the samples of batches; None: they cannot be put together."""
+        parts = map(keras.utils.unpack_x_y_sample_weight, batches)
+        try:
+            return cls.of(_map(_joined, *parts))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             return None
-        return cls(_map(_sliceable, values), counts.pop())
 
     def take(self, rows: Indices | slice) -> Rows:
         """Returns some rows, each as often and where `rows` names it."""
-        values = _map(lambda leaf: _taken(leaf, rows), self.values)
-        return Rows(values, len(np.arange(self.count)[rows]))
+        return Rows(_map(lambda leaf: _taken(leaf, rows), self.values))
 
     def as_numbers(self) -> Rows:
         """Returns the arrays of numbers that Keras makes of them, or self."""
-        rows = Rows(_map(_as_numbers, self.values), self.count)
+        rows = Rows(_map(_as_numbers, self.values))
         return rows if rows.are_numbers else self
 
     def joined(self, more: Rows) -> Rows | None:
         """Returns these and others; None: the others have another form."""
-        if self.are_numbers:
-            more = more.as_numbers()
-        x, y, weight = more.values
-        try:
-            if weight is None:  # samples that count alike
-                weight = _map(
-                    lambda leaf: np.ones((more.count, *leaf.shape[1:])),
-                    self.values[2],
-                )
-            values = _map(_joined, self.values, (x, y, weight))
-        except (AttributeError, KeyError, TypeError, ValueError):
-            return None
-        return Rows(values, self.count + more.count)
+        x, y, weight = (more.as_numbers() if self.are_numbers else more).values
+        if weight is None:  # samples that count alike
+            weight = _map(
+                lambda leaf: np.ones((more.count, *np.shape(leaf)[1:])),
+                self.values[2],
+            )
+        rows = Rows.of_batches([self.values, (x, y, weight)])
+        return rows if rows and rows.kinds == self.kinds else None
+
+    def weighted(self, class_weight: dict[int, float]) -> Rows:
+        """Returns them weighted by their classes, as Keras weighs arrays."""
+        x, y, _ = self.values
+        classes = _numbers(y)
+        if classes.ndim > 1:
+            one_hot = classes.shape[-1] > 1
+            classes = classes.argmax(-1) if one_hot else classes[..., 0]
+        weights = [class_weight.get(round(c), 1.0) for c in classes.tolist()]
+        return Rows((x, y, np.array(weights, keras.config.floatx())))
 
     def batch(self) -> Any:
         """Returns them as one batch."""
@@ -90,24 +95,11 @@ class Rows:
         return [self.take(slice(end - size, end)).batch() for end in ends]
 
 
-def stacked(batches: list[Any]) -> Rows | None:
-    """Returns the samples of batches as rows; None: they cannot be."""
-
-    def stack(*leaves: Any) -> Any:
-        return np.concatenate([as_array(leaf) for leaf in leaves])
-
-    parts = map(keras.utils.unpack_x_y_sample_weight, batches)
-    try:
-        return Rows.of(_map(stack, *parts))
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
 def marks_of(batch: Any) -> list[Any]:
     """Returns a mark for each sample: equal samples have equal ones."""
-    rows = stacked([batch])
-    if rows is None:
-        return [object() for _ in range(batch_rows(batch))]
+    rows = Rows.of_batches([batch])
+    if rows is None or {*rows.kinds} != {np.ndarray}:
+        return [object()]
     columns = leaves_of(rows.values)
     columns = [c.astype(str) if c.dtype == "O" else c for c in columns]
     return [hash(tuple(r.tobytes() for r in row)) for row in zip(*columns)]
@@ -120,36 +112,30 @@ def leaves_of(structure: Any) -> list[Any]:
     return found
 
 
-def batch_rows(batch: Any) -> int:
+def rows_of(batch: Any) -> int:
     """Returns how many samples a batch has."""
-    leaves = leaves_of(batch)
-    return max(_length(leaves[0]), 1) if leaves else 1
+    return max(_length(leaves_of(batch)[0]), 1)
 
 
-def bytes_of(structure: Any) -> int:
-    """Returns about how much memory a nested structure takes."""
-    return sum(map(_bytes_of, leaves_of(structure)))
+def bytes_of(batch: Any) -> int:
+    """Returns about how much memory a batch takes."""
+    return sum(_numbers(leaf).nbytes for leaf in leaves_of(batch))
 
 
 def not_finite(batches: Iterable[Any]) -> dict[str, str]:
     """Returns which of `x`, `y` and `sample_weight` has NaN, or infinity."""
     found: dict[str, str] = {}
     for batch in batches:
-        values = keras.utils.unpack_x_y_sample_weight(batch)
-        for name, value in zip(("x", "y", "sample_weight"), values):
-            for what in filter(None, map(_not_finite, leaves_of(value))):
+        parts = batch if isinstance(batch, (list, tuple)) else (batch,)
+        for name, value in zip(NAMES, parts):
+            arrays = [a for a in map(_numbers, leaves_of(value)) if a.size]
+            arrays = [a for a in arrays if a.dtype.kind == "f"]
+            # Both pass a NaN on; nothing as large as the data is made.
+            ends = [end for a in arrays for end in (a.min(), a.max())]
+            if not np.isfinite(ends).all():
+                what = "NaN" if np.isnan(ends).any() else "infinity"
                 found.setdefault(name, what)
     return found
-
-
-def as_array(leaf: Any) -> NDArray[Any] | None:
-    """Returns a column as an array; None: it cannot be one."""
-    if hasattr(leaf, "detach"):  # PyTorch
-        leaf = leaf.detach().cpu()
-    try:
-        return np.asarray(leaf) if _parts(leaf) is None else None
-    except (TypeError, ValueError):
-        return None
 
 
 def _map(function: Callable[..., Any], *structures: Any) -> Any:
@@ -158,37 +144,20 @@ def _map(function: Callable[..., Any], *structures: Any) -> Any:
     if first is None:
         return None
     if isinstance(first, dict):
-        pairs = {k: _map(function, *(s[k] for s in structures)) for k in first}
-        return type(first)(pairs)
-    if isinstance(first, (list, tuple)) and not _is_column(first):
-        parts = [
-            _map(function, *some) for some in zip(*structures, strict=True)
-        ]
-        named = hasattr(first, "_fields")
-        return type(first)(*parts) if named else type(first)(parts)
+        return {k: _map(function, *(s[k] for s in structures)) for k in first}
+    if isinstance(first, (list, tuple)) and not _is_list(first):
+        together = zip(*structures, strict=True)
+        parts = [_map(function, *some) for some in together]
+        return parts if isinstance(first, list) else tuple(parts)
     return function(*structures)
 
 
-def _is_column(value: Any) -> bool:
+def _is_list(value: Any) -> bool:
     """Returns whether it is a list of samples, rather than several inputs."""
-    while isinstance(value, list) and value:
-        if not isinstance(value[0], (list, tuple)):
-            break
-        value = value[0]
-    if not isinstance(value, (list, tuple)) or not value:
-        return isinstance(value, list)
-    plain = (str, bytes, int, float, complex, np.generic)
-    return isinstance(value[0], plain) or getattr(value[0], "shape", None) == ()
-
-
-def _has_rows(leaf: Any) -> bool:
-    shape = getattr(leaf, "shape", None) or ()
-    if hasattr(leaf, "dense_shape"):
-        return len(shape) == 2  # as a matrix; of others none can be picked
-    arrays = ("__array__", "iloc", "tocsr", "indices", "row_splits")
-    return _is_column(leaf) or (
-        len(shape) > 0 and any(hasattr(leaf, name) for name in arrays)
-    )
+    entry = value
+    while isinstance(entry, (list, tuple)) and entry:
+        entry = entry[0]
+    return isinstance(value, list) and getattr(entry, "shape", ()) == ()
 
 
 def _length(leaf: Any) -> int:
@@ -196,95 +165,71 @@ def _length(leaf: Any) -> int:
     return len(leaf) if shape is None else int(shape[0])
 
 
-def _is_numbers(leaf: Any) -> bool:
-    if hasattr(leaf, "todense") and not hasattr(leaf, "tocsr"):
-        return bool(keras.backend.backend() == "jax")  # its own sparse ones
-    return isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiub"
+def _numbers(leaf: Any) -> NDArray[Any]:
+    """Returns an array of all numbers in a column."""
+    leaf = leaf.tocsr().data if hasattr(leaf, "tocsr") else leaf
+    leaf = getattr(leaf, "flat_values", leaf)  # of a ragged one
+    leaf = leaf.detach().cpu() if hasattr(leaf, "detach") else leaf
+    return np.asarray(leaf, None if hasattr(leaf, "__array__") else object)
 
 
-def _parts(leaf: Any) -> Any:
-    """Returns the numbers of a sparse or ragged column; None: it is none."""
-    names = [name for mark, name in _PARTS.items() if hasattr(leaf, mark)]
-    return getattr(leaf, names[0]) if names else None
-
-
-def _sliceable(leaf: Any) -> Any:
+def _column(leaf: Any) -> Any:
     """Returns a column whose rows can be picked: sparse ones as SciPy's."""
-    if hasattr(leaf, "dense_shape"):
+    if isinstance(leaf, list) or hasattr(leaf, "row_splits"):
+        return leaf
+    if hasattr(leaf, "tocsr"):
+        return leaf.tocsr()
+    if hasattr(leaf, "dense_shape") or hasattr(leaf, "todense"):
         import scipy.sparse
 
-        values, places = np.asarray(leaf.values), np.asarray(leaf.indices).T
-        leaf = scipy.sparse.coo_matrix((values, places), leaf.shape)
-    return leaf.tocsr() if hasattr(leaf, "tocsr") else leaf
+        values = getattr(leaf, "values", None)  # JAX has them as `data`
+        values = np.asarray(leaf.data if values is None else values)
+        places = np.asarray(leaf.indices).T
+        return scipy.sparse.csr_matrix((values, places), leaf.shape)
+    if not hasattr(leaf, "__array__") or not len(leaf.shape):
+        raise TypeError("no rows")
+    return leaf
 
 
 def _as_numbers(leaf: Any) -> Any:
-    several = getattr(leaf, "ndim", 1) > 1 and hasattr(leaf, "dtypes")
-    if several and len(set(leaf.dtypes)) > 1:
+    """Returns the array that Keras makes of a column, or the column."""
+    if not hasattr(leaf, "__array__"):
         return leaf
-    array = None if isinstance(leaf, (list, tuple)) else as_array(leaf)
-    if array is None:
-        return leaf
+    array = _numbers(leaf)
     if hasattr(leaf, "iloc") and array.ndim == 1:
         array = array[:, None]  # as Keras takes one column of a table
-    if array.dtype.kind == "f":
-        array = array.astype(keras.config.floatx(), copy=False)
-    return array
+    is_float = array.dtype.kind == "f"
+    return (
+        array.astype(keras.config.floatx(), copy=False) if is_float else array
+    )
 
 
-def _joined(leaf: Any, more: Any) -> Any:
-    if type(leaf) is not type(more):
-        raise TypeError("of another kind")
-    if isinstance(leaf, list):
-        return leaf + more
-    if hasattr(leaf, "tocsr"):
+def _joined(*leaves: Any) -> Any:
+    """Returns one column of several."""
+    first = leaves[0]
+    if len({*map(type, leaves)}) > 1 or hasattr(first, "row_splits"):
+        raise TypeError("not to be joined")
+    if isinstance(first, list):
+        return [entry for leaf in leaves for entry in leaf]
+    if hasattr(first, "tocsr"):
         import scipy.sparse
 
-        return scipy.sparse.vstack([leaf, more]).tocsr()
-    if hasattr(leaf, "todense"):  # JAX's
-        return keras.ops.concatenate([leaf, more])
-    if not isinstance(leaf, np.ndarray):
-        raise TypeError("not to be joined")
-    return np.concatenate([leaf, more.astype(leaf.dtype, copy=False)])
+        return scipy.sparse.vstack(leaves).tocsr()
+    arrays = list(map(_numbers, leaves))
+    dtype = arrays[0].dtype
+    same = None if dtype.kind == "U" else dtype  # strings may be longer
+    return np.concatenate(arrays, dtype=same, casting="unsafe")
 
 
 def _taken(leaf: Any, rows: Indices | slice) -> Any:
-    if isinstance(leaf, (list, tuple)):
-        return [leaf[i] for i in np.arange(len(leaf))[rows]]
-    if hasattr(leaf, "iloc"):
-        return leaf.iloc[rows]
-    if isinstance(rows, slice) or hasattr(leaf, "tocsr"):
-        return leaf[rows]
+    leaf = getattr(leaf, "iloc", leaf)
     library = type(leaf).__module__.partition(".")[0]
-    if library == "tensorflow":
-        import tensorflow as tf
+    if isinstance(rows, slice) or library in ("pandas", "scipy", "torch"):
+        return leaf[rows]
+    if isinstance(leaf, list):
+        return [leaf[i] for i in rows]
+    if library != "tensorflow":
+        return np.asarray(leaf)[rows]
+    import tensorflow as tf
 
-        return tf.gather(leaf, rows, axis=0)
-    if library == "torch" or not hasattr(leaf, "__array__"):
-        return leaf[rows, ...]
-    return np.asarray(leaf)[rows]
-
-
-def _bytes_of(leaf: Any) -> int:
-    if (parts := _parts(leaf)) is not None:
-        return 3 * _bytes_of(parts)  # and where they are
-    if isinstance(leaf, (list, tuple)):
-        return 8 * len(leaf)  # what it refers to is there anyway
-    dtype = getattr(leaf, "dtype", None)
-    size = getattr(dtype, "itemsize", None) or getattr(dtype, "size", None)
-    return math.prod(int(d or 1) for d in leaf.shape) * int(size or 8)
-
-
-def _not_finite(leaf: Any) -> str:
-    parts = _parts(leaf)
-    array = as_array(leaf if parts is None else parts)
-    if array is None or not array.size or array.dtype.kind not in "fO":
-        return ""
-    try:
-        # Both pass a NaN on; nothing as large as the data is made.
-        ends = float(array.min()), float(array.max())
-    except (TypeError, ValueError):
-        return ""
-    if any(map(math.isnan, ends)):
-        return "NaN"
-    return "infinity" if any(map(math.isinf, ends)) else ""
+    return tf.gather(leaf, rows, axis=0)
