@@ -43,8 +43,8 @@ LOW = dataclasses.replace(FOUND, confidence="low")
 def test_the_line_says_the_rate_its_range_and_how_sure_it_is():
     """What is sure needs no reason until it is asked for."""
     assert line(CURVE, FOUND) == (
-        "LRFinder: 3.0e-03 (1.0e-03 to 9.0e-03, high confidence); print the "
-        "finder to see why"
+        "LRFinder: 3.0e-03 (high confidence in a range of x9, 1.0e-03 to "
+        "9.0e-03); print the finder to see why"
     )
 
 
@@ -72,8 +72,8 @@ def test_the_summary_is_short_and_aligned():
 def test_the_summary_says_what_confidence_means():
     """High confidence is in the range, not in the number."""
     assert (
-        "high: in 95 of 100 such tests the best one lies between 1.0e-03 and "
-        "9.0e-03"
+        "high, of a range of x9: in 95 of 100 such tests the best one lies "
+        "between 1.0e-03 and 9.0e-03"
     ) in text_report(CURVE, FOUND)
 
 
@@ -114,7 +114,7 @@ def test_the_card_leads_with_answer_confidence_and_picture():
     before, picture = head.split("<svg")
 
     assert "Learning rate: 3.0e-03" in before
-    assert "Confidence: high: in 95 of 100 such tests" in before
+    assert "Confidence: high, of a range of x9: in 95 of 100" in before
     assert "<path" in picture
     assert "It &lt;fell&gt; &amp; rose." in rest
     assert "blew up" in rest
