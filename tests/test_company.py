@@ -5,6 +5,8 @@ Every test is a real fit. Either the curve is that of the NumPy loop in
 step and nothing has changed.
 """
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -84,6 +86,7 @@ def assert_right(net, xy, losses, callbacks, **kwargs):
     history = fit(net, xy, callbacks, **kwargs)
     reference.assert_measured(mine.curve, losses)
     assert_unchanged(net, before)
+    assert net.history is history
     return history
 
 
@@ -140,8 +143,12 @@ def test_harmless_company_changes_nothing(
     kind, in_order, net, xy, losses, tmp_path
 ):
     """Curve and restore are right, wherever the other one is in the list."""
-    other = HARMLESS[kind](tmp_path)
-    assert_right(net, xy, losses, in_order(other, finder()))
+    reported = contextlib.nullcontext()
+    if kind == "scheduler":
+        reported = pytest.warns(UserWarning, match="LearningRateScheduler set")
+    with reported:
+        company = in_order(HARMLESS[kind](tmp_path), finder())
+        assert_right(net, xy, losses, company)
 
 
 @both_orders
@@ -348,8 +355,9 @@ def test_a_learning_rate_set_by_the_train_step_is_found_out(net, xy):
 
 
 def test_two_range_tests_in_turn_measure_the_same(net, xy, losses):
-    """The second fit begins where the first one began."""
+    """The second fit begins where the first one began; not one fit twice."""
     mine = finder()
+    assert_refused(net, xy, [mine, mine], "twice")
     assert_right(net, xy, losses, [mine])
     assert_right(net, xy, losses, [mine])
 

@@ -54,11 +54,7 @@ def test_a_table_has_a_row_for_each():
     assert sgd.split() == row
     assert adam.split() == ["adam", "none", "none"]
     assert "2.5e-01</td>" in found._repr_html_()
-
-
-def test_rows_hold_the_numbers():
-    """For a table of another kind."""
-    (row,) = Comparison({"sgd": result(16)}).rows
+    row = found.rows[0]
     assert (row["label"], row["lr"], row["batch_size"]) == ("sgd", 0.25, 16)
     assert (row["best_probe_loss"], row["reason"]) == (1.25, "Seen.")
 
