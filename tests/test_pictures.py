@@ -118,8 +118,7 @@ def labels(ax):
 
 def covered(ax):
     """Whether the legend lies over a loss that is shown."""
-    box = ax.get_legend().get_window_extent()
-    inside = ax.get_window_extent()
+    box, inside = (each.get_window_extent() for each in (ax.get_legend(), ax))
     lines = [line.get_xydata() for line in ax.get_lines()]
     return any(
         box.contains(*spot) and inside.contains(*spot)
@@ -223,12 +222,15 @@ class TestWindow:
     def test_the_plateau_is_cut_in_the_smooth_picture_only(self):
         """The raw one shows the whole test; neither is flattened."""
         curve = measured(lrs=np.geomspace(1e-9, 10.0, 200))
+        raw = plot_curve(curve, smooth=False, ax=new_axes())
+        several = plot_curves({"a": curve}, ax=new_axes())
 
         assert plot_curve(curve, ax=new_axes()).get_xlim()[0] > 1e-7
-        raw = plot_curve(curve, smooth=False, ax=new_axes())
         assert raw.get_xlim()[0] < 1e-9
         assert raw.get_ylim()[0] < 0.3
         assert 2.3 < raw.get_ylim()[1] < 4.0
+        assert several.get_xlim()[0] > 1e-6
+        assert several.get_xlim()[1] < 5.0
 
     def test_losses_over_decades_have_a_log_axis(self):
         """A deep fall is seen to its end."""
@@ -240,7 +242,6 @@ class TestWindow:
         """Of 60,000 steps a thousand faint points are drawn."""
         ax = plot_curve(KINDS["long"], ax=new_axes())
         raw = lines(ax)["loss of some of the steps"]
-
         assert len(raw.get_xdata()) <= 1000
         assert raw.get_alpha() < 0.5
         assert raw.get_linestyle() == "None"
@@ -310,7 +311,6 @@ class TestMarks:
         """A line at the last LR, unless all steps ran."""
         ax = plot_curve(measured(), ax=new_axes())
         assert lines(ax)["the loss blew up"].get_xdata()[0] == 10.0
-
         whole = measured(stop_reason=StopReason.COMPLETED)
         assert len(plot_curve(whole, ax=new_axes()).get_lines()) == 2
 
@@ -323,13 +323,13 @@ class TestMarks:
         rules = ["valley", same, lambda curve: 1.02e-2, lambda curve: None]
         ax = plot_curve(measured(), rules=rules, ax=new_axes())
         drawn(ax)
-        spots = [
+        marks = [line for line in ax.get_lines() if ": 1" in line.get_label()]
+        one, other = (
             line.get_transform().transform(line.get_xydata())[0]
-            for line in ax.get_lines()
-            if ": " in line.get_label() and len(line.get_xdata())
-        ]
+            for line in marks[-2:]
+        )
 
-        assert abs(spots[1][1] - spots[2][1]) > 5.0
+        assert abs(one[1] - other[1]) > 5.0
         assert "same: 1.0e-02" in labels(ax)
         assert "<lambda>: none" in labels(ax)
         assert plot_curve(measured(), rules="valley", ax=new_axes())
@@ -349,36 +349,29 @@ class TestSeveral:
         assert labels(given)[1] == "0.001: 1.0e-03"
         assert labels(given)[0] == "0.0001: none"
 
-    def test_is_cropped_to_the_descents(self):
-        """A plateau of four decades is no third of the width."""
-        lrs = np.geomspace(1e-9, 10.0, 300)
-        ax = plot_curves({"a": measured(lrs=lrs)}, ax=new_axes())
-        left, right = np.log10(ax.get_xlim())
-
-        assert left > -6.0
-        assert right < 0.7
-
     def test_twelve_names_hide_nothing(self):
         """They stand beside, and no two lines look alike."""
         names = [f"optimizer {i}, batch size 128" for i in range(12)]
         ax = plot_curves({name: measured(60) for name in names})
         drawn(ax)
-        box = ax.get_legend().get_window_extent()
-        drawn_lines = ax.get_lines()[::2]
-        looks = {(a.get_color(), a.get_linestyle()) for a in drawn_lines}
+        box, inside = (
+            each.get_window_extent() for each in (ax.get_legend(), ax)
+        )
+        looks = {
+            (a.get_color(), a.get_linestyle()) for a in ax.get_lines()[::2]
+        }
 
-        assert not box.overlaps(ax.get_window_extent())
+        assert not box.overlaps(inside)
         assert box.x1 <= ax.figure.bbox.x1
-        assert ax.get_window_extent().width > 0.5 * ax.figure.bbox.width
+        assert inside.width > 0.5 * ax.figure.bbox.width
         assert len(looks) == 12
 
     def test_relative_losses_are_shares_of_the_fall(self):
         """Losses of two scales lie on one another."""
         one = measured()
-        many = Curve(one.lrs, 100.0 + 1e3 * one.losses)
-        ax = plot_curves({"a": one, "b": many}, relative=True, ax=new_axes())
+        two = {"a": one, "b": Curve(one.lrs, 100.0 + 1e3 * one.losses)}
+        ax = plot_curves(two, relative=True, ax=new_axes())
         first, _, second, _ = (line.get_ydata() for line in ax.get_lines())
-
         assert first.min() == 0.0
         np.testing.assert_allclose(first, second, atol=1e-6)
 
@@ -414,14 +407,13 @@ class TestFiles:
 class TestManners:
     def test_users_dark_style_does_not_leak_in(self):
         """Dark ink on white, whatever rcParams say."""
-        names = ("axes.facecolor", "figure.facecolor", "savefig.facecolor")
-        dark = dict.fromkeys(names, "black")
-        names = ("text.color", "axes.labelcolor", "xtick.color")
-        with mpl.rc_context(dark | dict.fromkeys(names, "white")):
+        grounds = ("axes.facecolor", "figure.facecolor", "savefig.facecolor")
+        inks = ("text.color", "axes.labelcolor", "xtick.color")
+        dark = dict.fromkeys(grounds, "black") | dict.fromkeys(inks, "white")
+        with mpl.rc_context(dark):
             ax = plot_curve(measured(), UNSURE, ax=new_axes())
             corner = drawn(ax)[2, 2, :3].tolist()
         texts = [ax.xaxis.label, *ax.texts, *ax.get_legend().get_texts()]
-
         assert corner == [255, 255, 255]
         assert all(sum(to_rgb(text.get_color())) < 0.6 for text in texts)
 
@@ -444,14 +436,13 @@ class TestManners:
             os.environ["MPLBACKEND"] = "QtAgg"
             os.environ.pop("DISPLAY", None)
             import keras_lrfinder
-            import keras_lrfinder.pictures.report as p
+            from keras_lrfinder.pictures import plotting, report
             before = sorted({"matplotlib", "scipy"} & set(sys.modules))
             import matplotlib
             params = {k: repr(v) for k, v in dict.items(matplotlib.rcParams)}
             c = keras_lrfinder.Curve([.1, .2, .3], [3.0, 2.0, 1.0])
-            p.html_report(c, keras_lrfinder.suggest(c))
-            from keras_lrfinder.pictures.plotting import save_plots
-            save_plots(c, None, sys.argv[1])
+            report.html_report(c, keras_lrfinder.suggest(c))
+            plotting.save_plots(c, None, sys.argv[1])
             after = {k: repr(v) for k, v in dict.items(matplotlib.rcParams)}
             pyplot = "matplotlib.pyplot" in sys.modules
             print(json.dumps([before, params == after, pyplot]))
