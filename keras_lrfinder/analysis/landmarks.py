@@ -139,8 +139,7 @@ def _noise(y: Vector) -> float:
     """Returns the standard deviation of neighbours, robust to a few."""
     if len(y) < 2:
         return 0.0
-    jumps = np.diff(y)
-    jumps = jumps - np.median(jumps)
+    jumps = np.diff(y) - np.median(np.diff(y))
     most = 4.0 * 1.4826 * float(np.median(np.abs(jumps)))
     jumps = np.clip(jumps, -most, most)
     return float(np.sqrt(np.mean(jumps**2) / 2.0))

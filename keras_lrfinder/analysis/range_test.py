@@ -223,16 +223,13 @@ class RangeTest:
         # The first averages hold few losses and are as noisy as those.
         if factor is None or len(self._losses) <= self._settled:
             return False
-        if self._positive:
-            if not smoothed > factor * self._best:
-                return False
-            limit = (factor - 1.0) * self._best
-        else:
-            # A factor of the loss has no meaning without a zero to measure
-            # from: the fall so far takes the place of the loss.
-            limit = (factor - 1.0) * (self._first - self._best)
+        if self._positive and not smoothed > factor * self._best:
+            return False
+        # A factor of the loss has no meaning without a zero to measure from:
+        # the fall so far takes the place of the loss.
+        size = self._best if self._positive else self._first - self._best
         rise = smoothed - self._best
-        return rise > limit and rise > _NOISE_FACTOR * self._noise()
+        return rise > max((factor - 1.0) * size, _NOISE_FACTOR * self._noise())
 
     def _noise(self) -> float:
         # Up to the best loss only: what comes after it may be the blow-up.

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from keras_lrfinder import arguments
 from keras_lrfinder.analysis import curve as curves
@@ -23,6 +22,7 @@ from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.posterior import MIDDLE_STEPS
 from keras_lrfinder.analysis.posterior import Answer
 from keras_lrfinder.analysis.runs import SHARES
+from keras_lrfinder.analysis.runs import Vector
 
 Rule = Callable[[Curve], "float | None"]
 Training = tuple[str, "int | None"]
@@ -161,9 +161,8 @@ def check_training(schedule: object, total_steps: object) -> None:
 
 def ramp_in_words(curve: Curve, seen: marks.Landmarks) -> str:
     """Returns what was seen on a ramp, as a sentence."""
-    # The lowest loss that the curve itself tells.
-    lowest = min(seen.first, curve.best_loss)
-    fall = f"The loss fell from {seen.first:.3g} to {lowest:.3g}"
+    # The one lowest loss is the curve's own.
+    fall = f"The loss fell from {seen.first:.3g} to {curve.best_loss:.3g}"
     if not seen.fell:
         fall = "The loss did not fall by more than its noise"
     if seen.rose:
@@ -368,15 +367,13 @@ def check_rule(rule: object) -> tuple[str, Rule]:
     return name, RULES[name]
 
 
-def _finite(
-    curve: Curve,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _finite(curve: Curve) -> tuple[Vector, Vector]:
     keep = np.isfinite(curve.losses)
     smoothed = curves.ema(curve.losses[keep], curves.ema_span(curve.steps))
     return curve.lrs[keep], smoothed
 
 
-def _slopes(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _slopes(curve: Curve) -> tuple[Vector, Vector]:
     """Returns LRs and `ds / d(log lr)` there, up to the lowest loss.
 
     By central differences of the smoothed loss `s`.
