@@ -23,21 +23,9 @@ HALVES = [
     decimal.Decimal("0.5"),
     Suggestion(0.5, 0.1, 0.9, "high", "default", "seen"),
 ]
-NO_NUMBERS = [
-    True,
-    np.bool_(True),
-    np.array(True),
-    "0.5",
-    b"0.5",
-    np.str_("0.5"),
-    np.array("0.5"),
-    1j,
-    np.complex64(1),
-    [0.5],
-    np.array([0.5]),
-    None,
-    float,
-]
+NO_NUMBERS = [True, np.bool_(True), np.array(True), 1j, np.complex64(1)]
+NO_NUMBERS += ["0.5", b"0.5", np.str_("0.5"), np.array("0.5")]
+NO_NUMBERS += [[0.5], np.array([0.5]), None, float]
 # Every public door through which a number comes in.
 DOORS = {
     "RangeTest.start_lr": lambda x: RangeTest(x, 1.0, 5).curve.start_lr,

@@ -191,14 +191,6 @@ def test_what_a_train_step_must_log_is_said(log, words):
         find(net)
 
 
-def test_a_long_fit_is_tested_in_100_steps(capsys):
-    """Which is said before the first."""
-    callback = LRFinder()
-    model().fit(*data(), epochs=50, verbose=0, callbacks=[callback])
-    assert callback.curve.steps == 100
-    assert "100 steps from 1e-07 to 10" in capsys.readouterr().out
-
-
 def test_a_file_has_one_line_of_progress_and_the_outcome(capsys):
     """Silent without `verbose`."""
     find(probe=True, verbose=1)

@@ -169,7 +169,6 @@ def test_shows_nearly_all_of_what_came_before_the_bottom(name):
     shown = view(kind.lrs, kind.losses)
     bottom = shown.lrs[np.argmin(shown.smooth)]
     seen = kind.losses[(kind.lrs <= bottom) & np.isfinite(kind.losses)]
-
     assert np.mean((seen > shown.low) & (seen < shown.high)) > 0.9
 
 
@@ -183,7 +182,6 @@ class TestSmoothLine:
         truth = np.minimum(2.5, 1.0 + np.abs(x + 1.5) * 1.2)
         rng = np.random.default_rng(seed)
         grid, smooth = smooth_line(lrs, truth + rng.normal(0, noise, 150))
-
         assert smooth.min() == pytest.approx(1.0, abs=0.1 + noise)
         assert abs(np.log10(grid[smooth.argmin()]) + 1.5) < 0.15
 
@@ -201,7 +199,6 @@ class TestSmoothLine:
         losses[-6:] = height * np.linspace(0.1, 1.0, 6)
         grid, smooth = smooth_line(lrs, losses)
         before = grid < lrs[-6] / 1.2
-
         np.testing.assert_allclose(descent(grid)[before], smooth[before], 0.05)
         assert smooth[-1] == pytest.approx(height)
 
@@ -212,7 +209,6 @@ class TestSmoothLine:
         losses[-1] = 1e3
         shown = view(lrs, losses)
         inside = shown.smooth[: np.argmax(shown.smooth > shown.high) + 1]
-
         rises = np.diff(inside)[-6:]
         assert (rises > 0.0).sum() >= 4
         assert rises.max() < 0.8 * shown.high
@@ -261,7 +257,6 @@ class TestWords:
     def test_title_says_the_answer(self, found, title):
         """The LR (nowhere else), optimizer, confidence; below it a doubt."""
         ax = plot_curve(measured(), found, ax=new_axes())
-
         assert ax.get_title(loc="left").startswith(title)
         assert not any("1.0e-03" in label for label in labels(ax))
         if found in (UNSURE, NONE):
@@ -386,7 +381,6 @@ class TestFiles:
     def test_two_jpgs(self, tmp_path):
         """Raw and smooth, in a directory made for them, and no other file."""
         paths = save_plots(measured(), SURE, tmp_path / "deep", PROBES)
-
         assert [path.name for path in paths] == ["loss.jpg", "smooth_loss.jpg"]
         assert sorted(os.listdir(tmp_path / "deep")) == [p.name for p in paths]
         for path in paths:

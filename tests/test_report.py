@@ -86,7 +86,6 @@ def test_runs_are_a_table():
 def test_without_a_learning_rate_the_summary_gives_the_reason():
     """The answer is none, and why."""
     text = report.text_report(CURVE, NONE)
-
     assert text.startswith("learning rate  none\n")
     assert "It never fell." in text
     assert "It never fell." in report.html_report(CURVE, NONE).split("<svg")[0]
@@ -133,7 +132,6 @@ def test_a_test_without_a_step_has_a_summary_too(found):
 def test_tables_are_aligned_and_escaped():
     """In a terminal by spaces, in a notebook by cells."""
     rows = [["", "LR"], ["adam", "<1e-3>"]]
-
     assert report.text_table(rows) == "      LR\nadam  <1e-3>"
     assert report.html_table(rows).count("<th") == 2
     assert "&lt;1e-3&gt;" in report.html_table(rows)

@@ -108,9 +108,7 @@ def test_one_cycle_meets_its_knots(anneal):
     """First, peak, last LR and any later one are the arguments in float32."""
     schedule = OneCycle(0.3, 101, initial_lr=0.07, final_lr=3e-9, anneal=anneal)
     expected = np.float32([0.07, 0.3, 3e-9, 3e-9, 3e-9])
-
     lrs = lrs_of(schedule, [0, 30, 100, 101, 10**9])
-
     np.testing.assert_array_max_ulp(np.float32(lrs), expected, maxulp=1)
 
 
@@ -125,7 +123,6 @@ def test_one_cycle_counts_beyond_float32(total, anneal):
     if anneal == "cosine":
         left = [math.sin(math.pi / 2 * part) ** 2 for part in left]
     expected = [0.3, 0.3] + [0.3 * part for part in left]
-
     np.testing.assert_allclose(lrs_of(schedule, steps), expected, rtol=RTOL)
 
 
@@ -137,7 +134,6 @@ def test_one_cycle_rises_exactly_from_zero(anneal):
     done = np.array([1, 2, 3]) / 300_000
     if anneal == "cosine":
         done = np.sin(np.pi / 2 * done) ** 2
-
     np.testing.assert_allclose(
         lrs_of(schedule, [1, 2, 3]), 0.3 * done, rtol=RTOL
     )
@@ -150,7 +146,6 @@ def test_triangular_is_its_formula(size, base):
     steps = range(9 * size)
     expected = [triangular_lr(n, base, 0.006, size) for n in steps]
     lrs = lrs_of(Triangular(base, 0.006, size), steps)
-
     np.testing.assert_allclose(lrs, expected, rtol=RTOL, atol=1e-12)
 
 
@@ -163,7 +158,6 @@ def test_what_is_tried_is_what_is_trained(name, total, begin):
     path = 0.3 * SHARES[name](total)
     steps = range(begin, begin + total + 3)
     expected = np.append(path, [path[-1]] * 3)
-
     np.testing.assert_allclose(lrs_of(schedule, steps), expected, rtol=RTOL)
 
 
@@ -186,7 +180,6 @@ def test_triangular_counts_beyond_float32():
 def test_any_number_is_a_step(step):
     """Python and numpy numbers give what the optimizer's variable gives."""
     schedule = OneCycle(0.3, 21)
-
     assert float(schedule(step)) == lrs_of(schedule, [7])[0]
 
 
@@ -199,13 +192,11 @@ def test_any_number_is_a_step(step):
 def test_floatx_costs_no_accuracy(schedule, floatx):
     """Steps are counted exactly where Keras computes in half precision."""
     expected = lrs_of(schedule, [2999])
-
     keras.config.set_floatx(floatx)
     try:
         lrs = lrs_of(schedule, [2999])
     finally:
         keras.config.set_floatx("float32")
-
     np.testing.assert_allclose(lrs, expected, rtol=RTOL)
 
 
@@ -237,9 +228,7 @@ def test_each_step_trains_with_its_lr(name, how):
     """Eager, traced or jitted, SGD moves by the LR, also past the end."""
     schedule = EXAMPLES[name]
     model = tiny.unit_gradient_model(schedule, **how)
-
     used = lrs_used(model, 10)
-
     np.testing.assert_allclose(used, lrs_of(schedule, range(10)), atol=3e-7)
 
 
@@ -248,9 +237,7 @@ def test_config_is_json_and_makes_the_same_schedule(name):
     """Keras finds the class by its registered name, without custom_objects."""
     schedule = EXAMPLES[name]
     saved = json.dumps(keras.optimizers.schedules.serialize(schedule))
-
     again = keras.optimizers.schedules.deserialize(json.loads(saved))
-
     assert json.loads(saved)["registered_name"].startswith("keras_lrfinder>")
     assert type(again) is type(schedule)
     assert again.get_config() == schedule.get_config()

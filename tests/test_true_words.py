@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from landscape import ramp
+from landscape import trainer
 
 from benchmarks.quality.hopeless import CASES
 from benchmarks.quality.hopeless import all_nan
@@ -11,7 +13,11 @@ from benchmarks.quality.hopeless import net
 from benchmarks.quality.hopeless import regression
 from benchmarks.quality.hopeless import with_bad_row
 from keras_lrfinder import Curve
+from keras_lrfinder import Plan
+from keras_lrfinder import search
 from keras_lrfinder import suggest
+from keras_lrfinder.pictures.report import run_rows
+from keras_lrfinder.pictures.report import text_table
 
 # A callback does not see the data, and a bias learns well without them.
 HOPELESS = [
@@ -74,6 +80,40 @@ def usual(rows=60):
     x = np.linspace(-6, 0, rows)
     losses = 2.3 - 1.8 / (1 + np.exp(-3 * (x + 2.5))) + np.exp(4 * (x + 0.3))
     return curve_of(10.0**x, losses, optimizer="adam")
+
+
+def test_a_run_that_has_a_loss_did_not_blow_up():
+    """The words say of a run what the table says."""
+
+    def train(run):
+        risen = [9.0 if run.lr > 3e-3 else loss for loss in trainer()(run)]
+        return risen if run.lr else [*risen[:-1], 2.3]
+
+    runs, found = search(ramp(), train, Plan(held_out=4))
+    table = text_table(run_rows(runs))
+    assert "blew up" not in table + found.reason
+    top = min(run.lr for run in runs if run.final_loss == 9.0)
+    assert f"The training loss rose at {top:.1e}." in found.reason
+    _, found = search(ramp(), lambda run: [9.0] * len(run.lrs), Plan())
+    assert found.lr is None
+    assert "made the training loss rise" in found.reason
+
+
+def test_a_curve_has_one_lowest_loss():
+    """In words, as a number and in its repr."""
+    curve = usual()
+    assert f" to {curve.best_loss:.3g} near" in suggest(curve).reason
+
+
+@pytest.mark.parametrize("falls", [False, True])
+@pytest.mark.parametrize("end", [0.1, 10.0])
+def test_no_higher_end_is_asked_for_where_it_is_high(falls, end):
+    """Then the loss may not fit the last layer: softmax and logits."""
+    lrs = np.geomspace(1e-7, end, 60)
+    losses = 2.0 + 0.01 * np.sin(np.arange(60.0)) - falls * np.sqrt(lrs / end)
+    reason = suggest(curve_of(lrs, losses, optimizer="adam")).reason
+    assert ("aise `end_lr`" in reason) == (end < 1.0)
+    assert ("`from_logits`" in reason) == (end > 1.0)
 
 
 @pytest.mark.parametrize("lrs", [[1e-1, 1e-2, 1e-3], [1e-3, 1e-1, 1e-2]])

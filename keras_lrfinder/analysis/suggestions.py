@@ -32,6 +32,8 @@ _AGREE = 0.5
 # How near the last learning rate the lowest loss must lie, in decades, to be
 # called still falling.
 _AT_END = 0.35
+# Logits made of probabilities, by softmax, let no larger share be learnt.
+_BOUNDED = 0.6
 # Memorised in no time, what is learnt of fewer samples looks the same.
 _ENOUGH_SAMPLES = 250
 
@@ -181,7 +183,7 @@ def ramp_doubts(curve: Curve, seen: marks.Landmarks) -> list[str]:
     doubts, name = [], curve.optimizer.lower()
     if not seen.rose:
         why, remedy = "training never became unstable", "raise `end_lr`"
-        if curve.lrs[-1] >= marks.HIGH:
+        if curve.lrs[-1] >= marks.HIGH and seen.fall < _BOUNDED:
             remedy = "check that the loss fits the last layer (`from_logits`)"
         if curve.stop_reason in curves.CUT_SHORT:
             why, remedy = curve.ending, "let it end, with fewer `steps`"
