@@ -247,7 +247,10 @@ class TestWords:
     @pytest.mark.parametrize(
         ("found", "title"),
         [
-            (SURE, "Learning rate for adam: 1.0e-03, high confidence"),
+            (
+                SURE,
+                "Learning rate for adam: 1.0e-03, high confidence, range x10",
+            ),
             (UNSURE, "Learning rate for adam: 1.0e-03, low confidence"),
             (PEAK, "Peak learning rate of one_cycle for adam: 1.0e-03, high"),
             (NONE, "No learning rate for adam"),

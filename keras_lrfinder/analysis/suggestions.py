@@ -163,8 +163,8 @@ def check_training(schedule: object, total_steps: object) -> None:
 
 def ramp_in_words(curve: Curve, seen: marks.Landmarks) -> str:
     """Returns what was seen on a ramp, as a sentence."""
-    # The one lowest loss is the curve's own.
-    fall = f"The loss fell from {seen.first:.3g} to {curve.best_loss:.3g}"
+    lowest = curve.best_loss  # the one that is told elsewhere, too
+    fall = f"The smoothed loss fell from {seen.first:.3g} to {lowest:.3g}"
     if not seen.fell:
         fall = "The loss did not fall by more than its noise"
     if seen.rose:
@@ -191,7 +191,8 @@ def ramp_doubts(curve: Curve, seen: marks.Landmarks) -> list[str]:
     if seen.rose and not seen.fell:
         doubts.append("only where training becomes unstable is known")
     elif seen.fell and seen.fall < marks.ENOUGH_FALL:
-        doubts.append(f"a fall by {seen.fall:.1%} is little to judge by")
+        share = (seen.first - curve.best_loss) / seen.scale
+        doubts.append(f"a fall by {share:.1%} is little to judge by")
     if not name:
         doubts.append("the optimizer is not known: name it")
     elif name not in posteriors.MEASURED:

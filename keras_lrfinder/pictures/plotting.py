@@ -303,15 +303,15 @@ def _title(curve: Curve, suggestion: Suggestion | None) -> tuple[str, str]:
         name = f"Peak learning rate of {suggestion.schedule}"
     is_low = suggestion.confidence == "low"
     if not is_low:
-        sure += f" in {in_range(suggestion)}"
+        sure += f", range {width_of(suggestion)}"
     title = f"{name}{optimizer}: {suggestion.lr:.1e}, {sure}"
     return title, suggestion.reason if is_low else ""
 
 
-def in_range(suggestion: Suggestion) -> str:
-    """Returns what confidence is in: a range, and how wide that is."""
+def width_of(suggestion: Suggestion) -> str:
+    """Returns how wide the range is, which is what confidence is in."""
     low, high = suggestion.low or 1.0, suggestion.high or 1.0
-    return f"a range of x{high / low:.0f}"
+    return f"x{high / low:.0f}"
 
 
 def _write_title(ax: Axes, title: str, note: str = "") -> None:

@@ -24,7 +24,8 @@ def line(curve: Curve, suggestion: Suggestion) -> str:
     if suggestion.confidence != "high":
         return f"LRFinder: {suggestion} [{_ended(curve)}]"
     within = f"{suggestion.low:.1e} to {suggestion.high:.1e}"
-    sure = f"high confidence in {plotting.in_range(suggestion)}, {within}"
+    wide = plotting.width_of(suggestion)
+    sure = f"high confidence in a range of {wide}, {within}"
     why = "print the finder to see why"
     return f"LRFinder: {_rate(suggestion)} ({sure}); {why}"
 
@@ -108,7 +109,7 @@ def _facts(curve: Curve, suggestion: Suggestion) -> list[tuple[str, str]]:
     if suggestion.lr is not None:
         often = "the best one may lie anywhere"
         if sure == "high":
-            sure += f", of {plotting.in_range(suggestion)}"
+            sure += f", of a range of {plotting.width_of(suggestion)}"
             often = "in 95 of 100 such tests the best one lies"
         ends = f"{suggestion.low:.1e} and {suggestion.high:.1e}"
         sure += f": {often} between {ends}"
