@@ -135,11 +135,10 @@ def check_other_callbacks(finder: Any, kind: type) -> None:
     internals.wait_for_batch_hooks(shared)
     callbacks = list(shared.callbacks)
     places = [i for i, one in enumerate(callbacks) if one is finder]
-    if (times := len(places)) > 1:
-        often = "twice" if times == 2 else f"{times} times"
+    if len(places) > 1:
         raise ValueError(
             f"`callbacks` must have a {type(finder).__name__} once only. "
-            f"Received: the same one {often}"
+            f"Received: the same one {len(places)} times"
         )
     for index, other in enumerate(callbacks):
         if isinstance(other, kind) and other is not finder:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +20,7 @@ from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.posterior import PROBE_STEPS
 from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.runs import Run
+from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.pictures.plotting import is_training
 from keras_lrfinder.training import keras_internals as internals
 from keras_lrfinder.training import result as results
@@ -184,6 +187,9 @@ class _Job:
     monitor: str
     progress: Progress
     plan: searching.Plan
+    made: collections.Counter[str] = dataclasses.field(
+        default_factory=collections.Counter
+    )
 
     def ramp(
         self, test: RangeTest, callbacks: list[Any], validation_loss: Any
@@ -219,7 +225,7 @@ class _Job:
 
     def search(
         self, curve: Curve, rule: Any
-    ) -> tuple[tuple[Run, ...], suggestions.Suggestion]:
+    ) -> tuple[tuple[Run, ...], Suggestion]:
         """Runs what follows the ramp; returns the runs and what they say."""
         note, replay, plan = "", None, self.plan
         if plan.probes and searching.can_search(curve):
@@ -239,14 +245,15 @@ class _Job:
             )
             return (), _noted(found, note)
         why = self.loan.why_not_judged
-        plan = dataclasses.replace(
+        self.plan = plan = dataclasses.replace(
             plan,
             held_out=0 if why else replay.held_out,
             again=0 if why else replay.again,
             epoch=replay.epoch,
             unchecked=why or replay.why_not,
         )
-        runs, found = searching.search(curve, self._trainer(plan, replay), plan)
+        train = functools.partial(self._train, replay)
+        runs, found = searching.search(curve, train, plan)
         return runs, _noted(found, note)
 
     def _replay(self, steps: int) -> tuple[Replay | None, str]:
@@ -259,29 +266,21 @@ class _Job:
             return None, f"fewer than its {steps:,} batches could be kept"
         return replay, ""
 
-    def _trainer(
-        self, plan: searching.Plan, replay: Replay
-    ) -> Callable[[Run], list[float]]:
-        """Returns what makes a run, and says how far it is."""
-        left = {"probe": plan.probes, "training": plan.trainings}
-        most = dict(left)
-
-        def train(run: Run) -> list[float]:
-            name = "judging before training"
-            if run.steps:
-                kind = "training" if is_training(run) else "probe"
-                left[kind] -= 1
-                at = "at" if run.schedule == "constant" else "peak"
-                name = f"{kind} {most[kind] - left[kind]} of {most[kind]}"
-                name += f", {at} {run.lr:.1e}"
-                left["probe"] *= kind == "probe"
-            after = left["probe"] * PROBE_STEPS
-            after += left["training"] * plan.steps
-            self.progress.begin(name, len(run.lrs), after)
-            data, step = replay.fit_data(run), self.progress.step
-            return train_run(self.loan, run, data, self.monitor, progress=step)
-
-        return train
+    def _train(self, replay: Replay, run: Run) -> list[float]:
+        """Makes a run, and says how far it is."""
+        plan, name = self.plan, "judging before training"
+        kind = "training" if is_training(run) else "probe"
+        if run.steps:
+            self.made[kind] += 1
+            most = plan.trainings if kind == "training" else plan.probes
+            at = "at" if run.schedule == "constant" else "peak"
+            name = f"{kind} {self.made[kind]} of {most}, {at} {run.lr:.1e}"
+        left = (plan.trainings - self.made["training"]) * plan.steps
+        if kind == "probe":
+            left += (plan.probes - self.made["probe"]) * PROBE_STEPS
+        self.progress.begin(name, len(run.lrs), left)
+        data, step = replay.fit_data(run), self.progress.step
+        return train_run(self.loan, run, data, self.monitor, progress=step)
 
 
 def _why_alone(rule: Any, restore: bool) -> str:
@@ -294,24 +293,22 @@ def _why_alone(rule: Any, restore: bool) -> str:
     return ""
 
 
-def _noted(found: suggestions.Suggestion, note: str) -> suggestions.Suggestion:
+def _noted(found: Suggestion, note: str) -> Suggestion:
     """Returns the suggestion with a sentence, if there is one, said first."""
     reason = f"{note} {found.reason}" if note else found.reason
     return dataclasses.replace(found, reason=reason)
 
 
-def _blamed(
-    found: suggestions.Suggestion, bad: dict[str, str]
-) -> suggestions.Suggestion:
+def _blamed(found: Suggestion, bad: dict[str, str]) -> Suggestion:
     """Returns the suggestion, where the data are not finite, with that said."""
     if not bad:
         return found
     said = " and ".join(f"`{name}` has {what}" for name, what in bad.items())
-    if found.lr is None:
-        said += ": replace it, or drop these samples, and test again."
-        return dataclasses.replace(found, reason=said)
-    found = dataclasses.replace(found, confidence="low")
-    return _noted(found, f"{said}, so confidence is low.")
+    if found.lr is not None:
+        found = _noted(found, f"{said}, so confidence is low.")
+        return dataclasses.replace(found, confidence="low")
+    said += ": replace it, or drop these samples, and test again."
+    return dataclasses.replace(found, reason=said)
 
 
 def _check_fit_arguments(
@@ -359,12 +356,12 @@ def _validation_loss(validation: Any, monitor: str) -> Any:
     """Returns what gives a model's loss on a fixed sample, if there is one."""
     if validation is None:
         return None
-    if not isinstance(validation, (tuple, list)) or not (
-        2 <= len(validation) <= 3
-    ):
+    sized = isinstance(validation, (tuple, list))
+    if not (sized and len(validation) in (2, 3)):
+        size = f" of {len(validation)}" if sized else ""
         raise TypeError(
             "`validation` must be (x, y) or (x, y, sample_weight). "
-            f"Received: a {type(validation).__name__}"
+            f"Received: a {type(validation).__name__}{size}"
         )
     x, y, *weights = validation
 
