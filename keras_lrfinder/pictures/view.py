@@ -25,6 +25,8 @@ _WIDTHS = np.geomspace(0.02, 0.16, 8)
 # How much narrower it is than the width that best foretells half the points
 # from the other half: a trough and an edge are sharper than all the rest.
 _NARROWER = 0.7
+# How much earlier, at most, the line begins to leave where the loss blows up.
+_EARLIER = 0.02
 # How much steep parts are drawn out before the spline is fitted, and at most.
 _STEEP, _STEEPEST = 3.0, 6.0
 
@@ -116,7 +118,8 @@ def smooth_line(lrs: Vector, losses: Vector) -> tuple[Vector, Vector]:
         within = slice(int(np.searchsorted(grid, x[end - 1])) + 1)
         smooth[within] = _adaptive_spline(knots, means, w, grid[within])
         if end < len(x):
-            _lead_out(grid, smooth, x[end - 2], x[end], ceiling)
+            begin = max(x[end - 2], x[end - 1] - _EARLIER)
+            _lead_out(grid, smooth, begin, x[end], ceiling)
     return np.geomspace(lrs[0], lrs[-1], _POINTS), smooth
 
 
