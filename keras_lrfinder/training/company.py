@@ -100,10 +100,6 @@ def harm(callback: Any, *, after: bool = True) -> str:
 
 def harmless(callbacks: Any, verbose: int) -> list[Any]:
     """Returns the callbacks that may run in `lr_find`, and says which not."""
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        raise TypeError(
-            "`callbacks` must be a list of callbacks. Received: a CallbackList"
-        )
     given = [] if callbacks is None else keras.tree.flatten(callbacks)
     if not all(isinstance(one, keras.callbacks.Callback) for one in given):
         raise TypeError(
@@ -123,12 +119,8 @@ def harmless(callbacks: Any, verbose: int) -> list[Any]:
 
 
 def check_other_callbacks(finder: Any, kind: type) -> None:
-    """Raises where another callback of the same fit would do harm.
-
-    To be called from a hook that Keras calls before the first
-    `on_train_begin`: some callbacks change the model there already. A fit may
-    have one `kind` only.
-    """
+    """Raises where another one would do harm, or is a `kind` as well."""
+    # Before the first `on_train_begin`: some change the model there already.
     shared = internals.callback_list(finder)
     if shared is None:
         return
@@ -161,11 +153,9 @@ def rate_setters(finder: Any) -> str:
 
 
 def may_be_overruled(finder: Any) -> bool:
-    """Returns whether a callback may set the learning rate between two steps.
-
-    It can do so in the hooks of a batch, which Keras's own ones use for other
-    things. What happens between two epochs is made good at the next start.
-    """
+    """Returns whether another may set the learning rate between two steps."""
+    # In the hooks of a batch, which Keras's own ones use for other things.
+    # What happens between two epochs is made good at the next start.
     shared = internals.callback_list(finder)
     if shared is None:
         return True

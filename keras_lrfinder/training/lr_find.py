@@ -134,9 +134,9 @@ def lr_find(
     check_model(model)
     _check_fit_arguments(model, x, y, monitor, fit_kwargs)
     suggestions.check_rule(rule)
-    arguments.check_flag("probe", probe)
-    arguments.check_flag("restore", restore)
-    arguments.check_flag("verbose", verbose)
+    flags = {"probe": probe, "restore": restore, "verbose": verbose}
+    for name, flag in flags.items():
+        arguments.check_flag(name, flag)
     test = RangeTest(
         start_lr, end_lr, steps, ramp, stop_factor, monitor=monitor
     )
@@ -160,7 +160,8 @@ def lr_find(
         alone = _why_alone(rule, restore) if probe else ""
         if alone or not probe:
             plan = dataclasses.replace(plan, probes=0, trainings=0)
-        job = _Job(loan, data, monitor, progress, plan)
+        made: collections.Counter[str] = collections.Counter()
+        job = _Job(loan, data, monitor, progress, plan, made)
         curve = job.ramp(test, callbacks, validation_loss)
         runs, found = job.search(curve, rule)
         found = _blamed(_noted(found, alone), data.not_finite())
@@ -187,9 +188,7 @@ class _Job:
     monitor: str
     progress: Progress
     plan: searching.Plan
-    made: collections.Counter[str] = dataclasses.field(
-        default_factory=collections.Counter
-    )
+    made: collections.Counter[str]  # runs so far, by their kind
 
     def ramp(
         self, test: RangeTest, callbacks: list[Any], validation_loss: Any
