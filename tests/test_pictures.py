@@ -138,8 +138,11 @@ def overlaps(axis):
 
 
 class TestEveryKind:
-    @pytest.mark.parametrize("size", [None, (6.4, 4.8), (3.2, 3.0)])
-    @pytest.mark.parametrize("found", [UNSURE, NONE], ids=["low", "none"])
+    @pytest.mark.parametrize(
+        ("found", "size"),
+        [(UNSURE, None), (NONE, None), (SURE, (6.4, 4.8)), (SURE, (3.2, 3.0))],
+        ids=["low", "none", "wide", "small"],
+    )
     def test_is_drawn_with_nothing_on_anything_else(self, kind, found, size):
         """No NaN; the legend covers no loss, and no label another.
 
@@ -247,10 +250,7 @@ class TestWords:
     @pytest.mark.parametrize(
         ("found", "title"),
         [
-            (
-                SURE,
-                "Learning rate for adam: 1.0e-03, high confidence, range x10",
-            ),
+            (SURE, "Learning rate for adam: 1.0e-03, high confidence, range"),
             (UNSURE, "Learning rate for adam: 1.0e-03, low confidence"),
             (PEAK, "Peak learning rate of one_cycle for adam: 1.0e-03, high"),
             (NONE, "No learning rate for adam"),
