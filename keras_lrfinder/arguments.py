@@ -242,12 +242,11 @@ def takes_anything(function: Any) -> bool:
     return any(p.kind == p.VAR_KEYWORD for p in parameters)
 
 
-def check_known(unknown: dict[str, Any], owner: type) -> None:
-    """Raises a `TypeError` for arguments that a class does not have."""
-    if unknown:
-        known = arguments_of(owner.__init__)  # type: ignore[misc]
-        named = ", ".join(name + meant(name, known) for name in unknown)
-        raise TypeError(f"{owner.__name__}() has no argument {named}")
+def check_known(unknown: Iterable[str], *owners: Any) -> None:
+    """Raises a `TypeError` for arguments that functions do not have."""
+    known = set().union(*map(arguments_of, owners))
+    if named := ", ".join(name + meant(name, known) for name in unknown):
+        raise TypeError(f"{owners[0].__name__}() has no argument {named}")
 
 
 def _is_number(value: Any) -> bool:

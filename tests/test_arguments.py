@@ -11,15 +11,7 @@ from keras_lrfinder import OneCycle
 from keras_lrfinder import RangeTest
 from keras_lrfinder import Suggestion
 from keras_lrfinder import Triangular
-from keras_lrfinder.arguments import check_flag
-from keras_lrfinder.arguments import fraction
-from keras_lrfinder.arguments import integer
-from keras_lrfinder.arguments import learning_rates
-from keras_lrfinder.arguments import number
-from keras_lrfinder.arguments import one_of
-from keras_lrfinder.arguments import positive
-from keras_lrfinder.arguments import text
-from keras_lrfinder.arguments import vector
+from keras_lrfinder import arguments
 
 HALVES = [
     0.5,
@@ -31,21 +23,9 @@ HALVES = [
     decimal.Decimal("0.5"),
     Suggestion(0.5, 0.1, 0.9, "high", "default", "seen"),
 ]
-NO_NUMBERS = [
-    True,
-    np.bool_(True),
-    np.array(True),
-    "0.5",
-    b"0.5",
-    np.str_("0.5"),
-    np.array("0.5"),
-    1j,
-    np.complex64(1),
-    [0.5],
-    np.array([0.5]),
-    None,
-    float,
-]
+NO_NUMBERS = [True, np.bool_(True), np.array(True), 1j, np.complex64(1)]
+NO_NUMBERS += ["0.5", b"0.5", np.str_("0.5"), np.array("0.5")]
+NO_NUMBERS += [[0.5], np.array([0.5]), None, float]
 # Every public door through which a number comes in.
 DOORS = {
     "RangeTest.start_lr": lambda x: RangeTest(x, 1.0, 5).curve.start_lr,
@@ -99,14 +79,15 @@ def test_no_door_takes_what_is_no_number(door, value):
 @pytest.mark.parametrize("half", HALVES, ids=repr)
 def test_entries_of_arrays_are_the_same_numbers(half):
     """A list of them is a vector."""
-    np.testing.assert_array_equal(vector("x", [half, half]), [0.5, 0.5])
+    found = arguments.vector("x", [half, half])
+    np.testing.assert_array_equal(found, [0.5, 0.5])
 
 
 @pytest.mark.parametrize("value", [True, "0.5", None, 1j], ids=repr)
 def test_entries_of_arrays_are_nothing_else(value):
     """NumPy would make numbers of some of these."""
     with pytest.raises(TypeError, match="`x` must be numbers"):
-        vector("x", [value, value])
+        arguments.vector("x", [value, value])
 
 
 @pytest.mark.parametrize(
@@ -131,43 +112,31 @@ def test_no_door_takes_what_is_no_integer(door, value):
 
 
 @pytest.mark.parametrize(
-    ("check", "value", "words"),
+    ("check", "given", "words"),
     [
-        (number, np.nan, "`x` must be finite. Received: x=nan"),
-        (number, 10**400, "`x` must be small enough for a float. Rec"),
-        (positive, 0, "`x` must be positive. Received: x=0"),
-        (fraction, 1.0, "`x` must be at least 0 and below 1. Rec"),
-        (lambda n, v: integer(n, v, 2), 1, "`x` must be at least 2. Rec"),
-        (lambda n, v: integer(n, v, 2, 9), 10, "`x` must be between 2 and 9. "),
-        (lambda n, v: one_of(n, v, ("a", "b")), "c", "must be one of 'a', 'b'"),
-        (learning_rates, [1.0, 0.0], "`x` must be positive and finite. Rec"),
-        (vector, [[1.0]], "`x` must have one dimension. Received"),
+        ("number", [np.nan], "`x` must be finite. Received: x=nan"),
+        ("number", [10**400], "`x` must be small enough for a float. Rec"),
+        ("positive", [0], "`x` must be positive. Received: x=0"),
+        ("fraction", [1.0], "`x` must be at least 0 and below 1. Rec"),
+        ("integer", [1, 2], "`x` must be at least 2. Rec"),
+        ("integer", [10, 2, 9], "`x` must be between 2 and 9. Rec"),
+        ("one_of", ["c", ("a", "b")], "must be one of 'a', 'b'"),
+        ("learning_rates", [[1.0, 0.0]], "`x` must be positive and finite. R"),
+        ("vector", [[[1.0]]], "`x` must have one dimension. Received"),
+        ("text", [3], "`x` must be a string. Received: x=3 .of type int"),
+        ("one_of", [3, ("a",)], "`x` must be a string. Rec"),
     ],
-    ids=lambda value: str(value)[:20],
 )
-def test_what_is_out_of_range_is_a_value_error(check, value, words):
+def test_what_will_not_do_is_refused(check, given, words):
     """The message says what must hold, then what came."""
-    with pytest.raises(ValueError, match=words):
-        check("x", value)
-
-
-@pytest.mark.parametrize(
-    ("check", "words"),
-    [
-        (text, "`x` must be a string. Received: x=3"),
-        (lambda n, v: one_of(n, v, ("a",)), "`x` must be a string. Rec"),
-    ],
-)
-def test_what_is_no_text_is_a_type_error(check, words):
-    """Also where only a few words would do."""
-    with pytest.raises(TypeError, match=words):
-        check("x", 3)
+    with pytest.raises((TypeError, ValueError), match=words):
+        getattr(arguments, check)("x", *given)
 
 
 def test_nan_and_infinities_pass_where_they_mean_something():
     """An empty curve has no lowest loss, and a stop factor no limit."""
-    assert np.isnan(number("x", np.nan, finite=False))
-    assert number("x", np.inf, finite=False) == np.inf
+    assert np.isnan(arguments.number("x", np.nan, finite=False))
+    assert arguments.number("x", np.inf, finite=False) == np.inf
 
 
 @pytest.mark.parametrize(
@@ -175,11 +144,11 @@ def test_nan_and_infinities_pass_where_they_mean_something():
 )
 def test_flags_are_truth_values_and_integers(flag):
     """`verbose=2` is Keras's way."""
-    check_flag("x", flag)
+    arguments.check_flag("x", flag)
 
 
 @pytest.mark.parametrize("value", ["no", 1.0, None, [True]])
 def test_nothing_else_is_a_flag(value):
     """The text "no" would be true."""
     with pytest.raises(TypeError, match="`x` must be True or False"):
-        check_flag("x", value)
+        arguments.check_flag("x", value)

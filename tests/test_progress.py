@@ -8,7 +8,6 @@ import types
 import pytest
 
 from keras_lrfinder.training import progress
-from keras_lrfinder.training.progress import Progress
 
 
 class Terminal(io.StringIO):
@@ -30,9 +29,9 @@ def clock(monkeypatch):
     return hand
 
 
-def job(clock, *args, compiles=0.0, ends=True):
+def job(clock, verbose=1, compiles=0.0, ends=True):
     """A ramp and one of two probes of 8 steps, which each begin slowly."""
-    shown = Progress(*args)
+    shown = progress.Progress(verbose)
     for name, after in (("ramp", 16), ("probe 1 of 2 at 1.7e-02", 8)):
         shown.begin(name, 8, after)
         for i in range(8):
@@ -51,21 +50,20 @@ def on_terminal(act, *args, **kwargs):
 
 
 def test_a_line_names_the_run_and_its_step(clock):
-    """Not the learning rate of the moment, but that of the run."""
-    shown = on_terminal(job, clock, 1, ends=False)
+    """Not the learning rate of the moment; at the end it is taken away, once.
+
+    What is printed afterwards stays.
+    """
+    shown = on_terminal(job, clock)
     assert "ramp, step 3 of 8, loss 2" in shown
     probe = "probe 1 of 2 at 1.7e-02, step 8 of 8, loss 2, 4 s left"
-    assert shown[-1] == probe
-
-
-def test_the_line_is_taken_away_once(clock):
-    """And what is printed afterwards stays."""
-    assert on_terminal(job, clock, 1).count("") == 1
+    assert shown[-2:] == [probe, ""]
+    assert shown.count("") == 1
 
 
 def test_no_time_is_told_until_it_is_known(clock):
     """The first steps, and what is compiled, tell none."""
-    shown = on_terminal(job, clock, 1, compiles=80.0, ends=False)
+    shown = on_terminal(job, clock, compiles=80.0, ends=False)
     left = [text.partition("loss 2, ")[2] for text in shown]
     steps = [*range(18, 15, -1), *range(15, 7, -1)]
     assert left[:6] == [""] * 6  # the name, and five steps
@@ -77,7 +75,7 @@ def test_a_step_that_is_compiled_anew_does_not_count(clock):
     """One of them may take as long as the first."""
 
     def ramp():
-        shown = Progress(1)
+        shown = progress.Progress(1)
         shown.begin("ramp", 100)
         for i in range(50):
             clock.now += 40.0 if i == 7 else 0.1
@@ -89,12 +87,12 @@ def test_a_step_that_is_compiled_anew_does_not_count(clock):
 def test_a_narrow_terminal_shows_one_line(clock, monkeypatch):
     """A line that is wrapped could not be written over."""
     monkeypatch.setenv("COLUMNS", "20")
-    assert max(map(len, on_terminal(job, clock, 1))) == 19
+    assert max(map(len, on_terminal(job, clock))) == 19
 
 
 def test_a_file_has_one_line(capsys, clock):
     """What begins, and how long it may be."""
-    job(clock, 1)
+    job(clock)
     assert capsys.readouterr().out == "ramp, 8 steps, then up to 16 more\n"
 
 

@@ -1,13 +1,9 @@
 """What the package says of a run is so, in hopeless cases above all."""
 
-import pathlib
-import re
-
-import keras
 import numpy as np
 import pytest
-import reference
-import tiny
+from landscape import ramp
+from landscape import trainer
 
 from benchmarks.quality.hopeless import CASES
 from benchmarks.quality.hopeless import all_nan
@@ -17,8 +13,11 @@ from benchmarks.quality.hopeless import net
 from benchmarks.quality.hopeless import regression
 from benchmarks.quality.hopeless import with_bad_row
 from keras_lrfinder import Curve
-from keras_lrfinder import LRFinder
+from keras_lrfinder import Plan
+from keras_lrfinder import search
 from keras_lrfinder import suggest
+from keras_lrfinder.pictures.report import run_rows
+from keras_lrfinder.pictures.report import text_table
 
 # A callback does not see the data, and a bias learns well without them.
 HOPELESS = [
@@ -40,8 +39,11 @@ def test_hopeless_cases_are_never_called_sure(way, name):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_two_sure_answers_to_one_question_agree(optimizer):
-    """Where callback and `lr_find` are both sure, each is in its range."""
+def test_two_sure_answers_to_one_question_agree(optimizer, recwarn):
+    """Where callback and `lr_find` are both sure, each is in its range.
+
+    And nobody is accused of having set the learning rate, who did not.
+    """
     x, y = regression(2000)
     one, other = (
         way(net(optimizer), x, y).suggestion
@@ -50,22 +52,23 @@ def test_two_sure_answers_to_one_question_agree(optimizer):
     if one.confidence == other.confidence == "high":
         assert one.low <= other.lr <= one.high
         assert other.low <= one.lr <= other.high
+    assert not [w for w in recwarn if "learning rate" in str(w.message)]
 
 
-@pytest.mark.parametrize("name", ["x", "y"])
-def test_a_nan_in_the_data_is_called_one(name):
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("x", lambda: (net("adam"), *with_bad_row("x", np.nan))),
+        ("y", lambda: (net("adam"), *with_bad_row("y", np.nan))),
+        # Also where a layer hides it from the loss.
+        ("x", lambda: all_nan("adam")),
+    ],
+)
+def test_a_nan_in_the_data_is_called_one(name, make):
     """By the name of the argument, instead of "test lower"."""
-    found = by_lr_find(net("adam"), *with_bad_row(name, np.nan)).suggestion
-    assert "NaN" in found.reason
-    assert f"`{name}`" in found.reason
-    assert "lower" not in found.reason
-
-
-def test_nan_everywhere_in_x_is_called_so():
-    """Also where a layer hides it from the loss."""
-    found = by_lr_find(*all_nan("adam")).suggestion
-    assert "NaN" in found.reason
-    assert "`x`" in found.reason
+    found = by_lr_find(*make()).suggestion
+    assert f"`{name}` has NaN" in found.reason
+    assert "ower `start_lr`" not in found.reason
     assert found.confidence != "high"
 
 
@@ -77,6 +80,40 @@ def usual(rows=60):
     x = np.linspace(-6, 0, rows)
     losses = 2.3 - 1.8 / (1 + np.exp(-3 * (x + 2.5))) + np.exp(4 * (x + 0.3))
     return curve_of(10.0**x, losses, optimizer="adam")
+
+
+def test_a_run_that_has_a_loss_did_not_blow_up():
+    """The words say of a run what the table says."""
+
+    def train(run):
+        risen = [9.0 if run.lr > 3e-3 else loss for loss in trainer()(run)]
+        return risen if run.lr else [*risen[:-1], 2.3]
+
+    runs, found = search(ramp(), train, Plan(held_out=4))
+    table = text_table(run_rows(runs))
+    assert "blew up" not in table + found.reason
+    top = min(run.lr for run in runs if run.final_loss == 9.0)
+    assert f"The training loss rose at {top:.1e}." in found.reason
+    _, found = search(ramp(), lambda run: [9.0] * len(run.lrs), Plan())
+    assert found.lr is None
+    assert "made the training loss rise" in found.reason
+
+
+def test_a_curve_has_one_lowest_loss():
+    """In words, as a number and in its repr."""
+    curve = usual()
+    assert f" to {curve.best_loss:.3g} near" in suggest(curve).reason
+
+
+@pytest.mark.parametrize("falls", [False, True])
+@pytest.mark.parametrize("end", [0.1, 10.0])
+def test_no_higher_end_is_asked_for_where_it_is_high(falls, end):
+    """Then the loss may not fit the last layer: softmax and logits."""
+    lrs = np.geomspace(1e-7, end, 60)
+    losses = 2.0 + 0.01 * np.sin(np.arange(60.0)) - falls * np.sqrt(lrs / end)
+    reason = suggest(curve_of(lrs, losses, optimizer="adam")).reason
+    assert ("aise `end_lr`" in reason) == (end < 1.0)
+    assert ("`from_logits`" in reason) == (end > 1.0)
 
 
 @pytest.mark.parametrize("lrs", [[1e-1, 1e-2, 1e-3], [1e-3, 1e-1, 1e-2]])
@@ -104,65 +141,3 @@ def test_a_rule_that_finds_none_is_a_refusal():
     found = suggest(usual(), nothing)
     assert (found.lr, found.confidence) == (None, "none")
     assert "nothing found none" in found.reason
-
-
-def test_apply_refuses_a_model_with_another_optimizer():
-    """What was measured for Adam is nothing for SGD; both are named."""
-    finder = by_lr_find(net("adam"), *regression(2000))
-    other = net("sgd")
-    before = float(keras.ops.convert_to_numpy(other.optimizer.learning_rate))
-    with pytest.raises(ValueError, match=r"(?is)adam.*sgd|sgd.*adam"):
-        finder.apply(other)
-    after = float(keras.ops.convert_to_numpy(other.optimizer.learning_rate))
-    assert after == before
-
-
-def test_one_finder_twice_in_a_fit_is_refused():
-    """It would set and record everything twice."""
-    model = reference.model()
-    before = tiny.state(model)
-    finder = LRFinder(**reference.RAMP)
-    with pytest.raises(ValueError, match="twice"):
-        model.fit(
-            *reference.data(), verbose=0, callbacks=[finder, finder], epochs=9
-        )
-    assert not tiny.differences(before, tiny.state(model))
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_a_learning_rate_scheduler_in_the_same_fit_is_reported(first):
-    """Its learning rates are not used, which is said with its name."""
-    finder = LRFinder(**reference.RAMP)
-    scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: 0.5)
-    company = [scheduler, finder] if first else [finder, scheduler]
-    with pytest.warns(UserWarning, match="LearningRateScheduler"):
-        reference.model().fit(
-            *reference.data(),
-            batch_size=8,
-            epochs=3,
-            verbose=0,
-            callbacks=company,
-        )
-
-
-@pytest.mark.parametrize("way", [by_lr_find, by_callback])
-def test_nobody_is_accused_who_set_nothing(way, recwarn):
-    """Over several epochs, on every backend."""
-    way(net("adam"), *regression(500))
-    assert not [w for w in recwarn if "learning rate" in str(w.message)]
-
-
-def test_the_readme_says_whose_history_a_model_has():
-    """After an `LRFinder` in a `fit` it is that fit's, as `fit` returns it."""
-    model = reference.model()
-    run = model.fit(
-        *reference.data(),
-        batch_size=8,
-        epochs=3,
-        verbose=0,
-        callbacks=[LRFinder(**reference.RAMP)],
-    )
-    assert model.history is run
-    readme = pathlib.Path(__file__).parents[1].joinpath("README.md").read_text()
-    restored = readme.split("## What is restored")[1].split("\n## ")[0]
-    assert re.search(r"history`[^.]*\bthat\s+fit's", restored)

@@ -23,13 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
-from keras_lrfinder.arguments import check_type
-from keras_lrfinder.arguments import integer
-from keras_lrfinder.arguments import learning_rates
-from keras_lrfinder.arguments import number
-from keras_lrfinder.arguments import one_of
-from keras_lrfinder.arguments import text
-from keras_lrfinder.arguments import vector
+from keras_lrfinder import arguments
 
 Path = str | os.PathLike[str]
 
@@ -103,15 +97,7 @@ class RunningEMA:
 
     The correction (Kingma & Ba 2015, section 3) makes the weights of every
     `s_i` sum to one: a constant stays that constant from the first value on.
-
-    Args:
-        span: Float >= 1, the number of values that an ordinary average of
-            the same noise reduction would take. 1 means no smoothing.
-
-    Example:
-    >>> average = RunningEMA(span=3)
-    >>> [average.update(x) for x in (1.0, 1.0, 4.0)]
-    [1.0, 1.0, 2.7142857142857144]
+    A span of 1 means no smoothing.
     """
 
     def __init__(self, span: float) -> None:
@@ -193,16 +179,16 @@ class Curve:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lrs = learning_rates("lrs", self.lrs)
+        lrs = arguments.learning_rates("lrs", self.lrs)
         if (np.diff(lrs) <= 0.0).any():
             raise ValueError(
                 "`lrs` must rise from step to step, as in a range test. "
                 f"Received: lrs={reprlib.repr(lrs.tolist())}"
             )
-        losses = vector("losses", self.losses)
-        steps = integer("steps", _given(self.steps, len(lrs)))
+        losses = arguments.vector("losses", self.losses)
+        steps = arguments.integer("steps", _given(self.steps, len(lrs)))
         average = ema(losses, ema_span(steps))
-        smoothed = vector("smoothed", _given(self.smoothed, average))
+        smoothed = arguments.vector("smoothed", _given(self.smoothed, average))
         if not len(lrs) == len(losses) == len(smoothed) <= steps:
             raise ValueError(
                 "`lrs`, `losses` and `smoothed` must have one entry per step, "
@@ -226,21 +212,23 @@ class Curve:
 
     def _checked(self) -> dict[str, Any]:
         """Returns the fields that are no arrays, each as its own type."""
-        check_type("stop_reason", self.stop_reason, StopReason, "a StopReason")
+        arguments.check_type(
+            "stop_reason", self.stop_reason, StopReason, "a StopReason"
+        )
         values: dict[str, Any] = {
-            "ramp": one_of("ramp", self.ramp, RAMPS),
-            "optimizer": text("optimizer", self.optimizer),
-            "monitor": text("monitor", self.monitor),
+            "ramp": arguments.one_of("ramp", self.ramp, RAMPS),
+            "optimizer": arguments.text("optimizer", self.optimizer),
+            "monitor": arguments.text("monitor", self.monitor),
         }
         for name in ("best_loss", "start_lr", "end_lr", "stop_factor"):
             if (value := getattr(self, name)) is not None:
-                values[name] = number(name, value, finite=False)
+                values[name] = arguments.number(name, value, finite=False)
         for name in ("batch_size", "steps_per_epoch"):
             if (value := getattr(self, name)) is not None:
-                values[name] = integer(name, value)
+                values[name] = arguments.integer(name, value)
         for name in ("hyperparameters", "environment"):
             value = getattr(self, name)
-            check_type(name, value, Mapping, "a mapping")
+            arguments.check_type(name, value, Mapping, "a mapping")
             values[name] = MappingProxyType(_plain(value))
         return values
 

@@ -35,6 +35,8 @@ _FEWEST_POINTS = 8
 # A fall by less than this share of the loss is nothing to be sure of: random
 # labels take off a tenth, as what is random at the start is unlearnt.
 ENOUGH_FALL = 0.2
+# Where a ramp has come so far, a higher end is not what it wants.
+HIGH = 1.0
 # A rise without a fall in this first part of the range says that the test
 # started too high or that something is wrong.
 _TOO_EARLY = 1.0 / 3.0
@@ -42,37 +44,25 @@ _TOO_EARLY = 1.0 / 3.0
 
 @dataclasses.dataclass(frozen=True)
 class Landmarks:
-    """Where on a curve things happen.
+    """Where on a curve things happen."""
 
-    Attributes:
-        first: The loss before anything was learnt.
-        lowest: The lowest loss (average of a quarter of a decade).
-        noise: Standard deviation from one loss to the next where nothing is
-            learnt yet.
-        scale: Size of the losses: what noise is measured against.
-        bottom: log10(LR) of `lowest`.
-        edge: log10(LR) from which on training is unstable; beyond the last
-            learning rate where the loss never rose.
-        rose: Whether it did.
-        stayed_high: Whether that ended the test, began with its first step,
-            or left the last losses above the first ones by more than noise.
-        fell: Whether the loss fell by more than noise explains.
-        sudden: Whether a loss that is not finite came without a rise before
-            it: that is seldom the learning rate's doing.
-        points: How many finite losses there are.
-    """
-
-    first: float
-    lowest: float
-    noise: float
-    scale: float
-    bottom: float
+    first: float  # the loss before anything was learnt
+    lowest: float  # the lowest one (average of a quarter of a decade)
+    noise: float  # from one loss to the next where nothing is learnt yet
+    scale: float  # the size of the losses: what noise is measured against
+    bottom: float  # log10(LR) of the lowest
+    # log10(LR) from which on training is unstable; beyond the last learning
+    # rate where the loss never rose.
     edge: float
     rose: bool
+    # Whether that ended the test, began with its first step, or left the last
+    # losses above the first ones by more than noise.
     stayed_high: bool
-    fell: bool
+    fell: bool  # by more than noise explains
+    # Whether a loss that is not finite came without a rise before it: that is
+    # seldom the learning rate's doing.
     sudden: bool
-    points: int
+    points: int  # how many finite losses there are
 
     @property
     def fall(self) -> float:
@@ -149,8 +139,7 @@ def _noise(y: Vector) -> float:
     """Returns the standard deviation of neighbours, robust to a few."""
     if len(y) < 2:
         return 0.0
-    jumps = np.diff(y)
-    jumps = jumps - np.median(jumps)
+    jumps = np.diff(y) - np.median(np.diff(y))
     most = 4.0 * 1.4826 * float(np.median(np.abs(jumps)))
     jumps = np.clip(jumps, -most, most)
     return float(np.sqrt(np.mean(jumps**2) / 2.0))
@@ -164,11 +153,9 @@ def _medians(y: Vector, window: int) -> Vector:
 
 
 def _comparable(means: Vector) -> Vector:
-    """Returns the logarithms of losses that are all positive, else these.
-
-    Noise is a share of such a loss rather than an amount: against the noise at
-    the start even a plain fall of a squared error would look small.
-    """
+    """Returns the logarithms of losses that are all positive, else these."""
+    # Noise is a share of such a loss rather than an amount: against the noise
+    # at the start even a plain fall of a squared error would look small.
     return np.log(means) if (means > 0.0).all() else means
 
 
@@ -210,11 +197,9 @@ def _early_noise(y: Vector) -> float:
 def _edge(
     x: Vector, y: Vector, first: float, noise: float, case: int, beyond: float
 ) -> float:
-    """Returns log10(LR) of the first rise that is no noise.
-
-    There the median of the next losses lies above the lowest one so far by a
-    share of the fall until then, and by so many times the noise.
-    """
+    """Returns log10(LR) of the first rise that is no noise."""
+    # There the median of the next losses lies above the lowest one so far by
+    # a share of the fall until then, and by so many times the noise.
     window = _WINDOWS[case]
     middle = _medians(y, window)
     best = np.minimum(np.minimum.accumulate(middle), first)
@@ -260,12 +245,10 @@ def refusal(curve: Curve, seen: Landmarks | None) -> str:
 
 
 def is_enough(curve: Curve, seen: Landmarks | None) -> bool:
-    """Returns whether there is anything to judge by, or to begin with.
-
-    A ramp that was cut short must have seen its edge, or a clear fall.
-    """
+    """Returns whether there is anything to judge by, or to begin with."""
     if seen is None or seen.points < _FEWEST_POINTS:
         return False
+    # A ramp that was cut short must have seen its edge, or a clear fall.
     fell = seen.fell and seen.fall >= ENOUGH_FALL
     return seen.rose or fell or curve.stop_reason not in CUT_SHORT
 
@@ -273,10 +256,18 @@ def is_enough(curve: Curve, seen: Landmarks | None) -> bool:
 def _never_fell(curve: Curve, seen: Landmarks) -> str:
     if not seen.stayed_high:
         # What looks like a rise is noise too, where nothing fell.
+        remedy = (
+            "Raise `end_lr`, use more `steps` or larger batches, or check "
+            "that the model can learn."
+        )
+        if curve.lrs[-1] >= HIGH:
+            remedy = (
+                "Check that the inputs are scaled, that the loss fits the "
+                "last layer (`from_logits`), and that the model can learn."
+            )
         return (
             f"The loss never fell between {curve.lrs[0]:.1e} and "
-            f"{curve.lrs[-1]:.1e}. Raise `end_lr`, use more `steps` or larger "
-            "batches, or check that the model can learn."
+            f"{curve.lrs[-1]:.1e}. {remedy}"
         )
     if seen.sudden:
         return (

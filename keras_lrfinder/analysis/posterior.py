@@ -84,16 +84,11 @@ _SMALL_EPOCH, _BATCH, _LARGEST, _LARGER = 2.0, 32, math.log10(16.0), 0.125
 
 @dataclasses.dataclass(frozen=True)
 class Traits:
-    """What is known before any run.
+    """What is known before any run; most as in the formula."""
 
-    Attributes:
-        kind: The optimizer's name; `"momentum"` for SGD with a half or more.
-        momentum: Of SGD, log10 of how much its momentum lengthens a step: 1
-            for 0.9; no more than 1.5.
-        edge, rough, few, large: As in the formula.
-    """
-
-    kind: str
+    kind: str  # the optimizer's name; "momentum" for SGD with a half or more
+    # Of SGD, log10 of how much its momentum lengthens a step: 1 for 0.9; no
+    # more than 1.5.
     momentum: float
     edge: float
     rough: float
@@ -158,15 +153,10 @@ def prior(
 
 
 class Answer(NamedTuple):
-    """What a posterior says: log10 of learning rates.
+    """What a posterior says: log10 of learning rates."""
 
-    Attributes:
-        x: To train with.
-        low, high: Both ends of what holds the best one in 95 of 100 tests.
-    """
-
-    x: float
-    low: float
+    x: float  # to train with
+    low: float  # the ends of what holds the best one in 95 of 100 tests
     high: float
 
 
@@ -179,10 +169,7 @@ def posterior(
     epoch: int | None = None,
     constants: Constants = CONSTANTS,
 ) -> Answer:
-    """Returns what ramp and runs say of a training.
-
-    A run meets batches again after `epoch` steps; None: never.
-    """
+    """Returns what ramp and runs say; after `epoch` steps batches repeat."""
     c = constants
     mean, sigma = prior(traits, schedule, steps, c)
     log_p, safe, most = -0.5 * (GRID / sigma) ** 2, math.inf, math.inf
@@ -212,10 +199,9 @@ def posterior(
 
 
 def lost(runs: Levels, x: NDArray[Any]) -> Vector:
-    """Returns by how much runs at `x` end above the lowest.
+    """Returns by how much runs at `x` end above the lowest, in logarithms.
 
-    In logarithms of the loss; of losses that may be negative, of one plus the
-    share of the fall.
+    Of losses that may be negative, of one plus the share of the fall.
     """
     at, kept = np.unique(runs.x, return_index=True)
     held, least = runs.held[kept], float(runs.held.min())
@@ -234,10 +220,7 @@ def _momentum(hyperparameters: Mapping[str, Any]) -> float:
 
 
 def _length(few: float, steps: int) -> float:
-    """Returns the length of a training, as far as lengths were measured.
-
-    Nearer to a middle one for few data: a short training memorises, too.
-    """
+    """Returns a length, as far as measured; nearer a middle one for few."""
     measured = min(max(steps, PROBE_STEPS), _LONGEST)
     shorter = min(measured / MIDDLE_STEPS, 1.0)
     return float(measured / shorter * shorter ** max(1.0 - few, 0.0))

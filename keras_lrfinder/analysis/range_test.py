@@ -14,16 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_lrfinder.analysis.curve import RAMPS
+from keras_lrfinder import arguments
+from keras_lrfinder.analysis import curve as curves
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.curve import RunningEMA
 from keras_lrfinder.analysis.curve import StopReason
-from keras_lrfinder.analysis.curve import ema_span
-from keras_lrfinder.arguments import check_type
-from keras_lrfinder.arguments import integer
-from keras_lrfinder.arguments import number
-from keras_lrfinder.arguments import one_of
-from keras_lrfinder.arguments import positive
 
 # A rise counts from so many times the typical jump between two losses, and
 # after so many of them, where the test is long enough.
@@ -45,25 +39,20 @@ def ramp_lrs(
     The exponential ramp is Gugger's (2018), the linear one Smith's (2015,
     arXiv 1506.01186, section 3.3). Both ends are exact.
 
-    Args:
-        start_lr: Float > 0, learning rate of the first step.
-        end_lr: Float > `start_lr`, learning rate of the last step.
-        steps: Integer >= 2.
-        ramp: `"exponential"` or `"linear"`.
-
     Example:
     >>> [f"{lr:.6g}" for lr in ramp_lrs(1e-4, 1.0, 5)]
     ['0.0001', '0.001', '0.01', '0.1', '1']
     """
-    start, end = positive("start_lr", start_lr), positive("end_lr", end_lr)
+    start = arguments.positive("start_lr", start_lr)
+    end = arguments.positive("end_lr", end_lr)
     if not start < end:
         raise ValueError(
             "`start_lr` must be below `end_lr`. "
             f"Received: {start_lr=}, {end_lr=}"
         )
-    steps = integer("steps", steps, least=2)
+    steps = arguments.integer("steps", steps, least=2)
     progress = np.arange(steps, dtype=np.float64) / (steps - 1)
-    if one_of("ramp", ramp, RAMPS) == "exponential":
+    if arguments.one_of("ramp", ramp, curves.RAMPS) == "exponential":
         # In logarithms, as end / start may overflow; divided by the last
         # one, as the power of ten of a logarithm is not exact.
         low, high = math.log10(start), math.log10(end)
@@ -124,7 +113,9 @@ class RangeTest:
         lrs = ramp_lrs(start_lr, end_lr, steps, ramp)
         self._lrs: list[float] = lrs.tolist()
         if stop_factor is not None:
-            stop_factor = number("stop_factor", stop_factor, finite=False)
+            stop_factor = arguments.number(
+                "stop_factor", stop_factor, finite=False
+            )
             if not stop_factor > 1:
                 raise ValueError(
                     "`stop_factor` must be above 1, or None. "
@@ -144,8 +135,8 @@ class RangeTest:
             "steps_per_epoch": steps_per_epoch,
             "environment": dict(environment or {}),
         }
-        span = ema_span(len(self._lrs))
-        self._average = RunningEMA(span)
+        span = curves.ema_span(len(self._lrs))
+        self._average = curves.RunningEMA(span)
         # Before that the average, and what is known of the noise, rest on too
         # few losses; in a very short test on as many as it can spare.
         self._settled = max(math.ceil(span), min(_SETTLED, len(self._lrs) // 3))
@@ -223,7 +214,7 @@ class RangeTest:
         Args:
             reason: `StopReason.OUT_OF_DATA` or `StopReason.INTERRUPTED`.
         """
-        check_type("reason", reason, StopReason, "a StopReason")
+        arguments.check_type("reason", reason, StopReason, "a StopReason")
         if self._reason is None:
             self._reason = reason
 
@@ -232,16 +223,13 @@ class RangeTest:
         # The first averages hold few losses and are as noisy as those.
         if factor is None or len(self._losses) <= self._settled:
             return False
-        if self._positive:
-            if not smoothed > factor * self._best:
-                return False
-            limit = (factor - 1.0) * self._best
-        else:
-            # A factor of the loss has no meaning without a zero to measure
-            # from: the fall so far takes the place of the loss.
-            limit = (factor - 1.0) * (self._first - self._best)
+        if self._positive and not smoothed > factor * self._best:
+            return False
+        # A factor of the loss has no meaning without a zero to measure from:
+        # the fall so far takes the place of the loss.
+        size = self._best if self._positive else self._first - self._best
         rise = smoothed - self._best
-        return rise > limit and rise > _NOISE_FACTOR * self._noise()
+        return rise > max((factor - 1.0) * size, _NOISE_FACTOR * self._noise())
 
     def _noise(self) -> float:
         # Up to the best loss only: what comes after it may be the blow-up.

@@ -162,27 +162,18 @@ def _arc(length: int) -> Vector:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Levels:
-    """What runs of one length reached, by rising learning rate.
+    """What runs of one length reached, by rising learning rate."""
 
-    Attributes:
-        x: log10 of the learning rates.
-        held: Held-out loss, else training loss, at most that before.
-        before: The same before the first step.
-        moved, learnt: Whether training loss fell by more than noise, at all.
-        blown: Whether it rose by more than noise, or was not finite.
-        checked: Whether there is a held-out loss.
-        memorised: The share, 0 to 1, of what the best run learnt of batches
-            that it trained on which the held-out loss did not follow.
-        steps, schedule: Of each.
-    """
-
-    x: Vector
-    held: Vector
-    before: float
-    moved: NDArray[np.bool_]
-    learnt: NDArray[np.bool_]
-    blown: NDArray[np.bool_]
-    checked: bool
+    x: Vector  # log10 of the learning rates
+    held: Vector  # held-out loss, else training loss, at most that before
+    before: float  # the same before the first step
+    moved: NDArray[np.bool_]  # whether training loss fell by more than noise
+    learnt: NDArray[np.bool_]  # whether it fell at all
+    blown: NDArray[np.bool_]  # whether it rose by more, or was not finite
+    finite: NDArray[np.bool_]
+    checked: bool  # whether there is a held-out loss
+    # The share, 0 to 1, of what the best run learnt of batches that it trained
+    # on which the held-out loss did not follow.
     memorised: float
     steps: int
     schedule: str
@@ -211,13 +202,7 @@ class Levels:
 def reached(
     seen: Landmarks, runs: Sequence[Run], untrained: Run = Run(0.0, 0)
 ) -> Levels:
-    """Returns what runs of one length reached, at least one of them.
-
-    Args:
-        seen: The landmarks of the ramp, which say what is noise.
-        runs: In any order.
-        untrained: The losses of the batches that judge, before any training.
-    """
+    """Returns what runs of one length reached, at least one of them."""
     runs = sorted(runs, key=lambda run: run.lr)
     blew_up = np.array([bool(run.blew_up) for run in runs])
     tails, ends = (
@@ -241,6 +226,7 @@ def reached(
         moved=capped < seen.first - fall,
         learnt=capped < seen.first,
         blown=~(tails <= seen.first + rise),
+        finite=~blew_up,
         checked=checked,
         memorised=_memorised(runs[int(np.argmin(capped))], untrained),
         steps=runs[0].steps,

@@ -14,41 +14,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_lrfinder import arguments
+from keras_lrfinder.analysis import landmarks as marks
+from keras_lrfinder.analysis import posterior as posteriors
+from keras_lrfinder.analysis import suggestions
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.landmarks import Landmarks
-from keras_lrfinder.analysis.landmarks import is_enough
-from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.landmarks import refusal
-from keras_lrfinder.analysis.posterior import BASE_STEPS
-from keras_lrfinder.analysis.posterior import CONSTANTS
-from keras_lrfinder.analysis.posterior import MIDDLE_STEPS
 from keras_lrfinder.analysis.posterior import PROBE_STEPS
 from keras_lrfinder.analysis.posterior import Answer
-from keras_lrfinder.analysis.posterior import Constants
-from keras_lrfinder.analysis.posterior import Traits
-from keras_lrfinder.analysis.posterior import posterior
-from keras_lrfinder.analysis.posterior import traits_of
 from keras_lrfinder.analysis.runs import Levels
 from keras_lrfinder.analysis.runs import Run
 from keras_lrfinder.analysis.runs import reached
 from keras_lrfinder.analysis.suggestions import Suggestion
-from keras_lrfinder.analysis.suggestions import check_training
 from keras_lrfinder.analysis.suggestions import in_steps
-from keras_lrfinder.analysis.suggestions import ramp_doubts
-from keras_lrfinder.analysis.suggestions import ramp_in_words
-from keras_lrfinder.analysis.suggestions import suggest
-from keras_lrfinder.analysis.suggestions import told
-from keras_lrfinder.analysis.suggestions import too_few
-from keras_lrfinder.arguments import check_type
-from keras_lrfinder.arguments import integer
-from keras_lrfinder.arguments import text
-
-__all__ = ["MIDDLE_STEPS", "PROBE_STEPS", "Plan", "can_search", "search"]
 
 Train = Callable[[Run], Sequence[float]]
 
-# One training alone says nothing that can be compared.
-FEWEST_TRAININGS, MOST_TRAININGS = 2, 5
 # Decades between neighbouring probes, and trainings; nearer than the least
 # nothing more is to be seen.
 _STEP, _TRAINING_STEP, _LEAST = 0.75, 0.5, 0.3
@@ -92,25 +72,25 @@ class Plan:
     unchecked: str = ""
 
     def __post_init__(self) -> None:
-        check_training(self.schedule, self.total_steps)
+        suggestions.check_training(self.schedule, self.total_steps)
         for name in ("probes", "held_out", "again"):
-            integer(name, getattr(self, name), 0)
-        if integer("trainings", self.trainings):
-            least, most = FEWEST_TRAININGS, MOST_TRAININGS
-            integer("trainings", self.trainings, least, most)
+            arguments.integer(name, getattr(self, name), 0)
+        # One training alone says nothing that can be compared.
+        if arguments.integer("trainings", self.trainings):
+            arguments.integer("trainings", self.trainings, 2, 5)
         if self.epoch is not None:
-            integer("epoch", self.epoch, 1)
-        text("unchecked", self.unchecked)
+            arguments.integer("epoch", self.epoch, 1)
+        arguments.text("unchecked", self.unchecked)
 
     @property
     def steps(self) -> int:
         """The length of the training, or what is taken for it."""
-        return self.total_steps or MIDDLE_STEPS
+        return self.total_steps or posteriors.MIDDLE_STEPS
 
 
 def can_search(curve: Curve) -> bool:
     """Returns whether a ramp says where to run anything."""
-    return is_enough(curve, landmarks(curve))
+    return marks.is_enough(curve, marks.landmarks(curve))
 
 
 def search(
@@ -118,7 +98,7 @@ def search(
     train: Train,
     plan: Plan = Plan(),
     *,
-    constants: Constants = CONSTANTS,
+    constants: posteriors.Constants = posteriors.CONSTANTS,
 ) -> tuple[tuple[Run, ...], Suggestion]:
     """Runs what is planned; returns the runs and what all of it supports.
 
@@ -136,11 +116,12 @@ def search(
         runs, suggestion = search(test.curve, train, Plan("cosine", 2000))
         ```
     """
-    check_type("curve", curve, Curve, "a Curve")
-    check_type("plan", plan, Plan, "a Plan")
-    asked, seen = (plan.schedule, plan.total_steps), landmarks(curve)
-    if seen is None or not is_enough(curve, seen):
-        return (), suggest(curve, schedule=asked[0], total_steps=asked[1])
+    arguments.check_type("curve", curve, Curve, "a Curve")
+    arguments.check_type("plan", plan, Plan, "a Plan")
+    asked, seen = (plan.schedule, plan.total_steps), marks.landmarks(curve)
+    if seen is None or not marks.is_enough(curve, seen):
+        why = marks.refusal(curve, seen)
+        return (), Suggestion.refused("default", why, asked)
     untrained = Run(0.0, 0, held_out=plan.held_out, again=plan.again)
     if plan.held_out and (plan.probes or plan.trainings):
         untrained = untrained.ended(train(untrained))
@@ -148,14 +129,15 @@ def search(
             plan = dataclasses.replace(
                 plan, held_out=0, again=0, unchecked=_NOT_STILL
             )
-    traits = traits_of(curve, seen)
+    traits = posteriors.traits_of(curve, seen)
     it = _Search(curve, seen, traits, plan, train, constants, untrained)
     it.run()
     runs, words = (*it.probes, *it.trainings), list(map(_in_words, it.groups))
     if why := it.refusal(words):
         return runs, Suggestion.refused("default", why, asked)
-    found, words = it.posterior(), [ramp_in_words(curve, seen), *words]
-    return runs, told(found, it.traits, asked, words, it.doubts(found))
+    found, doubts = it.posterior(), it.doubts()
+    words.insert(0, suggestions.ramp_in_words(curve, seen))
+    return runs, suggestions.told(found, traits, asked, words, doubts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,11 +145,11 @@ class _Search:
     """The runs of one search, and what they mean."""
 
     curve: Curve
-    seen: Landmarks
-    traits: Traits
+    seen: marks.Landmarks
+    traits: posteriors.Traits
     plan: Plan
     train: Train
-    constants: Constants
+    constants: posteriors.Constants
     untrained: Run
     probes: list[Run] = dataclasses.field(default_factory=list)
     trainings: list[Run] = dataclasses.field(default_factory=list)
@@ -176,7 +158,7 @@ class _Search:
         """Makes the runs: each is placed by what those before it gave."""
         plan, probes = self.plan, self.probes
         last = math.log10(self.curve.end_lr)
-        x: float | None = self._alone("constant", BASE_STEPS).x
+        x: float | None = self._alone("constant", posteriors.BASE_STEPS).x
         while x is not None and len(probes) < plan.probes:
             self._make(probes, 10.0**x, PROBE_STEPS)
             x = next_probe(self._reached(probes), last)
@@ -203,11 +185,13 @@ class _Search:
 
     def _alone(self, schedule: str, steps: int) -> Answer:
         """Returns what the ramp says of a training."""
-        return posterior(self.traits, schedule, steps, constants=self.constants)
+        return posteriors.posterior(
+            self.traits, schedule, steps, constants=self.constants
+        )
 
     def posterior(self) -> Answer:
         """Returns what ramp and runs say of the training that follows."""
-        return posterior(
+        return posteriors.posterior(
             self.traits,
             self.plan.schedule,
             self.plan.steps,
@@ -219,8 +203,8 @@ class _Search:
 
     @property
     def _epoch(self) -> int:
-        known = self.plan.epoch or self.curve.steps_per_epoch
-        return known or self.curve.steps
+        curve = self.curve
+        return self.plan.epoch or curve.steps_per_epoch or curve.steps
 
     @property
     def _samples(self) -> int:
@@ -235,7 +219,7 @@ class _Search:
         """Returns why there is no learning rate, or an empty string."""
         groups, seen = self.groups, self.seen
         learnt = any(levels.learnt.any() for levels in groups)
-        why = refusal(self.curve, seen)
+        why = marks.refusal(self.curve, seen)
         if why and not any(map(self._outvote, groups)):
             little = "What the runs learnt is too little to judge by."
             return " ".join([why, *words, *[little][: int(learnt)]])
@@ -251,11 +235,9 @@ class _Search:
         return ""
 
     def _outvote(self, levels: Levels) -> bool:
-        """Returns whether to believe runs where a ramp showed nothing.
-
-        Neither noise is, nor random labels, nor what happens at any learning
-        rate, as the first step of Ftrl from zero.
-        """
+        """Returns whether to believe runs where a ramp showed nothing."""
+        # Neither noise, nor random labels, nor what happens at any learning
+        # rate, as the first step of Ftrl from zero.
         return (
             levels.checked
             and bool(levels.learnt.any())
@@ -265,9 +247,9 @@ class _Search:
             and self._samples >= _ENOUGH_SAMPLES
         )
 
-    def doubts(self, found: Answer) -> list[str]:
+    def doubts(self) -> list[str]:
         """Returns what keeps the answer from being sure, in words."""
-        doubts, groups = [], self.groups
+        found, doubts, groups = self.posterior(), [], self.groups
         if not (self.trainings and self._outvote(groups[-1])):
             doubts = self._doubts_of_ramp(found)
         if groups:
@@ -277,8 +259,8 @@ class _Search:
         return doubts
 
     def _doubts_of_ramp(self, found: Answer) -> list[str]:
-        doubts = ramp_doubts(self.curve, self.seen)
-        if refusal(self.curve, self.seen):
+        doubts = suggestions.ramp_doubts(self.curve, self.seen)
+        if marks.refusal(self.curve, self.seen):
             return [*doubts, "the ramp alone gives no answer"]
         alone = self._alone(self.plan.schedule, self.plan.steps)
         liked = found.x
@@ -295,7 +277,7 @@ class _Search:
         if not levels.fall > 0.0:
             return [f"{steps} did not lower the {levels.loss}"]
         if levels.checked and self._samples < _ENOUGH_SAMPLES:
-            doubts.append(too_few(self._samples, "held-out sample"))
+            doubts.append(f"{self._samples:,} held-out samples are few")
         if not levels.checked and levels.steps > self._epoch:
             why = self.plan.unchecked or "nothing was held out"
             doubts.append(f"what was learnt may be memorised ({why})")
@@ -315,7 +297,8 @@ def _in_words(levels: Levels) -> str:
         path = f"of {levels.schedule} up to"
     said = f"{in_steps(levels.steps)} {path} {at}"
     if levels.blown.all():
-        return f"{said} blew up."
+        rose = "made the training loss rise"
+        return f"{said} {rose if levels.finite.any() else 'blew up'}."
     before, least = f"{levels.before:.3g}", f"{levels.held.min():.3g}"
     if levels.fall > 0.0:
         said += f" took the {levels.loss} from {before} to {least}"
@@ -323,7 +306,9 @@ def _in_words(levels: Levels) -> str:
     else:
         said += f" did not lower the {levels.loss} of {before}."
     if levels.blown.any():
-        said += f" Training blew up at {10.0**levels.top:.1e}."
+        rose = levels.finite[levels.x == levels.top].all()
+        what = "The training loss rose" if rose else "Training blew up"
+        said += f" {what} at {10.0**levels.top:.1e}."
     if levels.memorised >= _NOTABLE:
         said += f" Of what was learnt, {levels.memorised:.0%} is memorised."
     return said
@@ -342,10 +327,7 @@ def _doubts_of_trainings(found: Answer, groups: list[Levels]) -> list[str]:
 
 
 def next_probe(levels: Levels, last: float) -> float | None:
-    """Returns log10 of the learning rate to probe next, if any.
-
-    Higher while that is clearly better, lower once it is not, then in between.
-    """
+    """Returns log10 of the LR to probe next, if any: the better way."""
     x, best, held = levels.x, levels.best, levels.held
     if not levels.moved.any() and not levels.blown.any():
         # Too low by far: nothing is learnt there that could be compared.
@@ -366,8 +348,7 @@ def next_probe(levels: Levels, last: float) -> float | None:
 def next_training(levels: Levels, short: Levels | None = None) -> float | None:
     """Returns log10 of the learning rate to train with next, if any.
 
-    As for probes, until they are near each other; but not higher where short
-    runs ended lower, as all of it memorises.
+    Not higher where short runs ended lower, as all of it memorises.
     """
     x, best, last = levels.x, levels.best, len(levels.x) - 1
     learnt = levels.held[0] < levels.before

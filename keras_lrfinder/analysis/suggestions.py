@@ -13,28 +13,16 @@ from collections.abc import Callable
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
-from keras_lrfinder.analysis.curve import CUT_SHORT
+from keras_lrfinder import arguments
+from keras_lrfinder.analysis import curve as curves
+from keras_lrfinder.analysis import landmarks as marks
+from keras_lrfinder.analysis import posterior as posteriors
 from keras_lrfinder.analysis.curve import Curve
-from keras_lrfinder.analysis.curve import ema
-from keras_lrfinder.analysis.curve import ema_span
-from keras_lrfinder.analysis.landmarks import ENOUGH_FALL
-from keras_lrfinder.analysis.landmarks import Landmarks
-from keras_lrfinder.analysis.landmarks import landmarks
-from keras_lrfinder.analysis.landmarks import refusal
-from keras_lrfinder.analysis.posterior import MEASURED
 from keras_lrfinder.analysis.posterior import MIDDLE_STEPS
 from keras_lrfinder.analysis.posterior import Answer
-from keras_lrfinder.analysis.posterior import Traits
-from keras_lrfinder.analysis.posterior import moved
-from keras_lrfinder.analysis.posterior import posterior
-from keras_lrfinder.analysis.posterior import traits_of
 from keras_lrfinder.analysis.runs import SHARES
-from keras_lrfinder.arguments import check_type
-from keras_lrfinder.arguments import integer
-from keras_lrfinder.arguments import number
-from keras_lrfinder.arguments import one_of
+from keras_lrfinder.analysis.runs import Vector
 
 Rule = Callable[[Curve], "float | None"]
 Training = tuple[str, "int | None"]
@@ -44,6 +32,8 @@ _AGREE = 0.5
 # How near the last learning rate the lowest loss must lie, in decades, to be
 # called still falling.
 _AT_END = 0.35
+# Logits made of probabilities, by softmax, let no larger share be learnt.
+_BOUNDED = 0.6
 # Memorised in no time, what is learnt of fewer samples looks the same.
 _ENOUGH_SAMPLES = 250
 
@@ -128,14 +118,15 @@ class Suggestion:
         lr = float(self)
         check_training(schedule, total_steps)
         now = self.total_steps or MIDDLE_STEPS
-        decades = moved(self.kind, self.few, schedule, total_steps or now)
-        decades -= moved(self.kind, self.few, self.schedule, now)
+        about, then = (self.kind, self.few), total_steps or now
+        decades = posteriors.moved(*about, schedule, then)
+        decades -= posteriors.moved(*about, self.schedule, now)
         return float(lr * 10.0**decades)
 
 
 def told(
     found: Answer,
-    traits: Traits,
+    traits: posteriors.Traits,
     training: Training,
     seen: list[str],
     doubts: list[str],
@@ -143,7 +134,14 @@ def told(
 ) -> Suggestion:
     """Returns what was found, with what was seen and what speaks against it."""
     lr, low, high = (float(10.0**x) for x in found)
-    words, level = [*seen, _answer_in_words(lr, training)], "high"
+    schedule, total_steps = training
+    length = in_steps(total_steps or MIDDLE_STEPS)
+    if total_steps is None:
+        length += ", as no length was said"
+    path = f"the peak of {schedule} over"
+    if schedule == "constant":
+        path = "kept constant for"
+    words, level = [*seen, f"That gives {lr:.1e}, {path} {length}."], "high"
     if doubts:
         words.append(f"Confidence is low: {'; '.join(doubts)}.")
         level = "low"
@@ -151,37 +149,22 @@ def told(
     return Suggestion(*said, traits.kind, traits.few)
 
 
-def _answer_in_words(lr: float, training: Training) -> str:
-    schedule, total_steps = training
-    length = in_steps(total_steps or MIDDLE_STEPS)
-    if total_steps is None:
-        length += ", as no length was said"
-    if schedule == "constant":
-        return f"That gives {lr:.1e}, kept constant for {length}."
-    return f"That gives {lr:.1e}, the peak of {schedule} over {length}."
-
-
 def in_steps(steps: int) -> str:
     """Returns a length in words."""
     return "1 step" if steps == 1 else f"{steps:,} steps"
 
 
-def too_few(number: int, what: str) -> str:
-    """Returns that there are few, in words."""
-    many = f"{number:,} {what}s are few"
-    return f"1 {what} is little" if number == 1 else many
-
-
 def check_training(schedule: object, total_steps: object) -> None:
     """Raises where these do not say what training follows."""
-    one_of("schedule", schedule, SHARES)
+    arguments.one_of("schedule", schedule, SHARES)
     if total_steps is not None:
-        integer("total_steps", total_steps, 1)
+        arguments.integer("total_steps", total_steps, 1)
 
 
-def ramp_in_words(curve: Curve, seen: Landmarks) -> str:
+def ramp_in_words(curve: Curve, seen: marks.Landmarks) -> str:
     """Returns what was seen on a ramp, as a sentence."""
-    fall = f"The loss fell from {seen.first:.3g} to {seen.lowest:.3g}"
+    lowest = curve.best_loss  # the one that is told elsewhere, too
+    fall = f"The smoothed loss fell from {seen.first:.3g} to {lowest:.3g}"
     if not seen.fell:
         fall = "The loss did not fall by more than its noise"
     if seen.rose:
@@ -195,21 +178,24 @@ def ramp_in_words(curve: Curve, seen: Landmarks) -> str:
     return f"{fall} near {10.0**seen.bottom:.1e}, and never rose again."
 
 
-def ramp_doubts(curve: Curve, seen: Landmarks) -> list[str]:
+def ramp_doubts(curve: Curve, seen: marks.Landmarks) -> list[str]:
     """Returns what keeps the answer of a ramp from being sure, in words."""
     doubts, name = [], curve.optimizer.lower()
     if not seen.rose:
         why, remedy = "training never became unstable", "raise `end_lr`"
-        if curve.stop_reason in CUT_SHORT:
+        if curve.lrs[-1] >= marks.HIGH and seen.fall < _BOUNDED:
+            remedy = "check that the loss fits the last layer (`from_logits`)"
+        if curve.stop_reason in curves.CUT_SHORT:
             why, remedy = curve.ending, "let it end, with fewer `steps`"
         doubts.append(f"{why}, so this is a lower bound: {remedy}")
-    if not seen.fell:
+    if seen.rose and not seen.fell:
         doubts.append("only where training becomes unstable is known")
-    elif seen.fall < ENOUGH_FALL:
-        doubts.append(f"a fall by {seen.fall:.1%} is little to judge by")
+    elif seen.fell and seen.fall < marks.ENOUGH_FALL:
+        share = (seen.first - curve.best_loss) / seen.scale
+        doubts.append(f"a fall by {share:.1%} is little to judge by")
     if not name:
         doubts.append("the optimizer is not known: name it")
-    elif name not in MEASURED:
+    elif name not in posteriors.MEASURED:
         doubts.append(f"{name} was never measured, and is taken for Adam")
     if seen.fell and seen.lowest < 0.0:
         doubts.append("how far a negative loss can fall is not known")
@@ -325,29 +311,30 @@ def suggest(
         `Suggestion`, whose `lr` is None where the curve has too few points,
         never fell, or diverged at once.
     """
-    check_type("curve", curve, Curve, "a Curve")
+    arguments.check_type("curve", curve, Curve, "a Curve")
     check_training(schedule, total_steps)
     name, function = check_rule(rule)
-    training, seen = (schedule, total_steps), landmarks(curve)
-    refused = refusal(curve, seen)
+    training, seen = (schedule, total_steps), marks.landmarks(curve)
+    refused = marks.refusal(curve, seen)
     if refused or seen is None:
         return Suggestion.refused(name, refused, training)
-    traits = traits_of(curve, seen)
-    found = posterior(traits, schedule, total_steps or MIDDLE_STEPS)
+    traits = posteriors.traits_of(curve, seen)
+    found = posteriors.posterior(traits, schedule, total_steps or MIDDLE_STEPS)
     words, doubts = [ramp_in_words(curve, seen)], ramp_doubts(curve, seen)
     own = told(found, traits, training, words, doubts)
     if function is default:
         return own
     lr = function(curve)
-    lr = None if lr is None else number("answer of the rule", lr, finite=False)
+    if lr is not None:
+        lr = arguments.number("answer of the rule", lr, finite=False)
     if lr is None or not (math.isfinite(lr) and lr > 0):
         why = f"The rule {name} found {'none' if lr is None else lr}."
         return Suggestion.refused(name, why, training)
     lr = min(max(lr, float(curve.lrs[0])), float(curve.lrs[-1]))
     # Rules are for a learning rate that stays, as long as is usual.
-    of_test = traits.kind, traits.few
-    x = math.log10(lr) + moved(*of_test, schedule, total_steps or MIDDLE_STEPS)
-    x -= moved(*of_test, "constant", MIDDLE_STEPS)
+    about = traits.kind, traits.few
+    x = math.log10(lr) - posteriors.moved(*about, "constant", MIDDLE_STEPS)
+    x += posteriors.moved(*about, schedule, total_steps or MIDDLE_STEPS)
     if abs(x - found.x) > _AGREE:
         doubts.append(f"the default rule says {own.lr:.1e}")
     found = Answer(x, min(found.low, x), max(found.high, x))
@@ -379,19 +366,17 @@ def check_rule(rule: object) -> tuple[str, Rule]:
     """Returns a rule's name and function; raises where there is none."""
     if callable(rule):
         return getattr(rule, "__name__", "custom"), rule
-    name = one_of("rule", rule, RULES)
+    name = arguments.one_of("rule", rule, RULES)
     return name, RULES[name]
 
 
-def _finite(
-    curve: Curve,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _finite(curve: Curve) -> tuple[Vector, Vector]:
     keep = np.isfinite(curve.losses)
-    smoothed = ema(curve.losses[keep], ema_span(curve.steps))
+    smoothed = curves.ema(curve.losses[keep], curves.ema_span(curve.steps))
     return curve.lrs[keep], smoothed
 
 
-def _slopes(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _slopes(curve: Curve) -> tuple[Vector, Vector]:
     """Returns LRs and `ds / d(log lr)` there, up to the lowest loss.
 
     By central differences of the smoothed loss `s`.

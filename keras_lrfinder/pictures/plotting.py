@@ -23,13 +23,12 @@ import numpy as np
 
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
+from keras_lrfinder.analysis.posterior import PROBE_STEPS
 from keras_lrfinder.analysis.runs import Run
-from keras_lrfinder.analysis.search import PROBE_STEPS
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import suggest
+from keras_lrfinder.pictures import view as views
 from keras_lrfinder.pictures.view import View
-from keras_lrfinder.pictures.view import thin_out
-from keras_lrfinder.pictures.view import view
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,24 +56,13 @@ def plot_curve(
     smooth: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws a range test.
+    """Draws a range test, and returns the matplotlib `Axes`.
 
-    Args:
-        curve: What was measured.
-        suggestion: Marked with its range; where it has no learning rate, the
-            reason is written below the title. None marks nothing.
-        runs: The runs that followed, drawn at the loss that they came to.
-        rules: One or several names in `RULES` or functions `Curve -> lr`.
-        smooth: Draw a smoothing spline, and no more than a part of the
-            plateau before the descent. False: the whole test, as measured.
-        ax: Where to draw. None makes a new figure of pyplot's, which a
-            notebook shows.
-
-    Returns:
-        The matplotlib `Axes`; `.figure.savefig(...)` writes it to a file.
+    With `smooth` a smoothing spline, and no more than a part of the plateau
+    before the descent; else the whole test, as measured.
     """
     ax = _shown_axes() if ax is None else ax
-    shown = view(curve.lrs, curve.losses)
+    shown = views.view(curve.lrs, curve.losses)
     _frame(ax, curve.monitor, shown.log)
     if len(curve):
         found = suggestion or Suggestion.refused("", "")
@@ -112,7 +100,8 @@ def plot_curves(
         curves: Label to curve: batch sizes, optimizers, weight decays.
         suggestions: Label to suggestion. None: what `suggest` says.
         relative: Draw every loss as a share of its descent, from 1 to 0.
-        ax: As for `plot_curve`.
+        ax: Where to draw. None makes a new figure of pyplot's, which a
+            notebook shows.
 
     Returns:
         The matplotlib `Axes`.
@@ -127,13 +116,13 @@ def plot_curves(
     found = suggestions or {
         name: suggest(each) for name, each in curves.items()
     }
-    views = {name: _view_of(each, relative) for name, each in curves.items()}
+    parts = {name: _view_of(each, relative) for name, each in curves.items()}
     monitors = {curve.monitor for curve in curves.values()}
     loss = f"{monitors.pop() if len(monitors) == 1 else 'loss'}, smoothed"
     loss = f"{loss}, as a share of its fall" if relative else loss
-    log = all(shown.log for shown in views.values())
+    log = all(shown.log for shown in parts.values())
     _frame(ax, loss, log)
-    seen = [shown for shown in views.values() if len(shown.lrs)]
+    seen = [shown for shown in parts.values() if len(shown.lrs)]
     # What only rises would widen the window of all others.
     seen = [shown for shown in seen if shown.falls] or seen
     if seen:
@@ -143,7 +132,7 @@ def plot_curves(
         lrs = [each.lr for each in found.values() if each.lr is not None]
         lrs += [s.left for s in seen] + [s.right for s in seen]
         _set_lrs(ax, min(lrs), max(lrs))
-    for i, (name, shown) in enumerate(views.items()):
+    for i, (name, shown) in enumerate(parts.items()):
         _draw_one(ax, i, str(name), shown, found.get(name))
     _write_title(ax, "Learning rate range tests, and what each suggests")
     _add_legend(ax, beside=many)
@@ -161,18 +150,6 @@ def save_plots(
     The first is the whole test as measured; the second shows its descent,
     smoothed, with what is suggested and the runs that followed. No file is
     left half written.
-
-    Args:
-        curve: What was measured.
-        suggestion: What to mark, or None.
-        directory: Where to; made if it is not there.
-        runs: As for `plot_curve`.
-
-    Returns:
-        The two paths.
-
-    Raises:
-        OSError: One of them cannot be written.
     """
     folder = pathlib.Path(directory).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
@@ -274,8 +251,9 @@ def _set_window(
     least = 0.0 if shown.log else -np.inf
     levels = [low, *(run.final_loss or low for run in runs)]
     lowest = min(y for y in levels if y > least)
-    if lowest < low:
-        low = lowest / 1.2 if shown.log else lowest - 0.05 * (high - lowest)
+    # So that the lowest mark is whole.
+    share = (high / lowest) ** 0.05 if shown.log else 0.05 * (high - lowest)
+    low = min(low, lowest / share if shown.log else lowest - share)
     ax.set_ylim(low, high)
     first, last = float(curve.lrs[0]), float(curve.lrs[-1])
     # A range that reaches far out is not followed.
@@ -320,11 +298,20 @@ def _title(curve: Curve, suggestion: Suggestion | None) -> tuple[str, str]:
         return f"Learning rate range test{optimizer}", ""
     if suggestion.lr is None:
         return f"No learning rate{optimizer}", suggestion.reason
-    name, sure = "Learning rate", suggestion.confidence
+    name, sure = "Learning rate", f"{suggestion.confidence} confidence"
     if suggestion.schedule != "constant":
         name = f"Peak learning rate of {suggestion.schedule}"
-    title = f"{name}{optimizer}: {suggestion.lr:.1e}, {sure} confidence"
-    return title, suggestion.reason if sure == "low" else ""
+    is_low = suggestion.confidence == "low"
+    if not is_low:
+        sure += f", range {width_of(suggestion)}"
+    title = f"{name}{optimizer}: {suggestion.lr:.1e}, {sure}"
+    return title, suggestion.reason if is_low else ""
+
+
+def width_of(suggestion: Suggestion) -> str:
+    """Returns how wide the range is, which is what confidence is in."""
+    low, high = suggestion.low or 1.0, suggestion.high or 1.0
+    return f"x{high / low:.0f}"
 
 
 def _write_title(ax: Axes, title: str, note: str = "") -> None:
@@ -350,7 +337,7 @@ def _draw_losses(ax: Axes, curve: Curve, shown: View, smooth: bool) -> None:
     style["color"] = GREY if smooth else BLUE
     style["linestyle"] = "none" if smooth or many else "-"
     style["label"] = f"loss of {'some of the steps' if many else 'each step'}"
-    lrs, losses = thin_out(curve.lrs, curve.losses, _MOST_POINTS)
+    lrs, losses = views.thin_out(curve.lrs, curve.losses, _MOST_POINTS)
     ax.plot(lrs, losses, markeredgewidth=0, zorder=2, **style)
     if smooth:
         style = {"color": BLUE, "linewidth": 2.4, "label": "smoothed"}
@@ -426,7 +413,7 @@ def _mark_rules(
 
 
 def _view_of(curve: Curve, relative: bool) -> View:
-    shown = view(curve.lrs, curve.losses)
+    shown = views.view(curve.lrs, curve.losses)
     if not relative or not len(shown.lrs):
         return shown
     low = float(shown.smooth.min())

@@ -12,11 +12,7 @@ from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.runs import Run
 from keras_lrfinder.analysis.suggestions import Suggestion
-from keras_lrfinder.pictures.plotting import BLUE
-from keras_lrfinder.pictures.plotting import figure_of
-from keras_lrfinder.pictures.plotting import is_training
-from keras_lrfinder.pictures.plotting import new_axes
-from keras_lrfinder.pictures.plotting import plot_curve
+from keras_lrfinder.pictures import plotting
 
 Rows = Sequence[Sequence[str]]
 # Is in no other colour of a picture, and becomes the page's own ink.
@@ -28,8 +24,10 @@ def line(curve: Curve, suggestion: Suggestion) -> str:
     if suggestion.confidence != "high":
         return f"LRFinder: {suggestion} [{_ended(curve)}]"
     within = f"{suggestion.low:.1e} to {suggestion.high:.1e}"
-    sure = f"{_rate(suggestion)} ({within}, high confidence)"
-    return f"LRFinder: {sure}; print the finder to see why"
+    wide = plotting.width_of(suggestion)
+    sure = f"high confidence in a range of {wide}, {within}"
+    why = "print the finder to see why"
+    return f"LRFinder: {_rate(suggestion)} ({sure}); {why}"
 
 
 def text_report(
@@ -69,7 +67,7 @@ def run_rows(runs: Sequence[Run]) -> list[list[str]]:
     """Returns the runs as the rows of a table, the first its head."""
     rows = [["run", "LR", "steps", "loss at the end"]]
     for run in runs:
-        what = "training" if is_training(run) else "probe"
+        what = "training" if plotting.is_training(run) else "probe"
         rows.append([what, _rate(run), f"{run.steps:,}", _loss(run)])
     return rows
 
@@ -109,10 +107,11 @@ def _rate(chosen: Run | Suggestion) -> str:
 def _facts(curve: Curve, suggestion: Suggestion) -> list[tuple[str, str]]:
     sure, now = suggestion.confidence, "see to the reason, then test again"
     if suggestion.lr is not None:
+        often = "the best one may lie anywhere"
+        if sure == "high":
+            sure += f", of a range of {plotting.width_of(suggestion)}"
+            often = "in 95 of 100 such tests the best one lies"
         ends = f"{suggestion.low:.1e} and {suggestion.high:.1e}"
-        often = "in 95 of 100 such tests the best one lies"
-        if sure != "high":
-            often = "the best one may lie anywhere"
         sure += f": {often} between {ends}"
         now = "finder.apply(model), then train"
     test = ", ".join(filter(None, (curve.optimizer, _ended(curve))))
@@ -143,17 +142,18 @@ def _svg(curve: Curve, suggestion: Suggestion, runs: Sequence[Run]) -> str:
     """Returns the picture in the page's own ink, on its own ground."""
     if not len(curve):
         return ""
-    ax = plot_curve(curve, suggestion, runs=runs, ax=new_axes(_INK, "none"))
+    ax = plotting.new_axes(_INK, "none")
+    plotting.plot_curve(curve, suggestion, runs=runs, ax=ax)
     # What these say stands above the picture.
     ax.set_title("", loc="left")
     for text in ax.texts:
         text.set_text("")
     file = io.StringIO()
     none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure_of(ax).savefig(file, format="svg", metadata=none)
+    plotting.figure_of(ax).savefig(file, format="svg", metadata=none)
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
     # Bright enough on black, dark enough on white.
-    svg = svg.replace(BLUE.lower(), "#1e88d2")
+    svg = svg.replace(plotting.BLUE.lower(), "#1e88d2")
     size = 'style="width:100%;height:auto"'
     return re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', size, svg, count=1)

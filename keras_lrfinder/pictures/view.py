@@ -25,33 +25,24 @@ _WIDTHS = np.geomspace(0.02, 0.16, 8)
 # How much narrower it is than the width that best foretells half the points
 # from the other half: a trough and an edge are sharper than all the rest.
 _NARROWER = 0.7
+# How much earlier, at most, the line begins to leave where the loss blows up.
+_EARLIER = 0.02
 # How much steep parts are drawn out before the spline is fitted, and at most.
 _STEEP, _STEEPEST = 3.0, 6.0
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """The smooth line through a curve, and the window that shows it well.
+    """The smooth line through a curve, and the window that shows it well."""
 
-    Attributes:
-        lrs: Array, learning rates of the smooth line, evenly spaced in log.
-        smooth: Array, the smooth loss there.
-        falls: Bool, whether there is a descent, not only a rise.
-        left: Float, where the window begins: not long before the descent.
-        right: Float, where it ends: where the loss has left through the top.
-        low: Float, the lower limit of the loss axis.
-        high: Float, the upper limit of the loss axis.
-        log: Bool, whether the loss axis should be logarithmic.
-    """
-
-    lrs: Vector
-    smooth: Vector
-    falls: bool = False
-    left: float = 0.1
-    right: float = 1.0
-    low: float = 0.0
+    lrs: Vector  # of the smooth line, evenly spaced in log
+    smooth: Vector  # the smooth loss there
+    falls: bool = False  # whether there is a descent, not only a rise
+    left: float = 0.1  # where the window begins: not long before the descent
+    right: float = 1.0  # where it ends: the loss has left through the top
+    low: float = 0.0  # the limits of the loss axis
     high: float = 1.0
-    log: bool = False
+    log: bool = False  # whether the loss axis should be logarithmic
 
     def at(self, lr: float) -> float:
         """Returns the smooth loss at `lr`."""
@@ -64,10 +55,6 @@ def view(lrs: Vector, losses: Vector) -> View:
     The window is that of the descent: a blow-up leaves through its top. The
     axis is logarithmic where every loss is positive and the descent spans a
     factor of more than 50.
-
-    Args:
-        lrs: Array of shape `(n,)`, positive and rising.
-        losses: Array of shape `(n,)`; what is not finite is not shown.
     """
     keep = np.isfinite(losses)
     x, y = lrs[keep], np.clip(losses[keep], -_HUGE, _HUGE)
@@ -115,16 +102,7 @@ def smooth_line(lrs: Vector, losses: Vector) -> tuple[Vector, Vector]:
     while a plateau becomes a line. Its width is found by cross-validation.
     A blow-up, which no window shows, is kept from bending the rest: a spike
     counts only up to a ceiling, and once all losses are above it, straight
-    lines join them.
-
-    Args:
-        lrs: Array of shape `(n,)`, positive and rising.
-        losses: Array of shape `(n,)`, finite.
-
-    Returns:
-        Two arrays of 300 entries: learning rates from the first to the last,
-        evenly spaced in log10(LR), and the smooth losses there. Fewer than
-        five points are joined by straight lines; one gives one entry.
+    lines join them, as they do fewer than five points.
     """
     if len(lrs) < 2:
         return lrs, losses
@@ -139,7 +117,23 @@ def smooth_line(lrs: Vector, losses: Vector) -> tuple[Vector, Vector]:
     if len(knots) >= _FEWEST_KNOTS:
         within = slice(int(np.searchsorted(grid, x[end - 1])) + 1)
         smooth[within] = _adaptive_spline(knots, means, w, grid[within])
+        if end < len(x):
+            begin = max(x[end - 2], x[end - 1] - _EARLIER)
+            _lead_out(grid, smooth, begin, x[end], ceiling)
     return np.geomspace(lrs[0], lrs[-1], _POINTS), smooth
+
+
+def _lead_out(
+    grid: Vector, smooth: Vector, begin: float, end: float, top: float
+) -> None:
+    """Leads a line by a parabola up to `top`: a blow-up is no corner."""
+    first, last = np.searchsorted(grid, (begin, end))
+    if first < last:
+        way = end - grid[first]
+        far = (grid[first : last + 1] - grid[first]) / way
+        slope = (smooth[first] - smooth[first - 1]) * (_POINTS - 1) * way
+        bend = top - smooth[first] - slope
+        smooth[first : last + 1] = smooth[first] + (slope + bend * far) * far
 
 
 def _position(lrs: Vector) -> Vector:

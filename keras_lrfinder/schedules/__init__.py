@@ -17,10 +17,9 @@ __all__ = ["SCHEDULES", "Cosine", "OneCycle", "Triangular"]
 
 
 def _one_cycle(peak: float, steps: int, begin: int) -> Any:
-    ends = peak if steps < 2 else None  # a single step has no way up
-    return OneCycle(
-        peak, max(steps, 2), initial_lr=ends, final_lr=ends, begin=begin
-    )
+    if steps < 2:  # a single step has no way up
+        return Cosine(peak, steps, begin)
+    return OneCycle(peak, steps, begin=begin)
 
 
 def _triangular(peak: float, steps: int, begin: int) -> Any:

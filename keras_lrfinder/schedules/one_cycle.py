@@ -8,14 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lrfinder.arguments import fraction
-from keras_lrfinder.arguments import integer
-from keras_lrfinder.arguments import number
-from keras_lrfinder.arguments import one_of
-from keras_lrfinder.arguments import positive
+from keras_lrfinder import arguments
 
-# JAX counts steps in int32, and a path may begin as late as it is long.
-MOST_STEPS = 2**30 - 1
 _WARMUP = 0.05
 
 
@@ -54,14 +48,9 @@ class OneCycle(Path):
     ```
 
     The defaults are the two-phase, cosine form that fastai made common. That
-    of the papers has equal ways up and down and a short way further down:
-    `OneCycle(max_lr, total_steps, warmup_fraction=0.45, final_fraction=0.1,
-    anneal="linear")`.
-
-    Sources: L. N. Smith and N. Topin, "Super-Convergence: Very Fast Training
-    of Neural Networks Using Large Learning Rates", arXiv 1708.07120 (2017);
-    L. N. Smith, "A disciplined approach to neural network hyper-parameters:
-    Part 1", arXiv 1803.09820 (2018).
+    of the papers (Smith and Topin, arXiv 1708.07120; Smith, arXiv 1803.09820)
+    has equal ways up and down and a short way further down: `OneCycle(max_lr,
+    total_steps, warmup_fraction=0.45, final_fraction=0.1, anneal="linear")`.
 
     Keras hands a schedule the number of batches that the *optimizer* has seen
     in its life: with `gradient_accumulation_steps` each batch counts, not
@@ -105,24 +94,28 @@ class OneCycle(Path):
         begin: int = 0,
     ) -> None:
         super().__init__()
-        self.max_lr = positive("max_lr", max_lr)
-        self.total_steps = integer("total_steps", total_steps, 2, MOST_STEPS)
+        self.max_lr = arguments.positive("max_lr", max_lr)
+        self.total_steps = count("total_steps", total_steps, 2)
         if initial_lr is None:
             initial_lr = self.max_lr / 25
-        self.initial_lr = _up_to_max("initial_lr", initial_lr, self.max_lr)
+        self.initial_lr = self._low("initial_lr", initial_lr)
         if final_lr is None:
             final_lr = self.initial_lr / 10_000
-        self.final_lr = _up_to_max("final_lr", final_lr, self.max_lr)
-        self.warmup_fraction = fraction("warmup_fraction", warmup_fraction)
-        self.final_fraction = fraction("final_fraction", final_fraction)
+        self.final_lr = self._low("final_lr", final_lr)
+        self.warmup_fraction = arguments.fraction(
+            "warmup_fraction", warmup_fraction
+        )
+        self.final_fraction = arguments.fraction(
+            "final_fraction", final_fraction
+        )
         if self.warmup_fraction + self.final_fraction >= 1:
             raise ValueError(
                 "`warmup_fraction` and `final_fraction` must leave a part for "
                 "the way down: their sum must be below 1. Received: "
                 f"{warmup_fraction=}, {final_fraction=}"
             )
-        self.anneal = one_of("anneal", anneal, ("cosine", "linear"))
-        self.begin = integer("begin", begin, 0, MOST_STEPS)
+        self.anneal = arguments.one_of("anneal", anneal, ("cosine", "linear"))
+        self.begin = count("begin", begin, 0)
 
     def __call__(self, step: Any) -> Any:
         """Returns the LR of optimizer step `step`, a scalar float tensor."""
@@ -139,6 +132,15 @@ class OneCycle(Path):
         if tail:
             fall = self._between(step, end - tail, end, first, last)
             lr = ops.where(ops.greater(step, end - tail), fall, lr)
+        return lr
+
+    def _low(self, name: str, value: Any) -> float:
+        lr = arguments.number(name, value)
+        if not 0 <= lr <= self.max_lr:
+            raise ValueError(
+                f"`{name}` must be between 0 and `max_lr`. Received: "
+                f"{name}={value}, max_lr={self.max_lr}"
+            )
         return lr
 
     def _between(self, step: Any, s: int, t: int, a: float, b: float) -> Any:
@@ -167,9 +169,9 @@ class Cosine(Path):
 
     def __init__(self, max_lr: float, total_steps: int, begin: int = 0) -> None:
         super().__init__()
-        self.max_lr = positive("max_lr", max_lr)
-        self.total_steps = integer("total_steps", total_steps, 1, MOST_STEPS)
-        self.begin = integer("begin", begin, 0, MOST_STEPS)
+        self.max_lr = arguments.positive("max_lr", max_lr)
+        self.total_steps = count("total_steps", total_steps, 1)
+        self.begin = count("begin", begin, 0)
 
     def __call__(self, step: Any) -> Any:
         """Returns the LR of optimizer step `step`, a scalar float tensor."""
@@ -179,6 +181,12 @@ class Cosine(Path):
         rise = to_float(step + 1) / float(up + 1)
         fall = arc(to_float(ops.subtract(total, step)) / float(total - up))
         return self.max_lr * ops.where(ops.less(step, up), rise, fall)
+
+
+def count(name: str, value: Any, least: int) -> int:
+    """Returns a number of steps that every backend can count."""
+    # JAX does so in int32, and a path may begin as late as it is long.
+    return arguments.integer(name, value, least, 2**30 - 1)
 
 
 def to_float(x: Any) -> Any:
@@ -191,13 +199,3 @@ def to_float(x: Any) -> Any:
 def arc(x: Any) -> Any:
     """Returns a cosine from 0 to 1, for `x` from 0 to 1."""
     return ops.square(ops.sin(x * (math.pi / 2)))
-
-
-def _up_to_max(name: str, value: Any, max_lr: float) -> float:
-    result = number(name, value)
-    if not 0 <= result <= max_lr:
-        raise ValueError(
-            f"`{name}` must be between 0 and `max_lr`. Received: "
-            f"{name}={value}, max_lr={max_lr}"
-        )
-    return result

@@ -8,16 +8,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lrfinder.arguments import integer
-from keras_lrfinder.arguments import number
-from keras_lrfinder.arguments import positive
-from keras_lrfinder.schedules.one_cycle import MOST_STEPS
-from keras_lrfinder.schedules.one_cycle import Path
-from keras_lrfinder.schedules.one_cycle import to_float
+from keras_lrfinder import arguments
+from keras_lrfinder.schedules import one_cycle as paths
 
 
 @keras.saving.register_keras_serializable(package="keras_lrfinder")
-class Triangular(Path):
+class Triangular(paths.Path):
     """Cyclical LR: up and down between two bounds, again and again.
 
     ```
@@ -26,10 +22,8 @@ class Triangular(Path):
     LR    = base_lr + (max_lr - base_lr) * (1 - x)
     ```
 
-    Source: L. N. Smith, "Cyclical Learning Rates for Training Neural
-    Networks", arXiv 1506.01186 (2015). The paper counts cycles from 1. Its
-    advice: `step_size` of 2 to 10 times the batches of an epoch, and
-    `base_lr` a third or a fourth of `max_lr`.
+    The advice of L. N. Smith (arXiv 1506.01186): `step_size` of 2 to 10 times
+    the batches of an epoch, and `base_lr` a third or a fourth of `max_lr`.
 
     Which steps count, and how a saved model is loaded: see `OneCycle`.
 
@@ -58,21 +52,20 @@ class Triangular(Path):
         begin: int = 0,
     ) -> None:
         super().__init__()
-        self.max_lr = positive("max_lr", max_lr)
-        self.base_lr = number("base_lr", base_lr)
+        self.max_lr = arguments.positive("max_lr", max_lr)
+        self.base_lr = arguments.number("base_lr", base_lr)
         if not 0 <= self.base_lr < self.max_lr:
             raise ValueError(
                 "`base_lr` must be at least 0 and below `max_lr`. Received: "
                 f"base_lr={base_lr}, max_lr={max_lr}"
             )
-        self.step_size = integer("step_size", step_size, 1, MOST_STEPS)
+        self.step_size = paths.count("step_size", step_size, 1)
         if total_steps is not None:
-            total_steps = integer("total_steps", total_steps, 1, MOST_STEPS)
+            total_steps = paths.count("total_steps", total_steps, 1)
         self.total_steps = total_steps
-        self.begin = integer("begin", begin, 0, MOST_STEPS)
+        self.begin = paths.count("begin", begin, 0)
         # Heights that fall, as 0.1.0 had: its files still load with them.
-        self._policy: str = "triangular"
-        self._gamma: float | None = None
+        self._old: dict[str, Any] = {}
 
     def __call__(self, step: Any) -> Any:
         """Returns the LR of optimizer step `step`, a scalar float tensor."""
@@ -80,27 +73,24 @@ class Triangular(Path):
         step = self._place(step, (self.total_steps or 2**31) - 1)
         # Remainder and distance are exact integers, also where float32 is not.
         away = ops.absolute(ops.subtract(ops.mod(step, 2 * size), size))
-        height = to_float(ops.subtract(size, away)) / float(size)
-        if self._policy == "triangular2":
+        height = paths.to_float(ops.subtract(size, away)) / float(size)
+        policy = self._old.get("policy")
+        if policy == "triangular2":
             cycle = ops.floor_divide(step, 2 * size)
-            height = height * ops.exp(to_float(cycle) * math.log(0.5))
-        elif self._policy == "exp_range":
-            falls = math.log(self._gamma or 1.0)
-            height = height * ops.exp(to_float(step) * falls)
+            height = height * ops.exp(paths.to_float(cycle) * math.log(0.5))
+        elif policy == "exp_range":
+            falls = math.log(self._old["gamma"])
+            height = height * ops.exp(paths.to_float(step) * falls)
         return (1.0 - height) * self.base_lr + height * self.max_lr
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments that make the same schedule again."""
-        config: dict[str, Any] = super().get_config()
-        if self._policy != "triangular":
-            config |= {"policy": self._policy, "gamma": self._gamma}
-        return config
+        return {**super().get_config(), **self._old}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Triangular:
         """Makes a schedule of its configuration, of 0.1.0 as well."""
-        known = dict(config)
-        old = known.pop("policy", "triangular"), known.pop("gamma", None)
-        schedule = cls(**known)
-        schedule._policy, schedule._gamma = old
+        old = {key: config[key] for key in {"policy", "gamma"} & set(config)}
+        schedule = cls(**{k: v for k, v in config.items() if k not in old})
+        schedule._old = old
         return schedule

@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_lrfinder.arguments import check_type
-from keras_lrfinder.pictures.plotting import is_training
-from keras_lrfinder.pictures.plotting import plot_curves
-from keras_lrfinder.pictures.report import html_table
-from keras_lrfinder.pictures.report import text_table
+from keras_lrfinder.pictures import plotting
+from keras_lrfinder.pictures import report
 from keras_lrfinder.training.lr_find import lr_find
 from keras_lrfinder.training.result import Result
 from keras_lrfinder.training.result import is_chief
@@ -40,11 +38,19 @@ class Comparison:
         there were such samples), None without probes. It can be compared
         where data, loss function and `batch_size` are the same.
         """
-        return [{"label": k, **_row(f)} for k, f in self.finders.items()]
+        rows, said = [], ("lr", "low", "high", "confidence", "reason")
+        for label, found in self.finders.items():
+            probes = [r for r in found.runs if not plotting.is_training(r)]
+            ends = [run.final_loss for run in probes]
+            row = {name: getattr(found.suggestion, name) for name in said}
+            row |= {"label": label, "batch_size": found.curve.batch_size}
+            finite = [x for x in ends if x is not None and math.isfinite(x)]
+            rows.append({**row, "best_probe_loss": min(finite, default=None)})
+        return rows
 
     def plot(self, *, relative: bool = False, ax: Any = None) -> Any:
         """Draws all curves as `plot_curves` does; returns the Axes."""
-        return plot_curves(
+        return plotting.plot_curves(
             {k: f.curve for k, f in self.finders.items()},
             suggestions={k: f.suggestion for k, f in self.finders.items()},
             relative=relative,
@@ -52,10 +58,26 @@ class Comparison:
         )
 
     def __str__(self) -> str:
-        return f"{text_table(_cells(self.rows))}\n{_note(self.rows)}".rstrip()
+        return f"{report.text_table(self._cells())}\n{self._note()}".rstrip()
 
     def _repr_html_(self) -> str:
-        return f"{html_table(_cells(self.rows))}<p>{_note(self.rows)}</p>"
+        return f"{report.html_table(self._cells())}<p>{self._note()}</p>"
+
+    def _note(self) -> str:
+        probed = [f for f in self.finders.values() if f.runs]
+        sizes = {found.curve.batch_size for found in probed}
+        return _UNEQUAL if len(sizes) > 1 else ""
+
+    def _cells(self) -> list[list[str]]:
+        table = [["", "LR", "range", "confidence", "loss of the best probe"]]
+        for row in self.rows:
+            loss, lr, within = row["best_probe_loss"], "none", ""
+            if row["lr"] is not None:
+                lr = f"{row['lr']:.1e}"
+                within = f"{row['low']:.1e} to {row['high']:.1e}"
+            end = "" if loss is None else f"{loss:.4g}"
+            table.append([row["label"], lr, within, row["confidence"], end])
+        return table
 
 
 def compare_lr(
@@ -91,31 +113,3 @@ def compare_lr(
             print(f"{label} ({i + 1} of {len(models)}):")
         finders[str(label)] = lr_find(model, x, y, **given)
     return Comparison(finders)
-
-
-def _row(finder: Result) -> dict[str, Any]:
-    ends = [run.final_loss for run in finder.runs if not is_training(run)]
-    losses = [end for end in ends if end is not None and math.isfinite(end)]
-    said = ("lr", "low", "high", "confidence", "reason")
-    return {
-        **{name: getattr(finder.suggestion, name) for name in said},
-        "batch_size": finder.curve.batch_size,
-        "best_probe_loss": min(losses, default=None),
-    }
-
-
-def _note(rows: list[dict[str, Any]]) -> str:
-    sizes = {r["batch_size"] for r in rows if r["best_probe_loss"] is not None}
-    return _UNEQUAL if len(sizes) > 1 else ""
-
-
-def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
-    table = [["", "LR", "range", "confidence", "loss of the best probe"]]
-    for row in rows:
-        loss, found, within = row["best_probe_loss"], "none", ""
-        if row["lr"] is not None:
-            found = f"{row['lr']:.1e}"
-            within = f"{row['low']:.1e} to {row['high']:.1e}"
-        reached = "" if loss is None else f"{loss:.4g}"
-        table.append([row["label"], found, within, row["confidence"], reached])
-    return table

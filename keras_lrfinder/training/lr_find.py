@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
+from keras_lrfinder import arguments
+from keras_lrfinder.analysis import search as searching
+from keras_lrfinder.analysis import suggestions
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.posterior import PROBE_STEPS
 from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.runs import Run
-from keras_lrfinder.analysis.search import Plan
-from keras_lrfinder.analysis.search import can_search
-from keras_lrfinder.analysis.search import search
 from keras_lrfinder.analysis.suggestions import Suggestion
-from keras_lrfinder.analysis.suggestions import check_rule
-from keras_lrfinder.analysis.suggestions import suggest
-from keras_lrfinder.arguments import arguments_of
-from keras_lrfinder.arguments import check_flag
-from keras_lrfinder.arguments import check_writable
-from keras_lrfinder.arguments import directory_path
-from keras_lrfinder.arguments import integer
-from keras_lrfinder.arguments import meant
-from keras_lrfinder.arguments import takes_anything
-from keras_lrfinder.arguments import text
 from keras_lrfinder.pictures.plotting import is_training
+from keras_lrfinder.training import keras_internals as internals
+from keras_lrfinder.training import result as results
 from keras_lrfinder.training.company import harmless
 from keras_lrfinder.training.data import FitData
 from keras_lrfinder.training.data import UnreadableError
-from keras_lrfinder.training.keras_internals import first_epoch
-from keras_lrfinder.training.keras_internals import is_overridden
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.progress import Progress
 from keras_lrfinder.training.replay import Replay
-from keras_lrfinder.training.result import Result
-from keras_lrfinder.training.result import length_of_training
-from keras_lrfinder.training.result import report
 from keras_lrfinder.training.run import RunCallback
 from keras_lrfinder.training.run import train_run
 from keras_lrfinder.training.samples import Rows
@@ -75,7 +64,7 @@ def lr_find(
     plot_dir: str | os.PathLike[str] | None = None,
     verbose: int = 1,
     **fit_kwargs: Any,
-) -> Result:
+) -> results.Result:
     """Finds the learning rate for the training that follows.
 
     Say that training as to `fit`: the data, `batch_size`, `epochs`, and the
@@ -84,12 +73,11 @@ def lr_find(
     (probes), and, with `trainings`, a few times for all of that training. At
     the end, also after an exception or Ctrl-C (which goes on to the caller),
     the model, its optimizer and the global random state are bit for bit what
-    they were: a `fit` after `lr_find` does what it would have done without,
-    and uses the training step that the test has compiled.
+    they were, and `fit` uses the training step that the test has compiled.
 
     What lies outside the model does not come back: a generator stays
-    consumed (by what the ramp needs and no more), a shuffled `tf.data.Dataset`
-    object goes on in its order.
+    consumed (by what the ramp needs and no more), a shuffled
+    `tf.data.Dataset` object goes on in its order.
 
     Args:
         model: A compiled `keras.Model`, built or not, fresh or trained.
@@ -144,52 +132,40 @@ def lr_find(
         ```
     """
     check_model(model)
-    _check_fit_arguments(model, x, y, fit_kwargs)
-    check_rule(rule)
-    check_flag("probe", probe)
-    check_flag("restore", restore)
-    check_flag("verbose", verbose)
-    _check_monitor(monitor)
-    settings: dict[str, Any] = {
-        "start_lr": start_lr,
-        "end_lr": end_lr,
-        "steps": steps,
-        "ramp": ramp,
-        "stop_factor": stop_factor,
-        "monitor": monitor,
-    }
-    RangeTest(**settings)  # refuses what is wrong
-    folder = directory_path("plot_dir", plot_dir)
+    _check_fit_arguments(model, x, y, monitor, fit_kwargs)
+    suggestions.check_rule(rule)
+    flags = {"probe": probe, "restore": restore, "verbose": verbose}
+    for name, flag in flags.items():
+        arguments.check_flag(name, flag)
+    test = RangeTest(
+        start_lr, end_lr, steps, ramp, stop_factor, monitor=monitor
+    )
+    folder = arguments.directory_path("plot_dir", plot_dir)
     if folder is not None:
-        check_writable("plot_dir", folder)
+        arguments.check_writable("plot_dir", folder)
     callbacks = harmless(fit_kwargs.pop("callbacks", None), verbose)
     validation_loss = _validation_loss(validation, monitor)
     if validation is not None:
         fit_kwargs.setdefault("validation_data", validation)
     given = {"x": x, "y": y, **fit_kwargs}
-    data = FitData(given, as_given=is_overridden(model, ("fit",)))
+    data = FitData(given, as_given=internals.is_overridden(model, ("fit",)))
     with (
         contextlib.closing(Progress(verbose)) as progress,
         contextlib.closing(Loan(model, optimizer, restore=restore)) as loan,
     ):
-        total_steps, _ = length_of_training(
+        total_steps, _ = results.length_of_training(
             epochs, total_steps, data.batches, loan.per_update
         )
-        plan = Plan(schedule, total_steps, trainings=trainings)
-        epoch = data.batches and max(data.batches // loan.per_update, 1)
-        test = RangeTest(**settings, **loan.facts(), steps_per_epoch=epoch)
-        alone = _why_alone(rule, restore)
-        if not probe or alone:
+        plan = searching.Plan(schedule, total_steps, trainings=trainings)
+        alone = _why_alone(rule, restore) if probe else ""
+        if alone or not probe:
             plan = dataclasses.replace(plan, probes=0, trainings=0)
-        job = _Job(loan, data, monitor, progress, plan)
+        made: collections.Counter[str] = collections.Counter()
+        job = _Job(loan, data, monitor, progress, plan, made)
         curve = job.ramp(test, callbacks, validation_loss)
-        if probe and not alone:
-            runs, found = job.search(curve)
-        else:
-            runs, found = (), _by_ramp(curve, plan, rule)
-            found = _noted(found, alone if probe else "")
-        found = _blamed(found, data.not_finite())
-    result = Result(
+        runs, found = job.search(curve, rule)
+        found = _blamed(_noted(found, alone), data.not_finite())
+    result = results.Result(
         curve,
         found,
         runs,
@@ -199,7 +175,7 @@ def lr_find(
         restored=restore,
         verbose=verbose,
     )
-    report(result, folder)
+    results.report(result, folder)
     return result
 
 
@@ -211,16 +187,16 @@ class _Job:
     data: FitData
     monitor: str
     progress: Progress
-    plan: Plan
+    plan: searching.Plan
+    made: collections.Counter[str]  # runs so far, by their kind
 
     def ramp(
-        self,
-        test: RangeTest,
-        callbacks: list[Any],
-        validation_loss: Callable[[Any], float] | None,
+        self, test: RangeTest, callbacks: list[Any], validation_loss: Any
     ) -> Curve:
         """Runs the range test, and returns what it measured."""
         loan, plan, steps = self.loan, self.plan, len(test.lrs)
+        facts, epoch = loan.facts(), self.data.batches
+        epoch = epoch and max(epoch // loan.per_update, 1)
         left = plan.probes * PROBE_STEPS + plan.trainings * plan.steps
         self.progress.begin("ramp", steps, left)
         batches = steps * loan.per_update
@@ -233,18 +209,25 @@ class _Job:
             validation_loss=validation_loss,
         )
         loan.fit(
-            **self.data.ramp(batches, first_epoch(loan.model)),
+            **self.data.ramp(batches, internals.first_epoch(loan.model)),
             **self.data.rest,
             callbacks=[callback, *callbacks],
             verbose=0,
         )
         test.end(StopReason.OUT_OF_DATA)
-        return dataclasses.replace(test.curve, batch_size=callback.batch_size)
+        return dataclasses.replace(
+            test.curve,
+            batch_size=callback.batch_size,
+            steps_per_epoch=epoch,
+            **facts,
+        )
 
-    def search(self, curve: Curve) -> tuple[tuple[Run, ...], Suggestion]:
+    def search(
+        self, curve: Curve, rule: Any
+    ) -> tuple[tuple[Run, ...], Suggestion]:
         """Runs what follows the ramp; returns the runs and what they say."""
         note, replay, plan = "", None, self.plan
-        if can_search(curve):
+        if plan.probes and searching.can_search(curve):
             self.loan.rewind()
             if plan.trainings:
                 replay, why = self._replay(plan.steps)
@@ -255,15 +238,20 @@ class _Job:
                 replay, why = self._replay(PROBE_STEPS)
                 note = note or (f"Not probed, as {why}." if why else "")
         if replay is None:
-            return (), _noted(_by_ramp(curve, plan), note)
-        plan = dataclasses.replace(
+            asked = plan.schedule, plan.total_steps
+            found = suggestions.suggest(
+                curve, rule, schedule=asked[0], total_steps=asked[1]
+            )
+            return (), _noted(found, note)
+        self.plan = plan = dataclasses.replace(
             plan,
             held_out=replay.held_out,
             again=replay.again,
             epoch=replay.epoch,
             unchecked=replay.why_not,
         )
-        runs, found = search(curve, self._trainer(plan, replay), plan)
+        train = functools.partial(self._train, replay)
+        runs, found = searching.search(curve, train, plan)
         return runs, _noted(found, note)
 
     def _replay(self, steps: int) -> tuple[Replay | None, str]:
@@ -276,39 +264,21 @@ class _Job:
             return None, f"fewer than its {steps:,} batches could be kept"
         return replay, ""
 
-    def _trainer(
-        self, plan: Plan, replay: Replay
-    ) -> Callable[[Run], list[float]]:
-        """Returns what makes a run, and says how far it is."""
-        left = {"probe": plan.probes, "training": plan.trainings}
-        most = dict(left)
-
-        def train(run: Run) -> list[float]:
-            name = "judging before training"
-            if run.steps:
-                kind = "training" if is_training(run) else "probe"
-                left[kind] -= 1
-                at = "at" if run.schedule == "constant" else "peak"
-                name = f"{kind} {most[kind] - left[kind]} of {most[kind]}"
-                name += f", {at} {run.lr:.1e}"
-                left["probe"] *= kind == "probe"
-            after = left["probe"] * PROBE_STEPS + left["training"] * plan.steps
-            self.progress.begin(name, len(run.lrs), after)
-            return train_run(
-                self.loan,
-                run,
-                replay.fit_data(run),
-                self.monitor,
-                progress=self.progress.step,
-            )
-
-        return train
-
-
-def _by_ramp(curve: Curve, plan: Plan, rule: Any = "default") -> Suggestion:
-    """Returns what the ramp alone says."""
-    training = plan.schedule, plan.total_steps
-    return suggest(curve, rule, schedule=training[0], total_steps=training[1])
+    def _train(self, replay: Replay, run: Run) -> list[float]:
+        """Makes a run, and says how far it is."""
+        plan, name = self.plan, "judging before training"
+        kind = "training" if is_training(run) else "probe"
+        if run.steps:
+            self.made[kind] += 1
+            most = plan.trainings if kind == "training" else plan.probes
+            at = "at" if run.schedule == "constant" else "peak"
+            name = f"{kind} {self.made[kind]} of {most}, {at} {run.lr:.1e}"
+        left = (plan.trainings - self.made["training"]) * plan.steps
+        if kind == "probe":
+            left += (plan.probes - self.made["probe"]) * PROBE_STEPS
+        self.progress.begin(name, len(run.lrs), left)
+        data, step = replay.fit_data(run), self.progress.step
+        return train_run(self.loan, run, data, self.monitor, progress=step)
 
 
 def _why_alone(rule: Any, restore: bool) -> str:
@@ -322,29 +292,25 @@ def _why_alone(rule: Any, restore: bool) -> str:
 
 
 def _noted(found: Suggestion, note: str) -> Suggestion:
-    """Returns the suggestion with a sentence said first."""
-    if not note:
-        return found
-    return dataclasses.replace(found, reason=f"{note} {found.reason}")
+    """Returns the suggestion with a sentence, if there is one, said first."""
+    reason = f"{note} {found.reason}" if note else found.reason
+    return dataclasses.replace(found, reason=reason)
 
 
 def _blamed(found: Suggestion, bad: dict[str, str]) -> Suggestion:
     """Returns the suggestion, where the data are not finite, with that said."""
     if not bad:
         return found
-    named = " and ".join(f"`{name}` has {what}" for name, what in bad.items())
-    if found.lr is None:
-        return dataclasses.replace(
-            found,
-            reason=f"{named}: replace it, or drop these samples, and test "
-            "again.",
-        )
-    found = dataclasses.replace(found, confidence="low")
-    return _noted(found, f"{named}, so confidence is low.")
+    said = " and ".join(f"`{name}` has {what}" for name, what in bad.items())
+    if found.lr is not None:
+        found = _noted(found, f"{said}, so confidence is low.")
+        return dataclasses.replace(found, confidence="low")
+    said += ": replace it, or drop these samples, and test again."
+    return dataclasses.replace(found, reason=said)
 
 
 def _check_fit_arguments(
-    model: Any, x: Any, y: Any, fit_kwargs: dict[str, Any]
+    model: Any, x: Any, y: Any, monitor: str, fit_kwargs: dict[str, Any]
 ) -> None:
     """Raises where `fit` could not be called like this."""
     if not model.compiled or model.optimizer is None:
@@ -358,49 +324,38 @@ def _check_fit_arguments(
             "training that follows. "
             f"Received: initial_epoch={fit_kwargs['initial_epoch']!r}"
         )
-    known = arguments_of(keras.Model.fit)
-    unknown = sorted(set(fit_kwargs) - known)
+    fit = keras.Model.fit
+    unknown = set(fit_kwargs) - arguments.arguments_of(fit)
     # Some tools put a function of their own, of any arguments, in its place.
-    if unknown and not takes_anything(keras.Model.fit):
-        known |= arguments_of(lr_find)
-        raise TypeError(
-            "lr_find() got arguments that neither it nor fit has: "
-            + ", ".join(name + meant(name, known) for name in unknown)
-        )
+    if not arguments.takes_anything(fit):
+        arguments.check_known(sorted(unknown), lr_find, fit)
     if (size := fit_kwargs.get("batch_size")) is not None:
-        integer("batch_size", size, 1)
+        arguments.integer("batch_size", size, 1)
+    if arguments.text("monitor", monitor).startswith("val_"):
+        raise ValueError(
+            "`monitor` must be logged after each batch; for the loss on a "
+            "validation sample after each batch give `validation=(x, y)`. "
+            f"Received: {monitor=}"
+        )
     if x is None:
         raise ValueError(
             "`x` must be the data to train on, as for `fit`. Received: x=None"
         )
-    if y is not None or is_overridden(model, _FITTING):
-        return
     loss = getattr(model, "loss", None)
-    if loss is not None and Rows.of((x, None, None)):
+    own = internals.is_overridden(model, _FITTING)
+    if y is None and not own and loss is not None and Rows.of((x, None, None)):
         raise ValueError(
             f"`y` must be given, as the model is compiled with loss={loss!r}. "
             "Received: y=None"
         )
 
 
-def _check_monitor(monitor: str) -> None:
-    """Raises where a loss is named that is logged once an epoch only."""
-    if text("monitor", monitor).startswith("val_"):
-        raise ValueError(
-            "`monitor` must be logged after each batch; for the loss on a "
-            "validation sample after each batch give `validation=(x, y)`. "
-            f"Received: monitor={monitor!r}"
-        )
-
-
-def _validation_loss(
-    validation: Any, monitor: str
-) -> Callable[[Any], float] | None:
+def _validation_loss(validation: Any, monitor: str) -> Any:
     """Returns what gives a model's loss on a fixed sample, if there is one."""
     if validation is None:
         return None
     sized = isinstance(validation, (tuple, list))
-    if not sized or len(validation) not in (2, 3):
+    if not (sized and len(validation) in (2, 3)):
         size = f" of {len(validation)}" if sized else ""
         raise TypeError(
             "`validation` must be (x, y) or (x, y, sample_weight). "

@@ -18,9 +18,6 @@ class Progress:
     In a terminal and in a notebook one line is written over and over, and
     `close` takes it away, also from a notebook that is saved. Anywhere else,
     as in a file, there is one line when the first run begins.
-
-    Args:
-        verbose: 0 shows nothing.
     """
 
     def __init__(self, verbose: int) -> None:
@@ -31,13 +28,7 @@ class Progress:
         self._seconds, self._counted, self._longest = 0.0, 0, 0.0
 
     def begin(self, name: str, steps: int, left_steps_after: int = 0) -> None:
-        """Begins a run of `steps` steps, also where the one before broke off.
-
-        Args:
-            name: String, such as "probe 2 of 3 at 1.7e-02".
-            steps: Integer, its length.
-            left_steps_after: Integer, the steps of the runs that may follow.
-        """
+        """Begins a run, also where the one before broke off."""
         self._name, self._steps, self._step = name, steps, 0
         self._after = left_steps_after
         if self._says_first:

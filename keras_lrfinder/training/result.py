@@ -14,27 +14,15 @@ from typing import Any
 
 import keras
 
+from keras_lrfinder import arguments
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.runs import Run
 from keras_lrfinder.analysis.suggestions import Suggestion
-from keras_lrfinder.arguments import directory_path
-from keras_lrfinder.arguments import integer
-from keras_lrfinder.pictures.plotting import plot_curve
-from keras_lrfinder.pictures.plotting import save_plots
-from keras_lrfinder.pictures.report import html_report
-from keras_lrfinder.pictures.report import html_table
-from keras_lrfinder.pictures.report import line
-from keras_lrfinder.pictures.report import run_rows
-from keras_lrfinder.pictures.report import text_report
-from keras_lrfinder.pictures.report import text_table
+from keras_lrfinder.pictures import plotting
+from keras_lrfinder.pictures import report as words
 from keras_lrfinder.schedules import SCHEDULES
-from keras_lrfinder.training.keras_internals import batches_seen
-from keras_lrfinder.training.keras_internals import learning_rate_of
-from keras_lrfinder.training.learning_rate import all_optimizers
-from keras_lrfinder.training.learning_rate import apply_learning_rate
-from keras_lrfinder.training.learning_rate import check_kind
-from keras_lrfinder.training.learning_rate import leaves_of
-from keras_lrfinder.training.learning_rate import named_optimizers
+from keras_lrfinder.training import keras_internals as internals
+from keras_lrfinder.training import learning_rate as rates
 from keras_lrfinder.training.snapshot import check_model
 
 
@@ -44,12 +32,14 @@ class Runs(tuple[Run, ...]):
     __slots__ = ()
 
     def __str__(self) -> str:
-        return text_table(run_rows(self)) if self else "no run after the ramp"
+        if not self:
+            return "no run after the ramp"
+        return words.text_table(words.run_rows(self))
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return html_table(run_rows(self)) if self else str(self)
+        return words.html_table(words.run_rows(self)) if self else str(self)
 
 
 class Outcome:
@@ -100,17 +90,17 @@ class Outcome:
             ax: A matplotlib Axes to draw into, or None for a new figure.
             rules: Names in `RULES` whose answers are marked as well.
         """
-        return plot_curve(
-            self.curve, self.suggestion, runs=self.runs, rules=rules, ax=ax
-        )
+        found = self.curve, self.suggestion
+        return plotting.plot_curve(*found, runs=self.runs, rules=rules, ax=ax)
 
     def save_plots(self, directory: str | os.PathLike[str]) -> Any:
         """Writes `loss.jpg` and `smooth_loss.jpg` into `directory`.
 
         Returns the paths of both.
         """
-        folder = directory_path("directory", directory) or "."
-        return save_plots(self.curve, self.suggestion, folder, runs=self.runs)
+        folder = arguments.directory_path("directory", directory) or "."
+        found = self.curve, self.suggestion
+        return plotting.save_plots(*found, folder, runs=self.runs)
 
     def apply(
         self,
@@ -155,51 +145,55 @@ class Outcome:
         steps, batches = length_of_training(
             epochs, total_steps, self._epoch_batches, per_update
         )
-        if schedule is None:
-            schedule = self.suggestion.schedule
+        schedule = schedule or self.suggestion.schedule
         lr = self.suggestion.lr_for(schedule, steps)
-        if steps is None and schedule != "constant":
+        said = f"{lr:.1e}"
+        if schedule == "constant":
+            values: list[Any] = [lr] * len(leaves)
+        elif batches is None:
             raise ValueError(
                 f"`epochs` or `total_steps` must be given: {schedule} has an "
                 "end. Received: epochs=None, total_steps=None"
             )
-        was = [learning_rate_of(leaf) for leaf in leaves]
-        for leaf in leaves:
-            value = _held(leaf, schedule, lr, batches)
-            apply_learning_rate(model, [leaf], value)
+        else:
+            begins = map(internals.batches_seen, leaves)
+            values = [
+                SCHEDULES[schedule](lr, batches, int(n))
+                for n in map(keras.ops.convert_to_numpy, begins)
+            ]
+            unit = "steps" if per_update == 1 else "batches"
+            said = f"{schedule} with peak {said} over {batches:,} {unit}"
+        said = _said(leaves, said)
+        for leaf, value in zip(leaves, values):
+            rates.apply_learning_rate(model, [leaf], value)
         if self._verbose and is_chief():
-            path = f"{lr:.1e}"
-            if schedule != "constant":
-                unit = "steps" if per_update == 1 else "batches"
-                path = f"{schedule} with peak {path} over {batches:,} {unit}"
-            print(_said(leaves, path, was) + self._then(batches, per_update))
+            print(said + self._then(batches, per_update))
         return lr
 
     def _leaves(self, model: Any) -> list[Any]:
         """Returns those of a model's optimizers that are like the tested."""
         check_model(model)
-        optimizers = named_optimizers(model, self._optimizer)
-        own = {id(optimizer) for optimizer in all_optimizers(model)}
+        optimizers = rates.named_optimizers(model, self._optimizer)
+        own = {id(optimizer) for optimizer in rates.all_optimizers(model)}
         if not all(id(optimizer) in own for optimizer in optimizers):
             raise ValueError(
                 "`model` must hold the optimizer that was tested; set the "
                 f"learning rate of its own to {self.lr:.1e} by hand. "
                 f"Received: model={model!r}"
             )
-        check_kind(optimizers, self.curve.optimizer)
-        return leaves_of(optimizers)
+        rates.check_kind(optimizers, self.curve.optimizer)
+        return rates.leaves_of(optimizers)
 
     def _then(self, batches: int | None, per_update: int) -> str:
         """Returns what to call next."""
         if batches is None:
             return ": call fit"
-        if self._epoch_batches is not None:
-            # A last update may want for batches.
-            epochs = -(-batches // self._epoch_batches)
-            if epochs * self._epoch_batches - batches < per_update:
-                size = self.curve.batch_size
-                same = f" and batch_size={size // per_update}" if size else ""
-                return f": call fit with epochs={epochs}{same}"
+        epoch = self._epoch_batches
+        # A last update may want for batches.
+        if epoch is not None and -batches % epoch < per_update:
+            size = self.curve.batch_size
+            same = f" and batch_size={size // per_update}" if size else ""
+            return f": call fit with epochs={-(-batches // epoch)}{same}"
         return f": call fit for {batches // per_update:,} steps"
 
     def to_dict(self) -> dict[str, float | int | str | None]:
@@ -229,33 +223,20 @@ class Outcome:
         return {**vars(self), "_model": None, "_optimizer": named}
 
     def __str__(self) -> str:
-        report = text_report(self.curve, self.suggestion, self.runs)
+        report = words.text_report(self.curve, self.suggestion, self.runs)
         left = self._left_behind()
         return f"{report}\n({left})" if left else report
 
     def _left_behind(self) -> str:
         """Returns what the test has left of the model, in words."""
-        if not self._restores:
-            return ""
-        return "nothing of the test stays in the model"
+        return "nothing of the test stays in the model" * self._restores
 
     def _repr_html_(self) -> str:
-        return html_report(self.curve, self.suggestion, self.runs)
+        return words.html_report(self.curve, self.suggestion, self.runs)
 
 
 class Result(Outcome):
-    """What `lr_find` returns.
-
-    Args:
-        curve: `Curve`, what the ramp measured.
-        suggestion: `Suggestion`, what to do.
-        runs: Sequence of `Run`, what was run after the ramp.
-        model: The model that was tested.
-        optimizer: The optimizer to set, as for `LRFinder`.
-        steps_per_epoch: Integer, batches of an epoch of the data, or None.
-        restored: Whether the model is as it was before.
-        verbose: Whether to say what is done.
-    """
+    """What `lr_find` returns."""
 
     def __init__(
         self,
@@ -283,25 +264,18 @@ class Result(Outcome):
 def length_of_training(
     epochs: Any, total_steps: Any, epoch_batches: int | None, per_update: int
 ) -> tuple[int | None, int | None]:
-    """Returns the updates and the batches of a training, as far as is said.
-
-    Args:
-        epochs: As given, or None.
-        total_steps: As given, or None; not both.
-        epoch_batches: Integer, the batches of an epoch; None: nobody knows.
-        per_update: Integer, how many batches an update takes.
-    """
+    """Returns the updates and the batches of a training, as far as is said."""
     if total_steps is not None and epochs is not None:
         raise ValueError(
             "`epochs` must be left out where `total_steps` is given. "
             f"Received: {epochs=}, {total_steps=}"
         )
     if total_steps is not None:
-        steps = integer("total_steps", total_steps, 1)
+        steps = arguments.integer("total_steps", total_steps, 1)
         return steps, steps * per_update
     if epochs is None:
         return None, None
-    epochs = integer("epochs", epochs, 1)
+    epochs = arguments.integer("epochs", epochs, 1)
     if epoch_batches is None:
         raise ValueError(
             "`total_steps` must be given in place of `epochs`, or "
@@ -338,23 +312,17 @@ def report(outcome: Outcome, plot_dir: str | None = None) -> None:
             stacklevel=2,
         )
     if outcome._verbose:
-        print(line(outcome.curve, outcome.suggestion))
+        print(words.line(outcome.curve, outcome.suggestion))
 
 
-def _held(leaf: Any, schedule: str, lr: float, batches: int | None) -> Any:
-    """Returns what an optimizer is to hold: a number, or a schedule."""
-    if schedule == "constant" or batches is None:
-        return lr
-    begin = int(keras.ops.convert_to_numpy(batches_seen(leaf)))
-    return SCHEDULES[schedule](lr, batches, begin)
-
-
-def _said(leaves: list[Any], path: str, was: list[Any]) -> str:
-    """Returns what is whose learning rate now."""
+def _said(leaves: list[Any], lr: str) -> str:
+    """Returns whose learning rate is now what, in place of which schedule."""
     names = dict.fromkeys(f"{type(leaf).__name__}'s" for leaf in leaves)
-    held = [one for one in was if not hasattr(one, "assign")]
+    was = [internals.learning_rate_of(leaf) for leaf in leaves]
     gone = dict.fromkeys(
-        getattr(one, "__name__", type(one).__name__) for one in held
+        getattr(one, "__name__", type(one).__name__)
+        for one in was
+        if not hasattr(one, "assign")
     )
     place = f", in place of {' and '.join(gone)}" if gone else ""
-    return f"{' and '.join(names)} learning rate is now {path}{place}"
+    return f"{' and '.join(names)} learning rate is now {lr}{place}"
