@@ -93,15 +93,6 @@ def test_array_within():
     assert internals.array_within(np.zeros(2)) is None
 
 
-def test_fit_begins():
-    """Yes within a fit, no where a user makes the list."""
-    model = tiny.compiled()
-    callback = During("set_params", lambda _: internals.fit_begins())
-    tiny.fit(model, 1, [callback])
-    keras.callbacks.CallbackList([callback], model=model, epochs=1)
-    assert callback.results == [True, False]
-
-
 def test_layers_of():
     """Layers within layers are found, the model itself is not among them."""
     inner = tiny.functional()
@@ -315,15 +306,6 @@ def test_close_epoch():
     assert getattr(epoch._epoch_iterator, "gi_frame", None) is None
 
 
-def test_lacks_metrics():
-    """Until they are made; never where nothing is measured."""
-    model = tiny.compiled(metrics=["accuracy"])
-    assert internals.lacks_metrics(model)
-    assert not internals.lacks_metrics(tiny.compiled())
-    tiny.fit(model, 1)
-    assert not internals.lacks_metrics(model)
-
-
 @pytest.mark.backend("tensorflow")
 def test_build_metrics():
     """As the step would make them."""
@@ -334,7 +316,6 @@ def test_build_metrics():
         if early:
             batches = tf_data()
             internals.build_metrics(model, batches)
-            assert not internals.lacks_metrics(model)
         tiny.fit(model, 1)
         names.append([v.path for v in model.metrics_variables])
     assert names[0] == names[1]

