@@ -105,15 +105,6 @@ def plain_settings(optimizer: Any) -> dict[str, Any]:
     }
 
 
-def optimizer_names(model: Any) -> str:
-    """Returns the model's attributes that are optimizers, for messages."""
-    return ", ".join(
-        f"{name}={type(value).__name__}"
-        for name, value in vars(model).items()
-        if isinstance(value, keras.optimizers.Optimizer)
-    )
-
-
 def is_built(model: Any) -> bool:
     """Returns whether all weights of the model exist.
 
@@ -271,24 +262,22 @@ def apply_learning_rate(model: Any, optimizers: list[Any], value: Any) -> None:
     function anew, as the old one has what was there before built in; a
     `tf.function` of the user's own has it as well.
     """
-    is_number = not callable(value)
+    schedule = value
+    if not callable(value):
+        # Not a variable: the optimizer would have one more than in the files
+        # that were saved before, and on TensorFlow one that is taken away
+        # again leaves an optimizer that can never be saved. Not a class of
+        # ours: a saved model would need it to be imported.
+        schedule = keras.optimizers.schedules.ExponentialDecay(
+            value, decay_steps=1, decay_rate=1.0, name="constant"
+        )
     for leaf in leaves_of(optimizers):
-        if is_number and hasattr(learning_rate_of(leaf), "assign"):
+        if schedule is not value and hasattr(learning_rate_of(leaf), "assign"):
             leaf.learning_rate = value
             continue
-        leaf.learning_rate = _constant(value) if is_number else value
+        leaf.learning_rate = schedule
         internals.mend_lists_of(leaf)
         model.train_function = None
-
-
-def _constant(lr: float) -> Any:
-    # Not a variable: the optimizer would have one more than in the files
-    # that were saved before, and on TensorFlow one that is taken away again
-    # leaves an optimizer that can never be saved. Not a class of ours: a
-    # saved model would need it to be imported.
-    return keras.optimizers.schedules.ExponentialDecay(
-        lr, decay_steps=1, decay_rate=1.0, name="constant"
-    )
 
 
 # --- Single variables, of shape () -------------------------------------------

@@ -338,10 +338,13 @@ class Watch:
                 "for a learning rate"
             )
         if self._many and not self._loan.rate.scales_loss and not advanced:
+            optimizers = keras.optimizers.Optimizer
+            names = [
+                k for k, v in vars(model).items() if isinstance(v, optimizers)
+            ]
             raise ValueError(
                 "`optimizer` must be the one that trains. Received: one that "
-                "made no update; the model has "
-                f"{rates.optimizer_names(model)}"
+                f"made no update; the model has {', '.join(names)}"
             )
         self._loan.is_valid = True
         if self._updates.per_call == 1:
