@@ -124,19 +124,19 @@ class Loan:
             return
         self._is_open = True
         function, model = self.train_function, self.model
-        backend = keras.backend.backend()
-        self._is_new |= self.rate.hold(model)
-        is_late = backend == "tensorflow" and not rates.is_built(model)
-        function.install(renew=self._is_new or self._per_call is not None)
+        on_tensorflow = keras.backend.backend() == "tensorflow"
         # Elsewhere Keras has built all that there is to build by now.
+        is_late = on_tensorflow and not rates.is_built(model)
         if not is_late:
             self._build_and_copy()
-            if backend == "tensorflow":
-                function.first = lambda it: internals.build_metrics(model, it)
-        elif self._is_several:
+        self._is_new |= self.rate.hold(model)
+        function.install(renew=self._is_new or self._per_call is not None)
+        if is_late and self._is_several:
             function.is_needed = True
             function.first = self._build_late
-        if backend == "jax":
+        elif on_tensorflow and not is_late:
+            function.first = lambda it: internals.build_metrics(model, it)
+        if keras.backend.backend() == "jax":
             self._enter_state()
 
     def rewind(self) -> None:
@@ -255,7 +255,6 @@ class Loan:
             keras.backend.backend() == "torch"
             or before.state_of(model).get("train_function") is not None
             or self._is_new
-            or self._per_call is not None
             or not self._is_open
             or before.has_new_generator
         ):
@@ -266,7 +265,9 @@ class Loan:
         built = _built_by_fit(model, before)
         if built is None or not all(map(_is_constant, before.later)):
             return None
-        return KeptStep(model, self.train_function.inner, before, built)
+        # With several steps a call it has one built in: what was built stays.
+        function = None if self._per_call else self.train_function.inner
+        return KeptStep(model, function, before, built)
 
 
 class KeptStep:
@@ -305,7 +306,7 @@ class KeptStep:
 
     def __call__(self, *args: Any) -> Any:
         """Keras calls this for the first step of the next fit."""
-        if not self.resume():
+        if not self.resume() or self.inner is None:
             renewed_train_function(self._model)
         return self._model.train_function(*args)
 
