@@ -262,6 +262,18 @@ def test_a_generator_gives_no_more_than_the_ramp_takes(times):
     assert source.taken == 7
 
 
+def test_batches_are_kept_as_they_were():
+    """Though a generator writes each into the arrays of the one before."""
+
+    def generator(x, y):
+        for y[:] in range(20):
+            x[:] = y[:, None]
+            yield x, y
+
+    trained, _, _ = run_of(replayed({"x": generator(*kinds.columns(4))}))
+    assert flat(trained[:5]) == np.repeat(range(5), 4).tolist()
+
+
 def test_what_cannot_be_kept_says_why(monkeypatch):
     """In words that end a sentence."""
     monkeypatch.setattr(data_module, "MOST_BYTES", 100)
@@ -317,7 +329,7 @@ def test_class_weights_are_weights_of_samples():
             )
 
 
-def test_lists_stay_lists():
+def test_lists_stay_lists_and_tables_tables():
     """A `fit` of the model's own takes strings, and Keras's does not."""
     x, y = [str(i) for i in range(100)], list(range(100))
     given = {"x": x, "y": y, "batch_size": SIZE}
@@ -326,9 +338,11 @@ def test_lists_stay_lists():
         data = replay.fit_data(kinds.run_of(replay, RUN))
         assert list(map(int, data["x"])) == data["y"]
         assert data["x"].count("-1") == 8 * bool(more)
-    replay = FitData(arrays(100), as_given=True).replay(RUN)
+    given, few = kinds.pandas(100), kinds.pandas(8)
+    given["validation_data"] = few["x"], few["y"]
+    replay = FitData(given, as_given=True).replay(RUN)
     data = replay.fit_data(kinds.run_of(replay, RUN))
-    assert isinstance(data["x"], np.ndarray)
+    assert type(data["x"]) is type(given["x"])
     assert data["batch_size"] == SIZE
 
 

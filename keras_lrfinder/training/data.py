@@ -282,6 +282,5 @@ def _batches_of(data: Any, shuffle: bool = False) -> Iterator[Any]:
 
 def _copied(leaf: Any) -> Any:
     """Returns a column of a batch that nobody else writes into."""
-    return copy.deepcopy(
-        leaf.detach().cpu() if hasattr(leaf, "detach") else leaf
-    )
+    own = leaf.detach().cpu() if hasattr(leaf, "detach") else leaf
+    return copy.deepcopy(own)
