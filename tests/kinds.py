@@ -165,8 +165,7 @@ def of_kinds(*kinds):
     return pytest.mark.parametrize("kind", params)
 
 
-def run_of(replay, steps, held_out=None, again=None):
+def run_of(replay, steps):
     """A run of so many steps, judged on as much as there is."""
-    held_out = replay.held_out if held_out is None else held_out
-    again = replay.again if again is None else again
-    return types.SimpleNamespace(steps=steps, held_out=held_out, again=again)
+    judged = {"held_out": replay.held_out, "again": replay.again}
+    return types.SimpleNamespace(steps=steps, **judged)

@@ -33,6 +33,14 @@ def judged(data):
     return {"validation_data": data}
 
 
+class Sequences(kinds.Items):
+    """One is longer than the others: the first, whose form Keras takes."""
+
+    def __getitem__(self, index):
+        x, y = super().__getitem__(index)
+        return np.repeat(x[:, None], 3 if index == 0 else 2, axis=1), y
+
+
 KINDS = {
     "even": lambda: arrays(100),
     "odd": lambda: arrays(103),
@@ -52,6 +60,7 @@ KINDS = {
     "items": lambda: kinds.items(100),
     "items_odd": lambda: kinds.items(103) | judged(kinds.Items(50)),
     "items_class_weight": lambda: {**kinds.items(100), "class_weight": {1: 2}},
+    "items_sequences": lambda: {"x": Sequences(60)},
     "generator": lambda: kinds.generator_endless(103),
     "tf_sparse": lambda: kinds.tf_sparse(100),
     "tf_data": lambda: kinds.tf_data(103),
@@ -86,6 +95,9 @@ class Stops(keras.callbacks.Callback):
 def model_for(name):
     inputs = keras.Input((3,), sparse="sparse" in name)
     outputs = inputs
+    if name == "items_sequences":
+        inputs = keras.Input((None, 3))
+        outputs = keras.layers.GlobalAveragePooling1D()(inputs)
     if name in ("inputs", "dictionary"):
         parts = [keras.Input((3,), name=n) for n in "ab"]
         inputs = dict(zip("ab", parts)) if name == "dictionary" else parts

@@ -131,7 +131,6 @@ class FitData:
 
     def _of_rows(self, rows: Rows, longest: int, per_update: int) -> Replay:
         size = min(self.batch_size, rows.count)
-        ragged = rows.count % self.batch_size > 0
         order, why_not = self._order(rows.count), ""
         if not self._shuffles:
             order = order[: rows.count // size * size]
@@ -156,7 +155,7 @@ class FitData:
             pool = pool.weighted(weights)
         begin = min(len(order), longest * size)
         return Replay(
-            replay.row_runs(pool, size, ragged, self._as_given),
+            replay.row_runs(pool, size, self._as_given),
             replay.epochs(len(order), size, longest, self._shuffles),
             np.arange(begin, pool.count).reshape(-1, size),
             len(order) // size,
@@ -283,6 +282,5 @@ def _batches_of(data: Any, shuffle: bool = False) -> Iterator[Any]:
 
 def _copied(leaf: Any) -> Any:
     """Returns a column of a batch that nobody else writes into."""
-    return copy.deepcopy(
-        leaf.detach().cpu() if hasattr(leaf, "detach") else leaf
-    )
+    own = leaf.detach().cpu() if hasattr(leaf, "detach") else leaf
+    return copy.deepcopy(own)

@@ -94,26 +94,19 @@ def reserved(batches: int, size: int, wanted: int | None = None) -> int:
     return min(most, max(share, batches - (wanted or batches)))
 
 
-def row_runs(rows: Rows, size: int, ragged: bool, as_given: bool) -> _Make:
-    """Returns what makes the data of runs of samples by row.
-
-    They are `ragged` where `fit` itself ends an epoch with a smaller batch.
-    """
+def row_runs(rows: Rows, size: int, as_given: bool) -> _Make:
+    """Returns what makes the data of runs of samples by row."""
     by_index, spec = rows.are_numbers and not as_given, None
     if by_index and keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        one = keras.tree.lists_to_tuples(rows.take(slice(0, 1)).batch())
-        one = tf.data.Dataset.from_tensor_slices(one)
-        spec = one.batch(size, drop_remainder=not ragged).element_spec
+        # A step traced for batches of any size is taken for these as well.
+        one = keras.tree.lists_to_tuples(rows.take(slice(0, size)).batch())
+        spec = tf.data.Dataset.from_tensors(one).element_spec
 
     def make(order: Indices) -> dict[str, Any]:
         if by_index:
             return {"x": in_order(lambda i: rows.take(i).batch(), order, spec)}
-        if ragged:
-            # A batch that is never reached: without it, TensorFlow knew the
-            # size of every batch and would trace the step anew.
-            order = np.append(order, 0)
         given = zip(samples.NAMES, rows.take(order.ravel()).values)
         data = {name: value for name, value in given if value is not None}
         return {**data, "batch_size": size}
