@@ -41,6 +41,12 @@ def loss_scaled(rate=0.01):
     )
 
 
+def overwriting():
+    """An optimizer whose average takes the weights' place now and then."""
+    kwargs = {"use_ema": True, "ema_overwrite_frequency": 4}
+    return keras.optimizers.SGD(decay(), **kwargs)
+
+
 def several():
     """An optimizer made of two."""
     parts = {"dense/.*": named("Adam", decay)()}
@@ -189,13 +195,9 @@ KINDS = {
     "deferred": (by(named("Adam"), tiny.deferred), ALL),
     "deferred-subclass": (by(named("SGD", decay), tiny.Subclass), ALL),
     "momentum": (by(named("SGD", momentum=0.9, nesterov=True)), ALL),
-    "adagrad": (by(named("Adagrad")), ALL),
     "weight-decay": (by(named("AdamW", decay, weight_decay=0.1)), ALL),
     "ema": (by(named("Adam", use_ema=True, ema_momentum=0.8)), ALL),
-    "ema-overwriting": (
-        by(named("SGD", decay, use_ema=True, ema_overwrite_frequency=4)),
-        ALL,
-    ),
+    "ema-overwriting": (by(overwriting), ALL),
     "accumulation": (by(named("Adam", gradient_accumulation_steps=3)), ALL),
     "loss-scale": (by(loss_scaled), ALL),
     "loss-scale-schedule": (by(lambda: loss_scaled(decay)), ALL),

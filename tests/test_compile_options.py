@@ -345,11 +345,7 @@ def test_every_part_of_a_multi_optimizer_is_swept(xy):
 
 
 class TwoPlayers(keras.Model):
-    """Two networks, each with an optimizer of its own, as a GAN has them.
-
-    They do not share any weight, so that the reference is two runs of the
-    same loop.
-    """
+    """Two networks without a common weight, each with its own optimizer."""
 
     def __init__(self):
         super().__init__()

@@ -45,10 +45,10 @@ class Counting(keras.layers.Layer):
         return x
 
 
-def made(optimizer="adam", kind=keras.Model, layers=tiny.layers, **kwargs):
+def made(optimizer="adam", *layers, kind=keras.Model, **kwargs):
     """A compiled model, built, with every kind of state, that counts."""
     Counting.traces = 0
-    model = tiny.chained(Counting(), *layers(), kind=kind)
+    model = tiny.chained(Counting(), *(layers or tiny.layers()), kind=kind)
     return tiny.compiled(model, optimizer, **kwargs)
 
 
@@ -100,9 +100,9 @@ def test_model_looks_untouched_until_its_next_fit():
 def test_retracing_within_the_bounds_of_keras():
     """Keras's own `test_retracing`, with a range test before its fit."""
     x, y = np.ones((100, tiny.FEATURES)), np.ones((100, 1))
-    relu = [keras.layers.Dense(1, activation="relu")]
+    relu = keras.layers.Dense(1, activation="relu")
     options = {"loss": "mse", "steps_per_execution": 20}
-    model = made(kind=Own, layers=lambda: relu, **options)
+    model = made("adam", relu, kind=Own, **options)
     find(model, x=x, y=y)
     model.fit(x=x, y=y, batch_size=1, epochs=1, verbose=0)
     assert Counting.traces <= 2
@@ -185,7 +185,11 @@ def test_evaluation_in_between_changes_nothing():
         history = tiny.fit(model, validation_data=(x, y))
         return history, model.evaluate(x, y, verbose=0)
 
-    assert_same(lambda: made(metrics=["accuracy"]), find, fit, most=9)
+    def make():
+        net = keras.layers.BatchNormalization(), tiny.last()
+        return made("adam", *net, metrics=["accuracy"])
+
+    assert_same(make, find, fit, most=9)
 
 
 def test_optimizer_may_train_another_model_afterwards():

@@ -17,14 +17,8 @@ import reference
 
 TESTS = pathlib.Path(__file__).parent
 BATCH, ROWS = 8, 64
-
-
 ON_TWO_DEVICES = {
-    "tensorflow": [
-        "mirrored",
-        "mirrored_schedule",
-        "multi_worker",
-    ],
+    "tensorflow": ["mirrored", "mirrored_schedule", "multi_worker"],
     "jax": ["data_parallel", "data_parallel_schedule"],
 }
 

@@ -133,10 +133,7 @@ def test_training_mode_comes_back():
 
 
 def test_optimizers_of_a_loop_leave_as_they_came():
-    """Slots, count and learning rate of what the model does not hold.
-
-    Which need not be compiled.
-    """
+    """Slots, count and learning rate; the model need not be compiled."""
     model = tiny.small()
     fresh, trained = keras.optimizers.Adam(), keras.optimizers.SGD(decay())
     weights = model.trainable_variables

@@ -114,10 +114,7 @@ def _made(make):
 
 
 def as_new(make):
-    """`make()`, traced once for all tests of a process, with its first weights.
-
-    For tests that leave a model as it was.
-    """
+    """`make()` as new, traced once for all tests that leave it as it was."""
     model, weights = _made(make)
     model.set_weights(weights)
     return model
@@ -197,11 +194,8 @@ def state(model):
 
 
 def differences(before, after):
-    """The names of what is not bit for bit the same in two `state`s.
-
-    Names alone may differ: on TensorFlow a variable made outside of a
-    training step lacks the scope that it has when made inside.
-    """
+    """The names of what is not bit for bit the same in two `state`s."""
+    # A variable made outside of TensorFlow's step lacks its scope's name.
     if len(before) != len(after):
         return [f"{len(before)} entries became {len(after)}"]
     return [
