@@ -130,8 +130,11 @@ def _dealt(items):
             names = _backends(item)
             dealt[item] = names if item.path.name in PURE else []
             if names and not dealt[item]:
-                # To the one that will be done with its hand first.
-                costs = {n: (len(hands[n]) + 1) * BACKENDS[n] for n in names}
+                # To the one that will be done first; of two, to the emptier.
+                held = {n: len(hands[n]) for n in names}
+                costs = {
+                    n: ((held[n] + 1) * BACKENDS[n], held[n]) for n in names
+                }
                 hands[min(costs, key=costs.get)].append(item)
         for name, hand in hands.items():
             mine = [item for item in same if name in _backends(item)]
