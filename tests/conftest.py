@@ -118,6 +118,11 @@ def _backends(item):
     return names
 
 
+def _cost(name, hand):
+    """When a backend would be done with one case more; then how many it has."""
+    return (len(hand) + 1) * BACKENDS[name], len(hand)
+
+
 def _dealt(items):
     """The backends that each test runs on, by test."""
     cases = collections.defaultdict(list)
@@ -130,9 +135,7 @@ def _dealt(items):
             names = _backends(item)
             dealt[item] = names if item.path.name in PURE else []
             if names and not dealt[item]:
-                # To the one that will be done with its hand first.
-                costs = {n: (len(hands[n]) + 1) * BACKENDS[n] for n in names}
-                hands[min(costs, key=costs.get)].append(item)
+                hands[min(names, key=lambda n: _cost(n, hands[n]))].append(item)
         for name, hand in hands.items():
             mine = [item for item in same if name in _backends(item)]
             for item in hand or mine[:1]:
