@@ -16,11 +16,11 @@ from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.analysis.suggestions import check_rule
 from keras_lrfinder.analysis.suggestions import suggest
 from keras_lrfinder.training import result
-from keras_lrfinder.training.batch_loss import Updates
 from keras_lrfinder.training.keras_internals import is_fitting
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.loan import check_free
 from keras_lrfinder.training.run import RunCallback
+from keras_lrfinder.training.run import Updates
 from keras_lrfinder.training.run import Watch
 from keras_lrfinder.training.snapshot import Snapshot
 from keras_lrfinder.training.snapshot import guard
