@@ -11,26 +11,21 @@ import keras
 
 from keras_lrfinder.training import keras_internals as internals
 
-_BATCH_HOOKS: tuple[str, ...] = ("on_batch_begin", "on_batch_end")
-_BATCH_HOOKS += ("on_train_batch_begin", "on_train_batch_end")
-_SETTERS = ("LearningRateScheduler", "ReduceLROnPlateau")
+_BATCH_HOOKS = {"on_batch_begin", "on_batch_end"}
+_BATCH_HOOKS |= {"on_train_batch_begin", "on_train_batch_end"}
+_SETTERS = {"LearningRateScheduler", "ReduceLROnPlateau"}
 # What steers a training, writes or sends has no place in `lr_find`.
-_LEFT_OUT: tuple[str, ...] = (
-    "CSVLogger",
-    "EarlyStopping",
-    "RemoteMonitor",
-    "TensorBoard",
-)
-_LEFT_OUT += _SETTERS
+_LEFT_OUT = {"CSVLogger", "EarlyStopping", "RemoteMonitor", "TensorBoard"}
+_LEFT_OUT |= _SETTERS
 _FILE = "it would overwrite your file with weights of the test"
 # Of Keras's: what each would do.
 _HARMS = {
     "ModelCheckpoint": _FILE,
     "OrbaxCheckpoint": _FILE,
-    "BackupAndRestore": "it would load weights in mid-test, delete your backup",
+    "BackupAndRestore": "it would load weights, and delete your backup",
     "CSVLogger": "it would empty your log; or set another file, `append=True`",
     "SwapEMAWeights": "its `swap_on_epoch` would exchange what is put back",
-    "TerminateOnNaN": "its `raise_error` would end the fit, nothing put back",
+    "TerminateOnNaN": "its `raise_error` would end the fit before all is back",
     "EarlyStopping": (
         "its `restore_best_weights` would overwrite what is put back; or put "
         "it before the range test in the list"
@@ -63,7 +58,7 @@ def harm(callback: Any, *, after: bool = True) -> str:
             does = _ONLY_WHERE.get(name)
             return why if does is None or does(callback, after) else ""
     kinds = type(callback).__mro__
-    theirs = [k for k in kinds if k.__module__.partition(".")[0] in _PACKAGES]
+    theirs = [k for k in kinds if k.__module__.split(".")[0] in _PACKAGES]
     names = {kind.__name__ for kind in theirs}
     if names & _TUNERS:
         return (

@@ -120,11 +120,10 @@ class LRFinder(result.Result, run.RunCallback):
     @property
     def curve(self) -> Curve:
         """What the ramp measured; `INTERRUPTED` while the test still runs."""
-        if self._curve is None and self._recorder is not None:
-            return dataclasses.replace(
-                self._recorder.curve, batch_size=self.batch_size
-            )
-        return super().curve
+        if self._curve is not None or self._recorder is None:
+            return super().curve
+        size, seen = self.batch_size, self._recorder.curve
+        return dataclasses.replace(seen, batch_size=size)
 
     def restore(self) -> None:
         """Puts the model back as it was before the run.

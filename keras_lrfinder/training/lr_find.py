@@ -127,11 +127,9 @@ def lr_find(
     _check_fit_arguments(model, x, y, monitor, fit_kwargs)
     suggestions.check_rule(rule)
     arguments.check_flag("probe", probe)
-    test = RangeTest(
-        start_lr, end_lr, steps, ramp, stop_factor, monitor=monitor
-    )
+    test = RangeTest(start_lr, end_lr, steps, ramp, stop_factor)
     validation_loss = _validation_loss(validation, monitor)
-    callbacks = fit_kwargs.pop("callbacks", None)
+    callbacks = company.harmless(fit_kwargs.pop("callbacks", None), verbose)
     given = {"x": x, "y": y, "validation_data": validation, **fit_kwargs}
     own = internals.is_overridden(model, ("fit",))
     data = fit_data.FitData(given, as_given=own)
@@ -145,7 +143,6 @@ def lr_find(
     )
     if finder._plot_dir is not None:
         arguments.check_writable("plot_dir", finder._plot_dir)
-    callbacks = company.harmless(callbacks, verbose)
     with (
         contextlib.closing(Progress(verbose)) as progress,
         contextlib.closing(Loan(model, optimizer, restore=restore)) as loan,
@@ -181,8 +178,8 @@ class _Job:
     ) -> Curve:
         """Runs the range test, and returns what it measured."""
         loan, plan, step = self.loan, self.plan, self.progress.step
-        facts, epoch = loan.facts(), self.data.batches
-        if epoch:
+        facts = {**loan.facts(), "monitor": self.monitor}
+        if epoch := self.data.batches:
             facts["steps_per_epoch"] = max(epoch // loan.per_update, 1)
         left = plan.probes * PROBE_STEPS + plan.trainings * plan.steps
         self.progress.begin("ramp", len(test.lrs), left)
@@ -196,8 +193,8 @@ class _Job:
         given |= {**self.data.rest, "callbacks": [callback, *callbacks]}
         loan.fit(**given, verbose=0)
         test.end(StopReason.OUT_OF_DATA)
-        size = callback.batch_size
-        return dataclasses.replace(test.curve, batch_size=size, **facts)
+        facts["batch_size"] = callback.batch_size
+        return dataclasses.replace(test.curve, **facts)
 
     def search(
         self, curve: Curve, rule: Any, note: str
@@ -273,7 +270,7 @@ def _why_alone(rule: Any, restore: bool) -> str:
 
 
 def _noted(found: Suggestion, note: str) -> Suggestion:
-    """Returns the suggestion with a sentence, if there is one, said first."""
+    """Returns the suggestion with a note, if there is one, said first."""
     reason = f"{note} {found.reason}" if note else found.reason
     return dataclasses.replace(found, reason=reason)
 
