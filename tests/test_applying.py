@@ -17,7 +17,7 @@ from keras_lrfinder.analysis.runs import SHARES
 from keras_lrfinder.analysis.runs import Run
 from keras_lrfinder.training.learning_rate import apply_learning_rate
 from keras_lrfinder.training.result import Result
-from keras_lrfinder.training.result import report
+from keras_lrfinder.training.result import finish
 
 BATCHES = 5  # of an epoch
 LR = 0.25
@@ -410,14 +410,16 @@ def test_print_says_that_nothing_was_trained():
 def test_a_picture_that_cannot_be_written_loses_nothing(tmp_path, capsys):
     """It is a warning, and the verdict is still said."""
     (tmp_path / "file").touch()
+    given = result(None, plot_dir=tmp_path / "file" / "folder")
     with pytest.warns(UserWarning, match=r"no picture .*Error: .*file"):
-        report(result(None), tmp_path / "file" / "folder")
+        finish(given, CURVE, given.suggestion)
     assert "2.5e-01" in capsys.readouterr().out
 
 
 def test_pictures_go_into_the_home_directory(tmp_path, monkeypatch):
     """`~` is that, and no folder of that name."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    report(result(None, verbose=0), "~/plots")
+    given = result(None, verbose=0, plot_dir="~/plots")
+    finish(given, CURVE, given.suggestion)
     names = {path.name for path in (tmp_path / "plots").iterdir()}
     assert names == {"loss.jpg", "smooth_loss.jpg"}

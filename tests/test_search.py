@@ -1,5 +1,6 @@
 """What follows a ramp: which runs are made, and what they are taken to mean."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -202,6 +203,12 @@ UNCHECKED = Plan(unchecked="the data are read once")
             LEARNS,
             CHECKED,
             "32 held-out samples are few",
+        ),
+        (
+            {"batch_size": 1, "steps_per_epoch": 500},
+            LEARNS,
+            dataclasses.replace(CHECKED, held_out=1),
+            "1 held-out sample is little",
         ),
         (
             {"steps_per_epoch": 20},

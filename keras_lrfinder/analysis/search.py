@@ -277,7 +277,10 @@ class _Search:
         if not levels.fall > 0.0:
             return [f"{steps} did not lower the {levels.loss}"]
         if levels.checked and self._samples < _ENOUGH_SAMPLES:
-            doubts.append(f"{self._samples:,} held-out samples are few")
+            few = (
+                "sample is little" if self._samples == 1 else "samples are few"
+            )
+            doubts.append(f"{self._samples} held-out {few}")
         if not levels.checked and levels.steps > self._epoch:
             why = self.plan.unchecked or "nothing was held out"
             doubts.append(f"what was learnt may be memorised ({why})")

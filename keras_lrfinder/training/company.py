@@ -11,90 +11,62 @@ import keras
 
 from keras_lrfinder.training import keras_internals as internals
 
-_BATCH_HOOKS = (
-    "on_batch_begin",
-    "on_batch_end",
-    "on_train_batch_begin",
-    "on_train_batch_end",
-)
-_SETTERS = ("LearningRateScheduler", "ReduceLROnPlateau")
+_BATCH_HOOKS = {"on_batch_begin", "on_batch_end"}
+_BATCH_HOOKS |= {"on_train_batch_begin", "on_train_batch_end"}
+_SETTERS = {"LearningRateScheduler", "ReduceLROnPlateau"}
 # What steers a training, writes or sends has no place in `lr_find`.
-_LEFT_OUT = (
-    *_SETTERS,
-    "CSVLogger",
-    "EarlyStopping",
-    "RemoteMonitor",
-    "TensorBoard",
-)
-_FILE = (
-    "it would overwrite your file with weights of the range test; leave it out"
-)
-_TUNER = (
-    "it would report and save the range test as a trial; call `lr_find` in "
-    "`HyperModel.fit` before the trial's own `model.fit`"
-)
-_TRACKER = (
-    "it would save weights of the range test as a model of yours; leave it out"
-)
-# Of Keras's: what each would do, and when: whether its hooks run after ours
-# may matter.
-_HARMS: dict[str, tuple[str, Callable[[Any, bool], bool]]] = {
+_LEFT_OUT = {"CSVLogger", "EarlyStopping", "RemoteMonitor", "TensorBoard"}
+_LEFT_OUT |= _SETTERS
+_FILE = "it would overwrite your file with weights of the test"
+# Of Keras's: what each would do.
+_HARMS = {
+    "ModelCheckpoint": _FILE,
+    "OrbaxCheckpoint": _FILE,
+    "BackupAndRestore": "it would load weights, and delete your backup",
+    "CSVLogger": "it would empty your log; or set another file, `append=True`",
+    "SwapEMAWeights": "its `swap_on_epoch` would exchange what is put back",
+    "TerminateOnNaN": "its `raise_error` would end the fit before all is back",
     "EarlyStopping": (
-        "its `restore_best_weights` would overwrite the restored weights at "
-        "the end; put it before the range test in the list, or leave it out",
-        lambda callback, after: after and callback.restore_best_weights,
+        "its `restore_best_weights` would overwrite what is put back; or put "
+        "it before the range test in the list"
     ),
-    "ModelCheckpoint": (_FILE, lambda callback, after: True),
-    "OrbaxCheckpoint": (_FILE, lambda callback, after: True),
-    "BackupAndRestore": (
-        "it would load weights into the model in the middle of the test and "
-        "delete your backup; leave it out",
-        lambda callback, after: True,
+}
+# Some do so in some cases only: it may matter that their hooks run after ours.
+_ONLY_WHERE: dict[str, Callable[[Any, bool], bool]] = {
+    "CSVLogger": lambda one, after: (
+        not one.append
+        and os.path.exists(one.filename)
+        and os.path.getsize(one.filename) > 0
     ),
-    "CSVLogger": (
-        "it would empty your log; give it another file, or `append=True`",
-        lambda callback, after: (
-            not callback.append
-            and os.path.exists(callback.filename)
-            and os.path.getsize(callback.filename) > 0
-        ),
-    ),
-    "SwapEMAWeights": (
-        "its `swap_on_epoch` would exchange the weights that the test is "
-        "about to restore; leave it out",
-        lambda callback, after: callback.swap_on_epoch,
-    ),
-    "TerminateOnNaN": (
-        "its `raise_error` would end the fit before the model can be put "
-        "back; a range test ends in NaN quite often. Leave it out",
-        lambda callback, after: getattr(callback, "raise_error", False),
-    ),
+    "SwapEMAWeights": lambda one, after: one.swap_on_epoch,
+    "TerminateOnNaN": lambda one, after: getattr(one, "raise_error", False),
+    "EarlyStopping": lambda one, after: after and one.restore_best_weights,
 }
 # Of others, which need not be installed: by package and class.
 _PACKAGES = {"keras_tuner", "kerastuner", "optuna", "optuna_integration"}
 _PACKAGES |= {"ray", "wandb", "mlflow", "dvclive"}
-_SAVERS = {
-    "SaveBestEpoch": _TUNER,
-    "TunerCallback": _TUNER,
-    "KerasPruningCallback": _TUNER,
-    "TFKerasPruningCallback": _TUNER,
-    "ReportCheckpointCallback": _TUNER,
-    "WandbCallback": _TRACKER,
-    "WandbModelCheckpoint": _TRACKER,
-    "MlflowModelCheckpointCallback": _TRACKER,
-    "DVCLiveCallback": _TRACKER,
-}
+_TUNERS = {"SaveBestEpoch", "TunerCallback", "ReportCheckpointCallback"}
+_TUNERS |= {"KerasPruningCallback", "TFKerasPruningCallback"}
+_TRACKERS = {"WandbCallback", "WandbModelCheckpoint", "DVCLiveCallback"}
+_TRACKERS |= {"MlflowModelCheckpointCallback"}
 
 
 def harm(callback: Any, *, after: bool = True) -> str:
     """Returns what a callback, after the range test, would break, or `""`."""
-    for name, (why, does) in _HARMS.items():
+    for name, why in _HARMS.items():
         if _is_a(callback, [name]):
-            return why if does(callback, after) else ""
-    for kind in type(callback).__mro__:
-        is_theirs = kind.__module__.partition(".")[0] in _PACKAGES
-        if is_theirs and kind.__name__ in _SAVERS:
-            return _SAVERS[kind.__name__]
+            does = _ONLY_WHERE.get(name)
+            return why if does is None or does(callback, after) else ""
+    kinds = type(callback).__mro__
+    theirs = [k for k in kinds if k.__module__.split(".")[0] in _PACKAGES]
+    names = {kind.__name__ for kind in theirs}
+    if names & _TUNERS:
+        return (
+            "it would report and save the range test as a trial; call "
+            "`lr_find` in `HyperModel.fit` before the trial's own `model.fit`"
+        )
+    if names & _TRACKERS:
+        return "it would save weights of the test as a model"
     return ""
 
 
@@ -105,27 +77,25 @@ def harmless(callbacks: Any, verbose: int) -> list[Any]:
         raise TypeError(
             f"`callbacks` must be Keras callbacks. Received: {callbacks=}"
         )
-    kept = [
+    left_out = [
         one
         for one in given
         # A range test within a range test: `LRFinder`.
-        if not type(one).__module__.startswith("keras_lrfinder.")
-        and not (harm(one) or _is_a(one, _LEFT_OUT))
+        if type(one).__module__.startswith("keras_lrfinder.")
+        or _is_a(one, _LEFT_OUT)
+        or harm(one)
     ]
-    left_out = [type(one).__name__ for one in given if one not in kept]
     if left_out and verbose:
-        print(f"lr_find leaves out {', '.join(left_out)}")
-    return kept
+        names = ", ".join(type(one).__name__ for one in left_out)
+        print(f"lr_find leaves out {names}")
+    return [one for one in given if one not in left_out]
 
 
 def check_other_callbacks(finder: Any, kind: type) -> None:
     """Raises where another one would do harm, or is a `kind` as well."""
     # Before the first `on_train_begin`: some change the model there already.
-    shared = internals.callback_list(finder)
-    if shared is None:
-        return
-    internals.wait_for_batch_hooks(shared)
-    callbacks = list(shared.callbacks)
+    internals.wait_for_batch_hooks(internals.callback_list(finder))
+    callbacks = _all_callbacks(finder)
     places = [i for i, one in enumerate(callbacks) if one is finder]
     if len(places) > 1:
         raise ValueError(
@@ -133,44 +103,46 @@ def check_other_callbacks(finder: Any, kind: type) -> None:
             f"Received: the same one {len(places)} times"
         )
     for index, other in enumerate(callbacks):
+        reason = harm(other, after=index > places[0])
         if isinstance(other, kind) and other is not finder:
             reason = "two range tests cannot share a fit: run them in turn"
-        else:
-            reason = harm(other, after=index > places[0])
         if reason:
             raise ValueError(
                 f"{type(other).__name__} cannot be used in the same fit as "
-                f"{type(finder).__name__}: {reason}. (`lr_find` leaves such "
-                "callbacks out by itself.)"
+                f"{type(finder).__name__}; leave it out, as `lr_find` does by "
+                f"itself: {reason}"
             )
 
 
 def rate_setters(finder: Any) -> str:
     """Returns who may have set the learning rate between two epochs."""
-    shared = getattr(internals.callback_list(finder), "callbacks", ())
-    found = [type(one).__name__ for one in shared if _is_a(one, _SETTERS)]
-    return " and ".join(dict.fromkeys(found)) or "another callback"
+    setters = [c for c in _all_callbacks(finder) if _is_a(c, _SETTERS)]
+    names = dict.fromkeys(type(each).__name__ for each in setters)
+    return " and ".join(names) or "another callback"
 
 
 def may_be_overruled(finder: Any) -> bool:
     """Returns whether another may set the learning rate between two steps."""
     # In the hooks of a batch, which Keras's own ones use for other things.
     # What happens between two epochs is made good at the next start.
-    shared = internals.callback_list(finder)
-    if shared is None:
-        return True
-    return any(
+    callbacks = _all_callbacks(finder)
+    return not callbacks or any(
         internals.is_overridden(other, _BATCH_HOOKS)
         and (
             not type(other).__module__.startswith("keras.")
             or _is_a(other, ["LambdaCallback"])
         )
-        for other in shared.callbacks
+        for other in callbacks
         if other is not finder
     )
 
 
+def _all_callbacks(finder: Any) -> list[Any]:
+    """Returns those of the running fit, none where nobody knows them."""
+    return list(getattr(internals.callback_list(finder), "callbacks", ()))
+
+
 def _is_a(callback: Any, names: Iterable[str]) -> bool:
     """Returns whether it is one of these of Keras, as far as that has them."""
-    kinds = (getattr(keras.callbacks, name, ()) for name in names)
-    return isinstance(callback, tuple(kinds))
+    kinds = tuple(getattr(keras.callbacks, name, ()) for name in names)
+    return isinstance(callback, kinds)

@@ -14,11 +14,6 @@ from keras_lrfinder.training.lr_find import lr_find
 from keras_lrfinder.training.result import Result
 from keras_lrfinder.training.result import is_chief
 
-_UNEQUAL = (
-    "The probes have as many steps, so those with larger batches have seen "
-    "more samples: their losses do not say which batch size is better."
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -34,27 +29,26 @@ class Comparison:
     def rows(self) -> list[dict[str, Any]]:
         """A dictionary for each label, `pandas.DataFrame(rows)` to be.
 
-        `best_probe_loss` is the lowest that a probe reached (held-out where
-        there were such samples), None without probes. It can be compared
-        where data, loss function and `batch_size` are the same.
+        `best_probe_loss`, the lowest that a probe reached (held-out where there
+        were such samples), or None, can be compared where data, loss function
+        and `batch_size` are the same.
         """
         rows, said = [], ("lr", "low", "high", "confidence", "reason")
         for label, found in self.finders.items():
-            probes = [r for r in found.runs if not plotting.is_training(r)]
-            ends = [run.final_loss for run in probes]
             row = {name: getattr(found.suggestion, name) for name in said}
             row |= {"label": label, "batch_size": found.curve.batch_size}
-            finite = [x for x in ends if x is not None and math.isfinite(x)]
-            rows.append({**row, "best_probe_loss": min(finite, default=None)})
+            probes = [r for r in found.runs if not plotting.is_training(r)]
+            ends = [r.final_loss for r in probes if r.final_loss is not None]
+            best = min(filter(math.isfinite, ends), default=None)
+            rows.append({**row, "best_probe_loss": best})
         return rows
 
     def plot(self, *, relative: bool = False, ax: Any = None) -> Any:
         """Draws all curves as `plot_curves` does; returns the Axes."""
+        curves = {k: f.curve for k, f in self.finders.items()}
+        found = {k: f.suggestion for k, f in self.finders.items()}
         return plotting.plot_curves(
-            {k: f.curve for k, f in self.finders.items()},
-            suggestions={k: f.suggestion for k, f in self.finders.items()},
-            relative=relative,
-            ax=ax,
+            curves, suggestions=found, relative=relative, ax=ax
         )
 
     def __str__(self) -> str:
@@ -64,17 +58,22 @@ class Comparison:
         return f"{report.html_table(self._cells())}<p>{self._note()}</p>"
 
     def _note(self) -> str:
-        probed = [f for f in self.finders.values() if f.runs]
-        sizes = {found.curve.batch_size for found in probed}
-        return _UNEQUAL if len(sizes) > 1 else ""
+        probed = [f.curve for f in self.finders.values() if f.runs]
+        if len({curve.batch_size for curve in probed}) < 2:
+            return ""
+        return (
+            "The probes have as many steps, so those with larger batches saw "
+            "more samples: their losses do not say which batch size is better."
+        )
 
     def _cells(self) -> list[list[str]]:
         table = [["", "LR", "range", "confidence", "loss of the best probe"]]
         for row in self.rows:
-            loss, lr, within = row["best_probe_loss"], "none", ""
+            lr, within = "none", ""
             if row["lr"] is not None:
                 lr = f"{row['lr']:.1e}"
                 within = f"{row['low']:.1e} to {row['high']:.1e}"
+            loss = row["best_probe_loss"]
             end = "" if loss is None else f"{loss:.4g}"
             table.append([row["label"], lr, within, row["confidence"], end])
         return table

@@ -12,44 +12,34 @@ from keras_lrfinder import arguments
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.curve import StopReason
 from keras_lrfinder.analysis.range_test import RangeTest
-from keras_lrfinder.analysis.suggestions import Suggestion
-from keras_lrfinder.analysis.suggestions import check_rule
-from keras_lrfinder.analysis.suggestions import suggest
+from keras_lrfinder.training import loan as loans
 from keras_lrfinder.training import result
+from keras_lrfinder.training import run
+from keras_lrfinder.training import snapshot
 from keras_lrfinder.training.keras_internals import is_fitting
-from keras_lrfinder.training.loan import Loan
-from keras_lrfinder.training.loan import check_free
-from keras_lrfinder.training.run import RunCallback
-from keras_lrfinder.training.run import Updates
-from keras_lrfinder.training.run import Watch
-from keras_lrfinder.training.snapshot import Snapshot
-from keras_lrfinder.training.snapshot import guard
 
 # What the rule was fitted on; more gain next to nothing (`benchmarks/quality`).
 _STEPS = 100
 
 
-class LRFinder(result.Outcome, RunCallback):
+class LRFinder(result.Result, run.RunCallback):
     """The learning rate range test, as a callback for `model.fit`.
 
-    Before every batch the learning rate is that of the ramp, after every
-    batch its loss is recorded: the loss of that batch alone, not the running
-    mean that Keras logs. Once the loss blows up, training stops. Then the
-    model, its optimizer and the global random state are put back bit for
-    bit, as if the fit had not been; what it compiled the next fit uses.
+    Before every batch the learning rate is that of the ramp, after it the loss
+    of that batch alone is recorded, not the running mean that Keras logs. Once
+    the loss blows up, training stops. Then the model, its optimizer and the
+    global random state are put back bit for bit, as if the fit had not been;
+    what it compiled the next fit uses. From then on the finder is a `Result`,
+    as `lr_find` returns it. It can be used for one fit after another.
 
-    The logs of the fit carry `learning_rate`, so that the progress bar,
-    History, CSVLogger and TensorBoard show it beside the loss. For callbacks
-    that come before this one in the list, the logs do not have it yet.
+    The logs carry `learning_rate`: the progress bar, History, CSVLogger and
+    TensorBoard show it. Callbacks before this one in the list have it not.
 
-    One object can be used for one fit after another.
-
-    Two things a callback cannot do, and `lr_find` can: put the model back at
+    Two things `lr_find` can do, and a callback cannot: put the model back at
     once after an exception or Ctrl-C (Keras calls no hook then: `restore()`
     does it, or the model's next use, with a warning), and give every step its
     own learning rate where the model is compiled with `steps_per_execution`
-    > 1 (here one learning rate per execution, with the mean loss of its
-    steps).
+    > 1 (here an execution has one, and the mean loss of its steps).
 
     Args:
         start_lr: Float > 0, learning rate of the first step.
@@ -58,8 +48,7 @@ class LRFinder(result.Outcome, RunCallback):
             of the fit where that has fewer.
         ramp: `"exponential"` or `"linear"`.
         stop_factor: Float > 1: stop once the smoothed loss exceeds this many
-            times the best one. None: never stop on a rise, only on NaN and
-            infinities.
+            times the best one. None: stop on NaN and infinities only.
         monitor: String, the key of the fit's logs that is the loss.
         rule: String, a name in `RULES`, or a function `Curve -> lr`.
         optimizer: The optimizer to sweep when a `train_step` of the user's
@@ -68,21 +57,18 @@ class LRFinder(result.Outcome, RunCallback):
             several, all of them get the same learning rate.
         restore: Whether to put the model back at the end. The optimizer's
             own learning rate, or schedule object, comes back in any case.
-        plot_dir: Path of the directory where `loss.jpg` and
-            `smooth_loss.jpg` are written at the end; made where it does not
-            exist. None writes nothing.
+        plot_dir: Path of the directory, made where there is none, for
+            `loss.jpg` and `smooth_loss.jpg` at the end. None writes nothing.
         verbose: 1 prints one line at the end, 0 nothing.
         **unknown: None. Another tool's name is answered with the one here.
 
     Raises:
-        TypeError: An argument is of the wrong kind, or there is none of this
-            name.
+        TypeError: An argument is of the wrong kind, or has an unknown name.
         ValueError: An argument is not as said above. Also raised by `fit`:
             before the first step where another callback would do harm, there
-            is nothing to train or `plot_dir` cannot be written; after it,
-            with the model put back, where `monitor` is not in the logs or is
-            a metric that rises as the model learns (accuracy), or `optimizer`
-            is not the one that trains.
+            is nothing to train or `plot_dir` cannot be written; after it, with
+            the model put back, where `monitor` is not in the logs or rises as
+            the model learns (accuracy), or another `optimizer` trains.
 
     Example:
         ```python
@@ -91,10 +77,8 @@ class LRFinder(result.Outcome, RunCallback):
         finder.apply(model)
         ```
 
-    Reference:
-        Smith, "Cyclical learning rates for training neural networks", 2015
-        (arXiv:1506.01186), section 3.3; Gugger, "How do you find a good
-        learning rate", 2018.
+    Reference: Smith 2015 (arXiv:1506.01186), section 3.3; Gugger 2018, "How do
+    you find a good learning rate".
     """
 
     def __init__(
@@ -113,59 +97,39 @@ class LRFinder(result.Outcome, RunCallback):
         verbose: int = 1,
         **unknown: Any,
     ) -> None:
-        RunCallback.__init__(self, None, None, monitor)
         arguments.check_known(unknown, LRFinder)
-        self._ramp: dict[str, Any] = {
-            "start_lr": start_lr,
-            "end_lr": end_lr,
-            "ramp": ramp,
-            "stop_factor": stop_factor,
-        }
+        monitor = arguments.text("monitor", monitor)
+        run.RunCallback.__init__(self, None, None, monitor)
+        result.Result.__init__(
+            self,
+            optimizer=optimizer,
+            rule=rule,
+            restored=restore,
+            plot_dir=plot_dir,
+            verbose=verbose,
+        )
+        self._ramp: dict[str, Any] = {"start_lr": start_lr, "end_lr": end_lr}
+        self._ramp |= {"ramp": ramp, "stop_factor": stop_factor}
+        self._steps = steps
         # Refuses bad arguments here and not in the middle of a fit.
         RangeTest(steps=2 if steps is None else steps, **self._ramp)
-        check_rule(rule)
-        arguments.check_flag("restore", restore)
-        arguments.check_flag("verbose", verbose)
-        if not isinstance(monitor, str):
-            raise TypeError(f"`monitor` must be a string. Received: {monitor=}")
-        self._optimizer = optimizer
-        self._restores = bool(restore)
-        self._steps = steps
-        self._rule = rule
-        self._plot_dir = arguments.directory_path("plot_dir", plot_dir)
-        self._verbose = verbose
         self._recorder: RangeTest | None = None
-        self._curve: Curve | None = None
-        self._runs = result.Runs()
-        self._before: Snapshot | None = None
-        self._epoch_batches: int | None = None
+        self._before: snapshot.Snapshot | None = None
 
     @property
     def curve(self) -> Curve:
-        """What was measured; `INTERRUPTED` while the test still runs."""
-        if self._curve is not None:
-            return self._curve
-        if self._recorder is None:
-            raise RuntimeError(
-                "no range test has been run yet: pass this callback to "
-                "`model.fit(…, callbacks=[finder])` first"
-            )
-        return dataclasses.replace(
-            self._recorder.curve, batch_size=self.batch_size
-        )
-
-    @property
-    def suggestion(self) -> Suggestion:
-        """Which learning rate to train with, how sure that is, and why."""
-        return suggest(self.curve, self._rule)
+        """What the ramp measured; `INTERRUPTED` while the test still runs."""
+        if self._curve is not None or self._recorder is None:
+            return super().curve
+        size, seen = self.batch_size, self._recorder.curve
+        return dataclasses.replace(seen, batch_size=size)
 
     def restore(self) -> None:
         """Puts the model back as it was before the run.
 
-        Keras calls no hook after an exception or Ctrl-C inside `fit`. The
-        model's next `fit`, `evaluate`, `predict`, `save`, `compile` or
-        `set_weights` puts it back by itself, with a warning; this does it now.
-        Calling it again changes nothing.
+        After an exception or Ctrl-C inside `fit` Keras calls no hook. The next
+        `fit`, `evaluate`, `predict`, `save`, `compile` or `set_weights` does it
+        with a warning, this at once. Calling it again changes nothing.
         """
         self._end(stopped=True)
 
@@ -176,8 +140,8 @@ class LRFinder(result.Outcome, RunCallback):
         self.restore()
         self._before = None
         if is_fitting(self.model, threading.get_ident()):
-            check_free(self.model)
-            self._before = Snapshot(self.model)
+            loans.check_free(self.model)
+            self._before = snapshot.Snapshot(self.model)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Takes the model on loan."""
@@ -186,7 +150,7 @@ class LRFinder(result.Outcome, RunCallback):
             arguments.check_writable("plot_dir", self._plot_dir)
         before, self._before = self._before, None
         self._recorder = self._curve = None
-        self._loan = Loan(
+        self._loan = loans.Loan(
             self.model,
             self._optimizer,
             restore=self._restores,
@@ -194,12 +158,12 @@ class LRFinder(result.Outcome, RunCallback):
             is_several=False,
         )
         super().on_train_begin(logs)
-        guard(self.model, self.restore)
+        snapshot.guard(self.model, self.restore)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out the model, which is no part of the outcome."""
-        gone = ("_loan", "_watch", "_before")
-        return {**super().__getstate__(), **dict.fromkeys(gone)}
+        gone = {"_loan": None, "_watch": None, "_before": None}
+        return super().__getstate__() | gone
 
     def __repr__(self) -> str:
         about = {**self._ramp, "steps": self._steps}
@@ -211,6 +175,9 @@ class LRFinder(result.Outcome, RunCallback):
             return f"{type(self).__name__}: no range test has been run yet"
         return super().__str__()
 
+    def _repr_html_(self) -> str:
+        return str(self) if self._recorder is None else super()._repr_html_()
+
     def _left_behind(self) -> str:
         if self._loan is None:
             return super()._left_behind()
@@ -219,33 +186,25 @@ class LRFinder(result.Outcome, RunCallback):
             "model's next use"
         )
 
-    def _repr_html_(self) -> str:
-        if self._recorder is None:
-            return str(self)
-        return super()._repr_html_()
-
-    def _first_step(self, epoch: int) -> Watch:
+    def _first_step(self, epoch: int) -> run.Watch:
         try:
             self._recorder = self._plan(epoch)
         except ValueError:
-            self._give_back()
+            self.restore()
             raise
         if self._verbose and result.is_chief():
             lrs = self._recorder.lrs
+            said = f"{len(lrs)} steps from {lrs[0]:g} to {lrs[-1]:g}"
             after = ", then the model is put back" if self._restores else ""
-            print(
-                f"LRFinder: {len(lrs)} steps from {lrs[0]:g} to {lrs[-1]:g}"
-                f"{after}"
-            )
+            print(f"LRFinder: {said}{after}")
         return super()._first_step(epoch)
 
     def _plan(self, epoch: int) -> RangeTest:
         """Returns the test for a fit that begins with an epoch."""
         assert self._loan is not None
-        updates = Updates(self.model, self._loan.rate)
-        fit = self.params or {}
-        steps, length = self._steps, None
+        updates, fit = run.Updates(self.model, self._loan.rate), self.params or {}
         batches = self._epoch_batches = fit.get("steps")
+        steps, length = self._steps, None
         if batches is not None:
             length = updates.per_epoch(batches)
             epochs = max(fit.get("epochs", 1) - epoch, 0)
@@ -265,22 +224,16 @@ class LRFinder(result.Outcome, RunCallback):
             **self._loan.facts(),
         )
 
-    def _give_back(self) -> None:
-        loan, self._loan = self._loan, None
-        if loan is not None:
-            loan.close()
-
     def _end(self, stopped: bool) -> None:
-        if self._loan is None:
+        loan, self._loan = self._loan, None
+        if loan is None:
             return
-        self._give_back()
+        loan.close()
         super()._end(stopped)
         if self._recorder is None:  # not one epoch
             return
-        self._recorder.end(
-            StopReason.INTERRUPTED
-            if self._was_stopped
-            else StopReason.OUT_OF_DATA
-        )
-        self._curve = self.curve
-        result.report(self, self._plot_dir)
+        reason = StopReason.OUT_OF_DATA
+        if self._was_stopped:
+            reason = StopReason.INTERRUPTED
+        self._recorder.end(reason)
+        result.finish(self, self.curve)

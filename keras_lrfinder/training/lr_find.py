@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -22,16 +21,14 @@ from keras_lrfinder.analysis.range_test import RangeTest
 from keras_lrfinder.analysis.runs import Run
 from keras_lrfinder.analysis.suggestions import Suggestion
 from keras_lrfinder.pictures.plotting import is_training
+from keras_lrfinder.training import company
+from keras_lrfinder.training import data as fit_data
 from keras_lrfinder.training import keras_internals as internals
-from keras_lrfinder.training import result as results
-from keras_lrfinder.training.company import harmless
-from keras_lrfinder.training.data import FitData
-from keras_lrfinder.training.data import UnreadableError
+from keras_lrfinder.training import result
+from keras_lrfinder.training import run as running
 from keras_lrfinder.training.loan import Loan
 from keras_lrfinder.training.progress import Progress
 from keras_lrfinder.training.replay import Replay
-from keras_lrfinder.training.run import RunCallback
-from keras_lrfinder.training.run import train_run
 from keras_lrfinder.training.samples import Rows
 from keras_lrfinder.training.snapshot import check_model
 
@@ -64,7 +61,7 @@ def lr_find(
     plot_dir: str | os.PathLike[str] | None = None,
     verbose: int = 1,
     **fit_kwargs: Any,
-) -> results.Result:
+) -> result.Result:
     """Finds the learning rate for the training that follows.
 
     Say that training as to `fit`: the data, `batch_size`, `epochs`, and the
@@ -75,9 +72,8 @@ def lr_find(
     the model, its optimizer and the global random state are bit for bit what
     they were, and `fit` uses the training step that the test has compiled.
 
-    What lies outside the model does not come back: a generator stays
-    consumed (by what the ramp needs and no more), a shuffled
-    `tf.data.Dataset` object goes on in its order.
+    What lies outside the model does not come back: a generator stays consumed
+    (as far as the ramp needs it), a shuffled `tf.data.Dataset` goes on.
 
     Args:
         model: A compiled `keras.Model`, built or not, fresh or trained.
@@ -90,18 +86,15 @@ def lr_find(
         stop_factor: As for `LRFinder`.
         probe: Whether to run anything after the ramp.
         epochs: Integer >= 1, of the training that follows.
-        total_steps: Integer >= 1, its steps, in place of `epochs` where
-            nobody knows how many an epoch has. Neither: a middle length,
-            1,000 steps.
-        schedule: `"constant"`, `"cosine"`, `"one_cycle"` or `"triangular"`:
-            what the learning rate does in that training. The one that is
-            found is the schedule's peak.
+        total_steps: Integer >= 1, its steps, where nobody knows how many an
+            epoch has. Neither: a middle length, 1,000 steps.
+        schedule: What the learning rate does in that training: `"constant"`,
+            `"cosine"`, `"one_cycle"` or `"triangular"`. Its peak is found.
         trainings: Integer, 0 or 2 to 5: how many times, at most, to try this
             very training. With 3 as good as a grid search (`benchmarks`).
-        validation: `(x, y)` or `(x, y, sample_weight)`, arrays of a fixed
-            validation sample: its loss after each step of the ramp is
-            recorded instead of the batch's training loss. Slower, and right
-            where the model overfits within the test. None: training loss.
+        validation: `(x, y)` or `(x, y, sample_weight)`, arrays whose loss
+            after each step of the ramp takes the place of the training loss.
+            Slower, and right where the model overfits within the test.
         monitor: As for `LRFinder`.
         rule: As for `LRFinder`. Any but `"default"` reads the ramp alone.
         optimizer: As for `LRFinder`.
@@ -119,8 +112,7 @@ def lr_find(
         as a finished `LRFinder` has them.
 
     Raises:
-        TypeError: `model` is no Keras model; an argument that `fit` does not
-            have; one of the wrong kind.
+        TypeError: An argument is of the wrong kind, or has an unknown name.
         ValueError: The model is not compiled, or has no trainable weights;
             an argument is not as said above.
 
@@ -134,49 +126,40 @@ def lr_find(
     check_model(model)
     _check_fit_arguments(model, x, y, monitor, fit_kwargs)
     suggestions.check_rule(rule)
-    flags = {"probe": probe, "restore": restore, "verbose": verbose}
-    for name, flag in flags.items():
-        arguments.check_flag(name, flag)
-    test = RangeTest(
-        start_lr, end_lr, steps, ramp, stop_factor, monitor=monitor
-    )
-    folder = arguments.directory_path("plot_dir", plot_dir)
-    if folder is not None:
-        arguments.check_writable("plot_dir", folder)
-    callbacks = harmless(fit_kwargs.pop("callbacks", None), verbose)
+    arguments.check_flag("probe", probe)
+    test = RangeTest(start_lr, end_lr, steps, ramp, stop_factor)
     validation_loss = _validation_loss(validation, monitor)
-    if validation is not None:
-        fit_kwargs.setdefault("validation_data", validation)
-    given = {"x": x, "y": y, **fit_kwargs}
-    data = FitData(given, as_given=internals.is_overridden(model, ("fit",)))
+    callbacks = company.harmless(fit_kwargs.pop("callbacks", None), verbose)
+    given = {"x": x, "y": y, "validation_data": validation, **fit_kwargs}
+    own = internals.is_overridden(model, ("fit",))
+    data = fit_data.FitData(given, as_given=own)
+    finder = result.Result(
+        model=model,
+        optimizer=optimizer,
+        steps_per_epoch=data.batches,
+        restored=restore,
+        plot_dir=plot_dir,
+        verbose=verbose,
+    )
+    if finder._plot_dir is not None:
+        arguments.check_writable("plot_dir", finder._plot_dir)
     with (
         contextlib.closing(Progress(verbose)) as progress,
         contextlib.closing(Loan(model, optimizer, restore=restore)) as loan,
     ):
-        total_steps, _ = results.length_of_training(
+        total_steps, _ = result.length_of_training(
             epochs, total_steps, data.batches, loan.per_update
         )
         plan = searching.Plan(schedule, total_steps, trainings=trainings)
         alone = _why_alone(rule, restore) if probe else ""
         if alone or not probe:
             plan = dataclasses.replace(plan, probes=0, trainings=0)
-        made: collections.Counter[str] = collections.Counter()
-        job = _Job(loan, data, monitor, progress, plan, made)
+        job = _Job(loan, data, monitor, progress, plan)
         curve = job.ramp(test, callbacks, validation_loss)
-        runs, found = job.search(curve, rule)
-        found = _blamed(_noted(found, alone), data.not_finite())
-    result = results.Result(
-        curve,
-        found,
-        runs,
-        model=model,
-        optimizer=optimizer,
-        steps_per_epoch=data.batches,
-        restored=restore,
-        verbose=verbose,
-    )
-    results.report(result, folder)
-    return result
+        runs, found = job.search(curve, rule, alone)
+        found = _blamed(found, data.not_finite())
+    result.finish(finder, curve, found, runs)
+    return finder
 
 
 @dataclasses.dataclass
@@ -184,49 +167,40 @@ class _Job:
     """Ramp and runs on one model that is on loan."""
 
     loan: Loan
-    data: FitData
+    data: fit_data.FitData
     monitor: str
     progress: Progress
     plan: searching.Plan
-    made: collections.Counter[str]  # runs so far, by their kind
+    made: list[str] = dataclasses.field(default_factory=list)  # kinds of runs
 
     def ramp(
-        self, test: RangeTest, callbacks: list[Any], validation_loss: Any
+        self, test: RangeTest, callbacks: list[Any], other_loss: Any
     ) -> Curve:
         """Runs the range test, and returns what it measured."""
-        loan, plan, steps = self.loan, self.plan, len(test.lrs)
-        facts, epoch = loan.facts(), self.data.batches
-        epoch = epoch and max(epoch // loan.per_update, 1)
+        loan, plan, step = self.loan, self.plan, self.progress.step
+        facts = {**loan.facts(), "monitor": self.monitor}
+        if epoch := self.data.batches:
+            facts["steps_per_epoch"] = max(epoch // loan.per_update, 1)
         left = plan.probes * PROBE_STEPS + plan.trainings * plan.steps
-        self.progress.begin("ramp", steps, left)
-        batches = steps * loan.per_update
-        batches += _SPARE_BATCHES if loan.rate.scales_loss else 0
-        callback = RunCallback(
-            loan,
-            test,
-            self.monitor,
-            progress=self.progress.step,
-            validation_loss=validation_loss,
+        self.progress.begin("ramp", len(test.lrs), left)
+        batches = len(test.lrs) * loan.per_update
+        if loan.rate.scales_loss:
+            batches += _SPARE_BATCHES
+        callback = running.RunCallback(
+            loan, test, self.monitor, progress=step, validation_loss=other_loss
         )
-        loan.fit(
-            **self.data.ramp(batches, internals.first_epoch(loan.model)),
-            **self.data.rest,
-            callbacks=[callback, *callbacks],
-            verbose=0,
-        )
+        given = self.data.ramp(batches, internals.first_epoch(loan.model))
+        given |= {**self.data.rest, "callbacks": [callback, *callbacks]}
+        loan.fit(**given, verbose=0)
         test.end(StopReason.OUT_OF_DATA)
-        return dataclasses.replace(
-            test.curve,
-            batch_size=callback.batch_size,
-            steps_per_epoch=epoch,
-            **facts,
-        )
+        facts["batch_size"] = callback.batch_size
+        return dataclasses.replace(test.curve, **facts)
 
     def search(
-        self, curve: Curve, rule: Any
+        self, curve: Curve, rule: Any, note: str
     ) -> tuple[tuple[Run, ...], Suggestion]:
         """Runs what follows the ramp; returns the runs and what they say."""
-        note, replay, plan = "", None, self.plan
+        replay, plan = None, self.plan
         if plan.probes and searching.can_search(curve):
             self.loan.rewind()
             if plan.trainings:
@@ -237,28 +211,29 @@ class _Job:
             if replay is None:
                 replay, why = self._replay(PROBE_STEPS)
                 note = note or (f"Not probed, as {why}." if why else "")
+        runs: tuple[Run, ...] = ()
         if replay is None:
-            asked = plan.schedule, plan.total_steps
+            length = plan.total_steps
             found = suggestions.suggest(
-                curve, rule, schedule=asked[0], total_steps=asked[1]
+                curve, rule, schedule=plan.schedule, total_steps=length
             )
-            return (), _noted(found, note)
-        self.plan = plan = dataclasses.replace(
-            plan,
-            held_out=replay.held_out,
-            again=replay.again,
-            epoch=replay.epoch,
-            unchecked=replay.why_not,
-        )
-        train = functools.partial(self._train, replay)
-        runs, found = searching.search(curve, train, plan)
+        else:
+            self.plan = plan = dataclasses.replace(
+                plan,
+                held_out=replay.held_out,
+                again=replay.again,
+                epoch=replay.epoch,
+                unchecked=replay.why_not,
+            )
+            train = functools.partial(self._train, replay)
+            runs, found = searching.search(curve, train, plan)
         return runs, _noted(found, note)
 
     def _replay(self, steps: int) -> tuple[Replay | None, str]:
         """Returns the data of runs, or None and why there are none."""
         try:
             replay = self.data.replay(steps, self.loan.per_update)
-        except UnreadableError as error:
+        except fit_data.UnreadableError as error:
             return None, str(error)
         if steps > PROBE_STEPS and not replay.enough(steps):
             return None, f"fewer than its {steps:,} batches could be kept"
@@ -266,19 +241,22 @@ class _Job:
 
     def _train(self, replay: Replay, run: Run) -> list[float]:
         """Makes a run, and says how far it is."""
-        plan, name = self.plan, "judging before training"
-        kind = "training" if is_training(run) else "probe"
+        plan, made, name = self.plan, self.made, "judging before training"
+        kind, most = "probe", plan.probes
+        if is_training(run):
+            kind, most = "training", plan.trainings
         if run.steps:
-            self.made[kind] += 1
-            most = plan.trainings if kind == "training" else plan.probes
+            made.append(kind)
             at = "at" if run.schedule == "constant" else "peak"
-            name = f"{kind} {self.made[kind]} of {most}, {at} {run.lr:.1e}"
-        left = (plan.trainings - self.made["training"]) * plan.steps
+            name = f"{kind} {made.count(kind)} of {most}, {at} {run.lr:.1e}"
+        left = (plan.trainings - made.count("training")) * plan.steps
         if kind == "probe":
-            left += (plan.probes - self.made["probe"]) * PROBE_STEPS
+            left += (plan.probes - made.count("probe")) * PROBE_STEPS
         self.progress.begin(name, len(run.lrs), left)
         data, step = replay.fit_data(run), self.progress.step
-        return train_run(self.loan, run, data, self.monitor, progress=step)
+        return running.train_run(
+            self.loan, run, data, self.monitor, progress=step
+        )
 
 
 def _why_alone(rule: Any, restore: bool) -> str:
@@ -292,7 +270,7 @@ def _why_alone(rule: Any, restore: bool) -> str:
 
 
 def _noted(found: Suggestion, note: str) -> Suggestion:
-    """Returns the suggestion with a sentence, if there is one, said first."""
+    """Returns the suggestion with a note, if there is one, said first."""
     reason = f"{note} {found.reason}" if note else found.reason
     return dataclasses.replace(found, reason=reason)
 

@@ -24,8 +24,7 @@ class Progress:
         self._over = _written_over() if verbose else None
         self._says_first = bool(verbose) and self._over is None
         self._last = self._shown = time.monotonic()
-        # Seconds and steps that were measured, and the longest step.
-        self._seconds, self._counted, self._longest = 0.0, 0, 0.0
+        self._seconds: list[float] = []  # of each step that was measured
 
     def begin(self, name: str, steps: int, left_steps_after: int = 0) -> None:
         """Begins a run, also where the one before broke off."""
@@ -41,9 +40,7 @@ class Progress:
         """Counts a step, as a `RunCallback` tells it."""
         now, self._step = time.monotonic(), self._step + 1
         if self._step > 1:  # the first one may compile
-            self._seconds += now - self._last
-            self._counted += 1
-            self._longest = max(self._longest, now - self._last)
+            self._seconds.append(now - self._last)
         self._last = now
         if now - self._shown >= _SECONDS:
             self._shown = now
@@ -56,10 +53,11 @@ class Progress:
         self._over = None
 
     def _left(self) -> str:
-        if self._counted < _FEWEST or self._seconds < _LEAST:
+        seconds = self._seconds
+        if len(seconds) < _FEWEST or sum(seconds) < _LEAST:
             return ""
         # Without the longest one: a step may be compiled a second time.
-        pace = (self._seconds - self._longest) / (self._counted - 1)
+        pace = (sum(seconds) - max(seconds)) / (len(seconds) - 1)
         left = max(self._steps - self._step, 0) + self._after
         return f", {pace * left:.0f} s left"
 

@@ -1,7 +1,4 @@
-"""What a finished range test offers: the LR, pictures, and what to train with.
-
-`lr_find` returns a `Result`; an `LRFinder` offers the same after its fit.
-"""
+"""What `lr_find` and `LRFinder` share: what they are told, what they offer."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from typing import Any
 import keras
 
 from keras_lrfinder import arguments
+from keras_lrfinder.analysis import suggestions
 from keras_lrfinder.analysis.curve import Curve
 from keras_lrfinder.analysis.runs import Run
 from keras_lrfinder.analysis.suggestions import Suggestion
@@ -32,9 +30,8 @@ class Runs(tuple[Run, ...]):
     __slots__ = ()
 
     def __str__(self) -> str:
-        if not self:
-            return "no run after the ramp"
-        return words.text_table(words.run_rows(self))
+        rows = words.run_rows(self)
+        return words.text_table(rows) if self else "no run after the ramp"
 
     __repr__ = __str__
 
@@ -42,27 +39,49 @@ class Runs(tuple[Run, ...]):
         return words.html_table(words.run_rows(self)) if self else str(self)
 
 
-class Outcome:
-    """What a finished test offers, of the attributes below."""
+class Result:
+    """What a finished range test offers: an `LRFinder` is one after its fit."""
 
-    _curve: Any  # what the ramp measured
-    _suggestion: Any
-    _runs: Runs = Runs()  # what was run after the ramp
-    _model: Any  # the one tested, or None
-    _optimizer: Any  # which of the model's is meant, as for `LRFinder`
-    _epoch_batches: int | None  # batches of an epoch of the data
-    _restores: bool  # whether the test put the model back
-    _verbose: int  # whether to say what is done
+    def __init__(
+        self,
+        curve: Curve | None = None,
+        suggestion: Suggestion | None = None,
+        runs: Sequence[Run] = (),
+        *,
+        model: Any = None,
+        optimizer: Any = None,
+        rule: Any = "default",  # for the suggestion, where none is given
+        steps_per_epoch: int | None = None,
+        restored: bool = True,
+        plot_dir: Any = None,
+        verbose: int = 1,
+    ) -> None:
+        suggestions.check_rule(rule)
+        arguments.check_flag("restore", restored)
+        arguments.check_flag("verbose", verbose)
+        self._curve, self._suggestion = curve, suggestion
+        self._rule, self._runs = rule, Runs(runs)
+        self._model, self._optimizer = model, optimizer
+        self._epoch_batches = steps_per_epoch
+        self._restores, self._verbose = restored, verbose
+        self._plot_dir = arguments.directory_path("plot_dir", plot_dir)
 
     @property
     def curve(self) -> Curve:
         """What the ramp measured."""
-        return self._curve  # type: ignore[no-any-return]
+        if self._curve is None:
+            raise RuntimeError(
+                "no range test has been run yet: pass this callback to "
+                "`model.fit(…, callbacks=[finder])` first"
+            )
+        return self._curve
 
     @property
     def suggestion(self) -> Suggestion:
         """Which learning rate to train with, how sure that is, and why."""
-        return self._suggestion  # type: ignore[no-any-return]
+        if self._suggestion is None:
+            return suggestions.suggest(self.curve, self._rule)
+        return self._suggestion
 
     @property
     def runs(self) -> Runs:
@@ -71,10 +90,7 @@ class Outcome:
 
     @property
     def lr(self) -> float:
-        """The suggested learning rate, of a schedule the peak.
-
-        Raises a `ValueError` with the reason where there is none.
-        """
+        """The suggested learning rate, or peak; `ValueError` without one."""
         return float(self.suggestion)
 
     def __float__(self) -> float:
@@ -112,16 +128,15 @@ class Outcome:
     ) -> float:
         """Sets what the training takes, and says so in one line.
 
-        That is the learning rate where it is to stay, and otherwise a plain
-        Keras schedule with its peak and length, which begins at the step
-        where the optimizer stands and stays at its last value. It takes the
-        place of whatever the optimizer held; the model can be saved,
-        checkpointed and exported as before, and `apply` called again. Another
-        process that loads the file needs `import keras_lrfinder.schedules`.
+        That is the learning rate where it is to stay, else a Keras schedule
+        with its peak and length, which begins at the step where the optimizer
+        stands and stays at its last value, in place of whatever was there. The
+        model can be saved, checkpointed and exported as before (to load it
+        elsewhere, `import keras_lrfinder.schedules`), and `apply` called again.
 
         Args:
-            model: The model to set it on, or None for the one tested. Of
-                its optimizers it is the one that the test swept.
+            model: The model to set it on, of its optimizers the one that the
+                test swept. None: the model that was tested.
             schedule: `"constant"`, `"cosine"`, `"one_cycle"` or
                 `"triangular"`. None: the one that the test was told.
             epochs: Integer >= 1, those of the fit that follows.
@@ -136,31 +151,28 @@ class Outcome:
             ValueError: There is no learning rate, with the reason; or `model`
                 has another optimizer; or the length is not known.
         """
-        float(self.suggestion)  # raises where there is none
+        found = self.suggestion
+        float(found)  # raises where there is none
         model = self._model if model is None else model
         leaves = self._leaves(model)
         per_update = leaves[0].gradient_accumulation_steps or 1
         if epochs is None and total_steps is None:
-            total_steps = self.suggestion.total_steps
+            total_steps = found.total_steps
         steps, batches = length_of_training(
             epochs, total_steps, self._epoch_batches, per_update
         )
-        schedule = schedule or self.suggestion.schedule
-        lr = self.suggestion.lr_for(schedule, steps)
-        said = f"{lr:.1e}"
-        if schedule == "constant":
-            values: list[Any] = [lr] * len(leaves)
-        elif batches is None:
-            raise ValueError(
-                f"`epochs` or `total_steps` must be given: {schedule} has an "
-                "end. Received: epochs=None, total_steps=None"
-            )
-        else:
-            begins = map(internals.batches_seen, leaves)
-            values = [
-                SCHEDULES[schedule](lr, batches, int(n))
-                for n in map(keras.ops.convert_to_numpy, begins)
-            ]
+        schedule = schedule or found.schedule
+        lr = found.lr_for(schedule, steps)
+        values, said = [lr] * len(leaves), f"{lr:.1e}"
+        if schedule != "constant":
+            if batches is None:
+                raise ValueError(
+                    f"`epochs` or `total_steps` must be given: {schedule} has "
+                    "an end. Received: epochs=None, total_steps=None"
+                )
+            seen = map(internals.batches_seen, leaves)
+            begins = map(int, map(keras.ops.convert_to_numpy, seen))
+            values = [SCHEDULES[schedule](lr, batches, n) for n in begins]
             unit = "steps" if per_update == 1 else "batches"
             said = f"{schedule} with peak {said} over {batches:,} {unit}"
         said = _said(leaves, said)
@@ -174,8 +186,8 @@ class Outcome:
         """Returns those of a model's optimizers that are like the tested."""
         check_model(model)
         optimizers = rates.named_optimizers(model, self._optimizer)
-        own = {id(optimizer) for optimizer in rates.all_optimizers(model)}
-        if not all(id(optimizer) in own for optimizer in optimizers):
+        own = set(map(id, rates.all_optimizers(model)))
+        if not own.issuperset(map(id, optimizers)):
             raise ValueError(
                 "`model` must hold the optimizer that was tested; set the "
                 f"learning rate of its own to {self.lr:.1e} by hand. "
@@ -203,12 +215,11 @@ class Outcome:
         `wandb.config.update`, `json.dump`. `curve.to_json()` has the losses.
         """
         found, curve = self.suggestion, self.curve
-        said = ("lr", "low", "high", "confidence", "rule", "reason")
+        said = ["lr", "low", "high", "confidence", "rule", "reason"]
+        said += ["schedule", "total_steps"]
         best = float(curve.best_loss)
         return {
             **{name: getattr(found, name) for name in said},
-            "schedule": found.schedule,
-            "total_steps": found.total_steps,
             "optimizer": curve.optimizer,
             "steps": len(curve),
             "stop_reason": str(curve.stop_reason),
@@ -222,43 +233,23 @@ class Outcome:
         named = self._optimizer if isinstance(self._optimizer, str) else None
         return {**vars(self), "_model": None, "_optimizer": named}
 
+    def __repr__(self) -> str:
+        lr = self.suggestion.lr
+        return f"Result(lr={lr if lr is None else f'{lr:.1e}'})"
+
     def __str__(self) -> str:
         report = words.text_report(self.curve, self.suggestion, self.runs)
         left = self._left_behind()
         return f"{report}\n({left})" if left else report
 
-    def _left_behind(self) -> str:
-        """Returns what the test has left of the model, in words."""
-        return "nothing of the test stays in the model" * self._restores
-
     def _repr_html_(self) -> str:
         return words.html_report(self.curve, self.suggestion, self.runs)
 
-
-class Result(Outcome):
-    """What `lr_find` returns."""
-
-    def __init__(
-        self,
-        curve: Curve,
-        suggestion: Suggestion,
-        runs: Sequence[Run] = (),
-        *,
-        model: Any,
-        optimizer: Any = None,
-        steps_per_epoch: int | None = None,
-        restored: bool = True,
-        verbose: int = 1,
-    ) -> None:
-        self._curve, self._suggestion = curve, suggestion
-        self._runs = Runs(runs)
-        self._model, self._optimizer = model, optimizer
-        self._epoch_batches = steps_per_epoch
-        self._restores, self._verbose = restored, verbose
-
-    def __repr__(self) -> str:
-        lr = self.suggestion.lr
-        return f"Result(lr={lr if lr is None else f'{lr:.1e}'})"
+    def _left_behind(self) -> str:
+        """Returns what the test has left of the model, in words."""
+        if not self._restores:
+            return ""
+        return "nothing of the test stays in the model"
 
 
 def length_of_training(
@@ -298,21 +289,28 @@ def is_chief() -> bool:
     return True
 
 
-def report(outcome: Outcome, plot_dir: str | None = None) -> None:
-    """Writes the pictures of a test and says its verdict, if asked to."""
+def finish(
+    result: Result,
+    curve: Curve,
+    suggestion: Suggestion | None = None,
+    runs: Sequence[Run] = (),
+) -> None:
+    """Takes what was found; writes the pictures, and says the verdict."""
+    result._curve, result._suggestion = curve, suggestion
+    result._runs = Runs(runs)
     if not is_chief():
         return
     try:
-        if plot_dir is not None:
-            outcome.save_plots(plot_dir)
+        if result._plot_dir is not None:
+            result.save_plots(result._plot_dir)
     except Exception as error:  # what was measured must not be lost for it
         warnings.warn(
             f"no picture was written ({type(error).__name__}: {error}); "
             "nothing else is lost, and `save_plots` tries it again",
             stacklevel=2,
         )
-    if outcome._verbose:
-        print(words.line(outcome.curve, outcome.suggestion))
+    if result._verbose:
+        print(words.line(result.curve, result.suggestion))
 
 
 def _said(leaves: list[Any], lr: str) -> str:
