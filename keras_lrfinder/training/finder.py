@@ -202,7 +202,8 @@ class LRFinder(result.Result, run.RunCallback):
     def _plan(self, epoch: int) -> RangeTest:
         """Returns the test for a fit that begins with an epoch."""
         assert self._loan is not None
-        updates, fit = run.Updates(self.model, self._loan.rate), self.params or {}
+        updates = run.Updates(self.model, self._loan.rate)
+        fit = self.params or {}
         batches = self._epoch_batches = fit.get("steps")
         steps, length = self._steps, None
         if batches is not None:
