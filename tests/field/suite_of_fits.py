@@ -13,7 +13,7 @@ def model(optimizer="adam", **settings):
     """Statistics, dropout and a metric, beside weights."""
     keras.utils.set_random_seed(7)
     settings = {"metrics": ["accuracy"], **settings}
-    return tiny.compiled(tiny.sequential(), optimizer, **settings)
+    return tiny.compiled(tiny.functional(), optimizer, **settings)
 
 
 def test_data_weights_and_validation():
@@ -64,7 +64,7 @@ def test_mixed_precision_and_frozen_layers():
     finally:
         keras.mixed_precision.set_global_policy("float32")
     net.fit(*rows(), verbose=0)
-    net.layers[0].trainable = False
+    net.layers[1].trainable = False  # after the input
     several = 1 if keras.backend.backend() == "torch" else 3
     tiny.compiled(net, "rmsprop", steps_per_execution=several)
     net.fit(*rows(), epochs=2, batch_size=8, verbose=0)
