@@ -82,6 +82,19 @@ def usual(rows=60):
     return curve_of(10.0**x, losses, optimizer="adam")
 
 
+def test_a_run_that_learns_nothing_above_one_that_does_is_too_high():
+    """As a network whose units have died: half a decade lower is safe."""
+
+    def train(run):
+        return [2.3 if run.lr > 3e-2 else loss for loss in trainer(-2.0)(run)]
+
+    curve, plan = ramp(optimizer="adam"), Plan("one_cycle", 100)
+    runs, found = search(curve, train, plan)
+    top = min(run.lr for run in runs if run.final_loss == 2.3)
+    assert found.lr <= top / np.sqrt(10)
+    assert f"The training loss did not fall at {top:.1e}." in found.reason
+
+
 def test_a_run_that_has_a_loss_did_not_blow_up():
     """The words say of a run what the table says."""
 
@@ -93,7 +106,7 @@ def test_a_run_that_has_a_loss_did_not_blow_up():
     table = text_table(run_rows(runs))
     assert "blew up" not in table + found.reason
     top = min(run.lr for run in runs if run.final_loss == 9.0)
-    assert f"The training loss rose at {top:.1e}." in found.reason
+    assert f"The training loss did not fall at {top:.1e}." in found.reason
     _, found = search(ramp(), lambda run: [9.0] * len(run.lrs), Plan())
     assert found.lr is None
     assert "made the training loss rise" in found.reason

@@ -169,7 +169,7 @@ class Levels:
     before: float  # the same before the first step
     moved: NDArray[np.bool_]  # whether training loss fell by more than noise
     learnt: NDArray[np.bool_]  # whether it fell at all
-    blown: NDArray[np.bool_]  # whether it rose by more, or was not finite
+    blown: NDArray[np.bool_]  # whether it rose by more, was not finite or died
     finite: NDArray[np.bool_]
     checked: bool  # whether there is a held-out loss
     # The share, 0 to 1, of what the best run learnt of batches that it trained
@@ -219,13 +219,16 @@ def reached(
     checked = fresh is not None and bool(np.all(blew_up | np.isfinite(ends)))
     if checked and fresh is not None:
         held, before = np.fmin(ends, fresh), fresh
+    moved = capped < seen.first - fall
+    # It learns nothing where a lower one did: as units that have died.
+    died = ~moved & np.maximum.accumulate(moved)
     return Levels(
         x=np.log10([run.lr for run in runs]),
         held=held,
         before=before,
-        moved=capped < seen.first - fall,
+        moved=moved,
         learnt=capped < seen.first,
-        blown=~(tails <= seen.first + rise),
+        blown=died | ~(tails <= seen.first + rise),
         finite=~blew_up,
         checked=checked,
         memorised=_memorised(runs[int(np.argmin(capped))], untrained),

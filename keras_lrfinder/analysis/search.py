@@ -308,10 +308,12 @@ def _in_words(levels: Levels) -> str:
         said += f", at {rates[levels.best]}." if len(rates) > 1 else "."
     else:
         said += f" did not lower the {levels.loss} of {before}."
-    if levels.blown.any():
-        rose = levels.finite[levels.x == levels.top].all()
-        what = "The training loss rose" if rose else "Training blew up"
-        said += f" {what} at {10.0**levels.top:.1e}."
+    for what, where in (
+        ("The training loss did not fall", levels.blown & levels.finite),
+        ("Training blew up", ~levels.finite),
+    ):
+        if where.any():
+            said += f" {what} at {10.0 ** levels.x[where].min():.1e}."
     if levels.memorised >= _NOTABLE:
         said += f" Of what was learnt, {levels.memorised:.0%} is memorised."
     return said
