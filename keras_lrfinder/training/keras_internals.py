@@ -215,7 +215,8 @@ def wait_for_batch_hooks(callbacks: Any) -> None:
     """Has a CallbackList call the hooks of batches between two steps."""
     # Given `callbacks=finder`, not `[finder]`, Keras 3.6 to 3.15 runs them in
     # threads, on JAX and PyTorch, while the next step is under way.
-    callbacks._async_train = False
+    if callbacks is not None:
+        callbacks._async_train = False
 
 
 def running_epoch() -> Any:
