@@ -216,8 +216,7 @@ class Snapshot:
         self._model.reset_metrics()
         put_back_numbers(self.saved + self.later)
         if self.has_new_generator:
-            # What was traced since may use it: it gets the seed that it would
-            # get if made now.
+            # What was traced since may use it: it gets the seed of a new one.
             state = random.getstate()
             seed = host_copy(keras.random.SeedGenerator().state)
             internals.global_seed_generator().state.assign(seed)
