@@ -67,14 +67,15 @@ def test_batches_seen():
 
 
 def test_after_build():
-    """Called once, when the slots are there."""
-    model, seen = tiny.compiled(optimizer="adam"), []
-    optimizer = keras.optimizers.Adam()
-    internals.after_build(
-        optimizer, lambda: seen.append(len(optimizer.variables))
-    )
-    optimizer.build(model.trainable_variables)
-    assert seen == [len(optimizer.variables)]
+    """Called once, when the slots have values, also while a step is traced."""
+    seen, optimizer = [], keras.optimizers.Adam()
+
+    def look():
+        seen.append([tiny.host(slot) for slot in optimizer.variables])
+
+    internals.after_build(optimizer, look)
+    tiny.fit(tiny.compiled(optimizer=optimizer), 1)
+    assert [len(values) for values in seen] == [len(optimizer.variables)]
     assert "build" not in vars(optimizer)
 
 
@@ -183,23 +184,6 @@ def test_variables_are_current(backend):
 
     seen = during("on_train_batch_end", look, model)
     assert seen == [(backend != "jax", True)] * len(seen)
-
-
-@pytest.mark.backend("tensorflow")
-def test_outside_of_trace():
-    """A variable that is made while TensorFlow traces has its value."""
-    import tensorflow as tf
-
-    values = []
-
-    @tf.function
-    def traced():
-        with internals.outside_of_trace():
-            values.append(float(tf.constant(2.0)))
-        return tf.constant(0.0)
-
-    traced()
-    assert values == [2.0]
 
 
 def test_global_seed_generator():
@@ -397,32 +381,22 @@ def test_draws_by_itself(of_keras):
     assert any(map(internals.draws_by_itself, functions)) is not of_keras
 
 
-def numbers_of_tensorflow(inside):
-    """Those drawn within other seeds, if so wished, and after them."""
+@pytest.mark.backend("tensorflow")
+def test_draw_other_seeds():
+    """Others come until it is undone, and then those that would have come."""
     import tensorflow as tf
 
+    def numbers():
+        return tf.random.normal((5,)).numpy().tolist()
+
     tf.random.set_seed(3)
-    tf.random.normal((2,))
-    drawn = None
-    if inside:
-        entered = internals.enter_other_seeds()
-        drawn = tf.random.normal((5,)).numpy().tolist()
-        internals.leave_other_seeds(entered)
-    return drawn, tf.random.normal((5,)).numpy().tolist()
-
-
-@pytest.mark.backend("tensorflow")
-def test_enter_other_seeds():
-    """What is drawn from then on is not what would come next."""
-    drawn, after = numbers_of_tensorflow(inside=True)
-    assert drawn != after
-
-
-@pytest.mark.backend("tensorflow")
-def test_leave_other_seeds():
-    """The numbers that come next come, whatever was drawn inside."""
-    _, after = numbers_of_tensorflow(inside=True)
-    assert after == numbers_of_tensorflow(inside=False)[1]
+    expected = [numbers() for _ in range(2)]
+    tf.random.set_seed(3)
+    first, undo = numbers(), internals.draw_other_seeds()
+    others = [numbers() for _ in range(2)]
+    undo()
+    assert [first, numbers()] == expected
+    assert expected[1] not in others
 
 
 @pytest.mark.backend("tensorflow")

@@ -3,24 +3,25 @@
 Every function here leans on something that Keras, TensorFlow or JAX do not
 document, and says why there is no public way. It was seen in Keras 3.3 to
 3.15, TensorFlow 2.16 to 2.21 and JAX 0.4 to 0.10, unless it says otherwise.
-Each has a test of its own in `tests/test_keras_internals.py`: when a new
-version breaks one, this file and that test say which part. Nothing else in the
-package touches a private name of another library.
+`tests/test_keras_internals.py` has a test named after each, to say which one a
+new version breaks. Nothing else in the package touches such a name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
+import itertools
 import random
 import sys
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
-from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 import keras
+
+_COMMON = sys.modules["keras.src.backend.common"]
 
 # On a function that stands in for a method: what was there before.
 STANDS_FOR = "stands_for"
@@ -30,10 +31,8 @@ FUNCTIONS = ("train_function", "test_function", "predict_function")
 
 
 def learning_rate_of(optimizer: Any) -> Any:
-    """Returns what holds the learning rate: variable, schedule or function.
-
-    The public property returns the current number in all three cases.
-    """
+    """Returns what holds the learning rate: variable, schedule or function."""
+    # The public property returns the current number in all three cases.
     return optimizer._learning_rate
 
 
@@ -46,11 +45,9 @@ def set_learning_rate(optimizer: Any, held: Any) -> None:
 
 
 def mend_lists_of(optimizer: Any) -> None:
-    """Lets an optimizer be saved whose learning rate is a variable no more.
-
-    Keras takes the variable out of its list, and TensorFlow refuses to save a
-    list from which anything was taken. In a new one each has its own place.
-    """
+    """Lets an optimizer be saved whose learning rate is a variable no more."""
+    # Keras takes the variable out of its list, and TensorFlow refuses to save
+    # a list from which anything was taken. In a new one each has its own place.
     variables = vars(optimizer).get("_variables")
     if getattr(variables, "_non_append_mutation", False):
         kind, _ = optimizer._tracker.config["variables"]
@@ -61,22 +58,16 @@ def mend_lists_of(optimizer: Any) -> None:
 
 
 def batches_seen(optimizer: Any) -> Any:
-    """Returns the variable that schedules are called with.
-
-    It counts batches. The public `iterations` counts updates where gradients
-    are accumulated, since Keras 3.4; in 3.3 the two are the same.
-    """
-    # Not as a default: it is computed, of what JAX has taken away in a fit.
+    """Returns the variable that schedules are called with; counts batches."""
+    # The public `iterations` counts updates, since Keras 3.4. Not as a default:
+    # it is computed, of what JAX has taken away in a fit.
     seen = getattr(optimizer, "_iterations", None)
     return optimizer.iterations if seen is None else seen
 
 
 def slots_of(optimizer: Any) -> list[Any]:
-    """Returns the variables that an optimizer's past gradients are in.
-
-    Public is only the list of all: with the learning rate, the count of
-    updates and the average of the weights.
-    """
+    """Returns the variables that an optimizer's past gradients are in."""
+    # Public is only the list of all, with rate, count and averages.
     others = [learning_rate_of(optimizer), batches_seen(optimizer)]
     others += getattr(optimizer, "_model_variables_moving_average", None) or []
     known = {id(variable) for variable in others}
@@ -84,19 +75,19 @@ def slots_of(optimizer: Any) -> list[Any]:
 
 
 def after_build(optimizer: Any, action: Callable[[], None]) -> None:
-    """Has something done as soon as an optimizer has its slots.
-
-    Past Keras's `__setattr__`, which tracks what it is given, and refuses it
-    once an optimizer is built. A slot made within a trace has no value yet.
-    """
-    original = optimizer.build
+    """Has something done as soon as an optimizer has its slots."""
+    original, outside = optimizer.build, contextlib.nullcontext
+    if keras.backend.backend() == "tensorflow":
+        # A slot that is made within a trace has no value yet.
+        outside = sys.modules["tensorflow"].init_scope
 
     def build(variables: Any) -> None:
         object.__delattr__(optimizer, "build")
-        with outside_of_trace():
+        with outside():
             original(variables)
             action()
 
+    # Keras's own `__setattr__` tracks what it is given, or refuses it.
     object.__setattr__(optimizer, "build", build)
 
 
@@ -110,19 +101,14 @@ def layers_of(model: Any) -> list[Any]:
 
 
 def made_by_compile(model: Any) -> list[Any]:
-    """Returns what `compile` gave a model to keep its losses and metrics in.
-
-    Public are only the metrics, once they are built.
-    """
+    """Returns what `compile` gave a model to keep its losses and metrics in."""
+    # Public are only the metrics, once they are built.
     names = ("_compile_loss", "_compile_metrics", "_loss_tracker")
     return [v for v in (getattr(model, n, None) for n in names) if v]
 
 
 def rises(metric: Any) -> bool:
-    """Returns whether Keras knows a metric to be better the higher it is.
-
-    Only "auto" of callbacks asks it. Keras 3.5 to 3.15; older ones know none.
-    """
+    """Returns whether higher is better, of what Keras (3.5 to 3.15) knows."""
     return getattr(metric, "_direction", None) == "up"
 
 
@@ -130,30 +116,19 @@ def is_overridden(owner: Any, names: Iterable[str]) -> bool:
     """Returns whether any of a model's or callback's methods is the user's."""
     is_model = isinstance(owner, keras.Model)
     base = keras.Model if is_model else keras.callbacks.Callback
-    return any(
-        _own_method(owner, name)
-        or getattr(type(owner), name, None) is not getattr(base, name, None)
-        for name in names
-    )
-
-
-def _own_method(owner: Any, name: str) -> Any:
-    method = vars(owner).get(name)
-    while hasattr(method, STANDS_FOR):
-        method = getattr(method, STANDS_FOR)
-    return method
+    for name in names:
+        own = vars(owner).get(name)
+        while hasattr(own, STANDS_FOR):
+            own = getattr(own, STANDS_FOR)
+        of_class = getattr(type(owner), name, None)
+        if own or of_class is not getattr(base, name, None):
+            return True
+    return False
 
 
 def is_variable(value: Any) -> bool:
-    """Returns whether something is a Keras variable.
-
-    In Keras 3.3 none is an instance of `keras.Variable`.
-    """
-    return any(
-        kind.__name__ in ("Variable", "KerasVariable")
-        and kind.__module__.startswith("keras.")
-        for kind in type(value).__mro__
-    )
+    """Returns whether it is a Keras variable; 3.3's are no `keras.Variable`."""
+    return isinstance(value, _COMMON.KerasVariable)
 
 
 def array_within(value: Any) -> Any:
@@ -162,25 +137,21 @@ def array_within(value: Any) -> Any:
 
 
 def plain_tensorflow(variable: Any) -> Any:
-    """Returns the TensorFlow variable beneath a Keras one, if it is just one.
-
-    On several devices it is a container, for Keras's own methods. Else None.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return None
-    value = variable.value
+    """Returns the TensorFlow variable beneath a Keras one, or None."""
+    # On several devices it is a container, for Keras's own methods.
+    value = variable.value if keras.backend.backend() == "tensorflow" else None
     return value if type(value).__name__ == "ResourceVariable" else None
 
 
-# --- The running fit ---------------------------------------------------------
+# --- Fits, and what is compiled for them -------------------------------------
 
 # The attributes that Keras's own fit sets on the model itself.
 SET_BY_FIT = {*FUNCTIONS, "history", "stop_evaluating", "stop_training"}
-SET_BY_FIT |= {"_called", "_eval_epoch_iterator"}
-SET_BY_FIT |= {"_jax_state", "_jax_state_synced"}
+SET_BY_FIT |= {"_called", "_eval_epoch_iterator", "_jax_state"}
+SET_BY_FIT |= {"_jax_state_synced"}
 
 
-def plain_fit(model: Any) -> Callable[..., Any]:
+def plain_fit(model: Any) -> Any:
     """Returns a model's `fit`, past what trackers put into its place.
 
     They replace that of `keras.Model`, or of another class of Keras's, and
@@ -188,32 +159,29 @@ def plain_fit(model: Any) -> Callable[..., Any]:
     """
     for kind in type(model).__mro__:
         fit = vars(kind).get("fit")
-        patched = issubclass(kind, keras.Model) and _is_of_keras(kind)
-        if fit is not None and not patched:
-            # Others wrap the one in Keras's base class.
-            while _is_of_keras(kind) and not _is_written_in_keras(fit):
-                fit = fit.__wrapped__
-            return fit.__get__(model)  # type: ignore[no-any-return]
-    return model.fit  # type: ignore[no-any-return]
+        of_keras = kind.__module__.startswith("keras.")
+        if fit is None or (of_keras and issubclass(kind, keras.Model)):
+            continue
+        if of_keras:  # Others wrap the one in Keras's base class.
+            fit = inspect.unwrap(fit, stop=_is_written_in_keras)
+        return fit.__get__(model)
+    return model.fit
 
 
 def _is_written_in_keras(function: Any) -> bool:
-    """Returns whether it is, or wraps nothing that could be."""
     name = getattr(function, "__globals__", {}).get("__name__", "")
-    ours = name.partition(".")[0] == "keras"
-    return ours or not hasattr(function, "__wrapped__")
-
-
-def _is_of_keras(kind: type) -> bool:
-    return kind.__module__.partition(".")[0] == "keras"
+    return name.startswith("keras.")  # type: ignore[no-any-return]
 
 
 def first_epoch(model: Any) -> int:
-    """Returns the epoch with which a `fit` begins, whatever it is told.
-
-    BackupAndRestore leaves it there for good.
-    """
+    """Returns the epoch that `fit` begins with: BackupAndRestore leaves it."""
     return getattr(model, "_initial_epoch", None) or 0
+
+
+def _frames(frame: Any) -> Iterator[Any]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def is_fitting(model: Any, thread: int) -> bool:
@@ -225,12 +193,11 @@ def is_fitting(model: Any, thread: int) -> bool:
 
 
 def callback_list(callback: Any) -> Any:
-    """Returns the CallbackList of the fit that is calling a callback's hook.
+    """Returns the CallbackList whose method is calling a callback's hook.
 
-    A callback has no reference to it. The list's own method is what calls
-    the hook, so it is in a frame not far up. None: nobody is calling.
+    A callback has no reference to it. None: nobody is calling.
     """
-    for frame in _frames(sys._getframe(1), 12):
+    for frame in _frames(sys._getframe(1)):
         owner = frame.f_locals.get("self")
         if isinstance(owner, keras.callbacks.CallbackList) and any(
             each is callback for each in owner.callbacks
@@ -244,42 +211,25 @@ def is_called_by(name: str) -> bool:
     return sys._getframe(2).f_code.co_name == name
 
 
-def _frames(
-    frame: FrameType | None, most: int = 1_000_000
-) -> Iterator[FrameType]:
-    while frame is not None and most:
-        yield frame
-        frame, most = frame.f_back, most - 1
-
-
 def wait_for_batch_hooks(callbacks: Any) -> None:
-    """Has a CallbackList call the hooks of batches between two steps.
-
-    With `callbacks=finder` instead of `callbacks=[finder]` Keras on JAX and
-    PyTorch believes that nobody waits for them and runs them in a thread
-    pool, while the next step is already under way. Keras 3.6 to 3.15.
-    """
-    if getattr(callbacks, "_async_train", False):
+    """Has a CallbackList call the hooks of batches between two steps."""
+    # Given `callbacks=finder`, not `[finder]`, Keras 3.6 to 3.15 runs them in
+    # threads, on JAX and PyTorch, while the next step is under way.
+    if callbacks is not None:
         callbacks._async_train = False
 
 
 def running_epoch() -> Any:
-    """Returns what the `fit` or `evaluate` that runs reads its batches from.
-
-    It is a local variable there. None: nothing of the kind runs.
-    """
-    found = (
-        f.f_locals.get("epoch_iterator") for f in _frames(sys._getframe(1))
-    )
+    """Returns what the innermost `fit` or `evaluate` reads, or None."""
+    # It is a local variable there.
+    frames = _frames(sys._getframe(1))
+    found = (frame.f_locals.get("epoch_iterator") for frame in frames)
     return next((epoch for epoch in found if epoch is not None), None)
 
 
 def close_epoch(epoch: Any) -> None:
-    """Lets go of an epoch that was not read to its end.
-
-    Keras forgets to: threads of workers wait for ever, and a dataset holds
-    the lock of its cache until a reference cycle is collected.
-    """
+    """Lets go of an epoch that was not read to its end: Keras forgets to."""
+    # Threads of workers wait for ever, and a dataset holds its cache's lock.
     batches = getattr(epoch, "_epoch_iterator", None)
     if getattr(batches, "gi_frame", None) is not None:
         # What a worker fails at, and the test has not come to, is not its own.
@@ -288,17 +238,13 @@ def close_epoch(epoch: Any) -> None:
 
 
 def inputs_of(iterator: Any) -> Any:
-    """Returns (x, y, weights) as `KerasTensor`s, on TensorFlow.
-
-    The iterator is what Keras calls the train function with.
-    """
-    import tensorflow as tf
+    """Returns (x, y, weights) of a TensorFlow step, as `KerasTensor`s."""
 
     def symbol(spec: Any) -> Any:
         return spec and keras.KerasTensor(spec.shape, spec.dtype.name)
 
     batch = keras.utils.unpack_x_y_sample_weight(iterator.element_spec)
-    return tf.nest.map_structure(symbol, batch)
+    return sys.modules["tensorflow"].nest.map_structure(symbol, batch)
 
 
 def build_metrics(model: Any, iterator: Any) -> None:
@@ -313,44 +259,22 @@ def build_metrics(model: Any, iterator: Any) -> None:
 
 
 def variables_are_current(model: Any) -> bool:
-    """Returns whether a running fit reads the model's variables again.
-
-    On JAX only after somebody has had a look at `Callback.model`.
-    """
+    """Returns whether a running fit reads the model's variables again."""
+    # On JAX only after somebody has had a look at `Callback.model`.
     return bool(getattr(model, "_jax_state_synced", True))
 
 
-# --- Compiled functions ------------------------------------------------------
-
-
-@contextlib.contextmanager
-def outside_of_trace() -> Iterator[None]:
-    """Lets variables that are made while TensorFlow traces have values."""
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    with tf.init_scope():
-        yield
-
-
 def compiled_functions(
-    model: Any, names: Sequence[str] = FUNCTIONS
+    model: Any, names: Iterable[str] = FUNCTIONS
 ) -> list[Any]:
-    """Returns what Keras has had compiled for a model, on TensorFlow and JAX.
-
-    It lies within the functions that are attributes of the model.
-    """
+    """Returns what Keras has had compiled, within attributes of a model."""
     found: dict[int, Any] = {}
     todo = [vars(model).get(name) for name in names]
     while todo:
         function = todo.pop()
         function = getattr(function, "inner", function)
-        # JAX's or TensorFlow's.
-        if hasattr(function, "clear_cache") or hasattr(
-            function, "experimental_get_tracing_count"
-        ):
+        of_jax = hasattr(function, "clear_cache")
+        if of_jax or hasattr(function, "experimental_get_tracing_count"):
             found[id(function)] = function
             continue
         for cell in getattr(function, "__closure__", None) or ():
@@ -361,27 +285,22 @@ def compiled_functions(
 
 def times_traced(function: Any) -> int:
     """Returns a number that is higher once a compiled function is traced."""
-    if hasattr(function, "experimental_get_tracing_count"):
-        return int(function.experimental_get_tracing_count())
-    return int(function._cache_size())
+    count = getattr(function, "experimental_get_tracing_count", None)
+    return int(function._cache_size() if count is None else count())
 
 
 def draws_by_itself(function: Any) -> bool:
-    """Returns whether a function of TensorFlow has random ops with a state.
+    """Returns whether a compiled function has random ops with a state.
 
-    Such an op (`tf.random.normal`) keeps a state of its own, which nothing
-    puts back; `keras.random` and its layers have none.
+    Nothing puts back the state of such an op of TensorFlow's
+    (`tf.random.normal`); `keras.random` and its layers have none.
     """
-    if not hasattr(function, "_list_all_concrete_functions"):
-        return False
-    for concrete in function._list_all_concrete_functions():
+    for concrete in getattr(function, "_list_all_concrete_functions", list)():
         graph = concrete.graph.as_graph_def()
-        nodes = [
-            *graph.node,
-            *(n for f in graph.library.function for n in f.node_def),
-        ]
-        if any("seed2" in node.attr for node in nodes):
-            return True
+        within = (inner.node_def for inner in graph.library.function)
+        for node in itertools.chain(graph.node, *within):
+            if "seed2" in node.attr:
+                return True
     return False
 
 
@@ -389,68 +308,41 @@ def draws_by_itself(function: Any) -> bool:
 
 
 def global_seed_generator() -> Any:
-    """Returns the generator behind `keras.random.*` without a seed, or None.
-
-    The public way would make one.
-    """
-    return _global_state("global_seed_generator")
+    """Returns what `keras.random` draws from, or None: publicly it is made."""
+    return _COMMON.global_state.get_global_attribute("global_seed_generator")
 
 
 def forget_global_seed_generator() -> None:
-    """Has the next `keras.random.*` without a seed make one anew.
-
-    Of what is public only `clear_session` does, which forgets more.
-    """
-    state = sys.modules["keras.src.backend.common.global_state"]
-    state.set_global_attribute("global_seed_generator", None)
+    """Has it made anew; the public `clear_session` forgets more."""
+    _COMMON.global_state.set_global_attribute("global_seed_generator", None)
 
 
-def counts_of_names() -> dict[str, int] | None:
-    """Returns how often each name was given to an object without one.
-
-    The very dictionary, or None where there is none yet.
-    """
-    return _global_state("object_name_uids")  # type: ignore[no-any-return]
+def counts_of_names() -> Any:
+    """Returns the very dictionary of how often each name was given, if any."""
+    return _COMMON.global_state.get_global_attribute("object_name_uids", {})
 
 
-def _global_state(name: str) -> Any:
-    state = sys.modules["keras.src.backend.common.global_state"]
-    return state.get_global_attribute(name)
-
-
-def enter_other_seeds() -> Any:
-    """Has TensorFlow draw seeds from another stream, and returns its own.
+def draw_other_seeds() -> Callable[[], None]:
+    """Has TensorFlow draw seeds from another stream; returns what undoes it.
 
     An eager op draws a seed there, and for each seed TensorFlow keeps a
-    generator. So it is not enough to put the stream back: the same seeds
-    would meet generators that were used already. From another stream they
-    are not used.
+    generator. Were the stream only put back, the same seeds would meet
+    generators that were used already.
     """
     if keras.backend.backend() != "tensorflow":
-        return None
-    context = _tensorflow_context()
-    own = getattr(context, "_rng", None)
-    state = None if own is None else own.getstate()
+        return lambda: None
+    context = sys.modules["tensorflow.python.eager.context"].context()
+    seed, own = context._seed, getattr(context, "_rng", None)
     if own is not None:
-        context._rng = random.Random(repr(state))
-    return context._seed, own, state
+        context._rng = random.Random(repr(own.getstate()))
 
+    def undo() -> None:
+        context._seed, context._rng = seed, own
 
-def leave_other_seeds(entered: Any) -> None:
-    """Puts back what `enter_other_seeds` returned."""
-    if entered is None:
-        return
-    context = _tensorflow_context()
-    context._seed, context._rng, state = entered
-    if state is not None:
-        context._rng.setstate(state)
+    return undo
 
 
 def global_tensorflow_generator() -> Any:
     """Returns `tf.random.get_global_generator()`, or None: it makes one."""
     name = "tensorflow.python.ops.stateful_random_ops"
     return getattr(sys.modules.get(name), "global_generator", None)
-
-
-def _tensorflow_context() -> Any:
-    return sys.modules["tensorflow.python.eager.context"].context()

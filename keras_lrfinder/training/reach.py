@@ -29,22 +29,34 @@ Children = Iterable[tuple[str, Any]]
 
 _ATOMS = (type(None), bool, int, float, complex, str, bytes)
 _BOXES = (dict, list, set, collections.deque)
+# What is made of attributes that training sets.
+_OF_KERAS = (
+    keras.layers.Layer,
+    keras.losses.Loss,
+    keras.metrics.Metric,
+    keras.optimizers.Optimizer,
+    keras.optimizers.schedules.LearningRateSchedule,
+    keras.random.SeedGenerator,
+)
+_WELL_KNOWN = {"builtins", "jax", "jaxlib", "keras_lrfinder", "numpy"}
+_WELL_KNOWN |= {"tensorflow", "torch", "wrapt", *sys.stdlib_module_names}
 # A larger array is data rather than state, and a copy would be dear.
 _LARGEST_ARRAY = 2**26
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """How one kind of thing is saved, put back and compared.
-
-    `is_number`: whether training moves it without anybody replacing it.
-    """
+    """How one kind of thing is saved, put back and compared."""
 
     save: Callable[[Any], Any]
     put_back: Callable[[Any, Any], None]
     same: Callable[[Any, Any], bool]
-    is_number: bool = True
-    children: Callable[[Any], Children] = lambda value: ()
+    children: Callable[[Any], Children] | None = None
+
+    @property
+    def is_number(self) -> bool:
+        """Whether training moves it without anybody replacing it."""
+        return self.children is None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,21 +81,17 @@ def reach(*roots: Any) -> list[Found]:
         path, value = todo.pop() if own else of_users.pop()
         if isinstance(value, _ATOMS) or id(value) in seen:
             continue
-        seen[id(value)] = value
-        inner = internals.array_within(value)
-        if inner is not None:
-            seen[id(inner)] = inner
+        for one in (value, internals.array_within(value)):
+            seen[id(one)] = one
         kind = _kind_of(value)
-        if kind is _BOX and not own:
-            kind = _FOREIGN_BOX
-        if kind is ITERATOR and not own:
-            kind = None
+        if not own and kind in (_BOX, ITERATOR):
+            kind = _FOREIGN_BOX if kind is _BOX else None
         children: Children = ()
         if kind is not None:
             found[id(value)] = Found(path, value, kind)
-            children = kind.children(value)
+            children = kind.children(value) if kind.children else ()
         elif isinstance(value, tuple):
-            children = [(f"[{i}]", v) for i, v in enumerate(value)]
+            children = _box_children(value)
         within = todo if own and kind is not _FOREIGN else of_users
         within += [(path + step, v) for step, v in children]
     # Where a wrapped array was met before the variable that wraps it.
@@ -92,89 +100,38 @@ def reach(*roots: Any) -> list[Found]:
 
 
 def _kind_of(value: Any) -> Kind | None:
-    return next((kind for is_one, kind in _KINDS if is_one(value)), None)
-
-
-def _instance_of(*names: str) -> Callable[[Any], bool]:
-    """Returns what asks `isinstance` without importing a module."""
-
-    def is_one(value: Any) -> bool:
-        for module, _, path in (name.partition(".") for name in names):
-            kind: Any = sys.modules.get(module)
-            for part in path.split("."):
-                kind = getattr(kind, part, None)
-            if isinstance(kind, type) and isinstance(value, kind):
-                return True
-        return False
-
-    return is_one
-
-
-def _is_wrapper(value: Any) -> bool:
-    """Returns whether something is TensorFlow's proxy of a list or dictionary.
-
-    Attributes are replaced by them. They pass for what they wrap, but are
-    emptied and filled by their own attributes only.
-    """
-    return type(value).__name__ in ("ListWrapper", "_DictWrapper")
+    """Returns what kind of thing it is; None: nothing to save."""
+    if internals.is_variable(value):
+        return _VARIABLE
+    for each in type(value).__mro__:
+        package = each.__module__.partition(".")[0]
+        kind = _BY_NAME.get(f"{package}.{each.__name__}")
+        if kind is not None:
+            return kind
+    if isinstance(value, np.ndarray):
+        is_plain = value.flags.writeable and value.dtype != object
+        return _ARRAY if is_plain and value.nbytes <= _LARGEST_ARRAY else None
+    if isinstance(value, _BOXES):
+        return _BOX
+    if isinstance(value, _OF_KERAS):
+        return _OBJECT
+    package = type(value).__module__.partition(".")[0]
+    if isinstance(value, (type, io.IOBase)) or package == "keras":
+        return None
+    attributes = getattr(value, "__dict__", None)
+    if package not in _WELL_KNOWN and isinstance(attributes, dict):
+        # Of the user's own making: it may hold variables. Its attributes and
+        # lists are its own business: files, threads, counts of calls, logs.
+        return _FOREIGN
+    return ITERATOR if isinstance(value, collections.abc.Iterator) else None
 
 
 def _wrapper_children(value: Any) -> Children:
-    """Returns what such a proxy holds: the container, and notes about it."""
+    # The container, and notes about it.
     wrapped = [("", v) for v in vars(value).values()]
     if type(value).__name__ != "ListWrapper":
         wrapped.append(("", value.__wrapped__))
     return wrapped
-
-
-def _is_state(value: Any) -> bool:
-    return (
-        isinstance(value, np.ndarray)
-        and value.nbytes <= _LARGEST_ARRAY
-        and value.flags.writeable
-        and value.dtype != object
-    )
-
-
-def _is_part_of_keras(value: Any) -> bool:
-    """Returns whether something is made of attributes that training sets."""
-    kind = type(value)
-    of_keras = kind.__module__.startswith("keras.src.")
-    return isinstance(value, _OF_KERAS) or (
-        of_keras and kind.__name__ in _NOT_EXPORTED
-    )
-
-
-_NOT_EXPORTED = {"CompileLoss", "CompileMetrics", "MetricsList"}
-_NOT_EXPORTED |= {"OptimizerMap", "Tracker"}
-_OF_KERAS = (
-    keras.layers.Layer,
-    keras.losses.Loss,
-    keras.metrics.Metric,
-    keras.optimizers.Optimizer,
-    keras.optimizers.schedules.LearningRateSchedule,
-    keras.random.SeedGenerator,
-)
-
-
-def _is_foreign(value: Any) -> bool:
-    # Of the user's own making: it may hold variables. Its attributes and lists
-    # are its own business: files, threads, counts of calls, logs.
-    package = type(value).__module__.partition(".")[0]
-    if isinstance(value, (type, np.ndarray)) or package in _WELL_KNOWN:
-        return False
-    return isinstance(getattr(value, "__dict__", None), dict)
-
-
-_WELL_KNOWN = {"builtins", "jax", "jaxlib", "keras", "keras_lrfinder", "numpy"}
-_WELL_KNOWN |= {"tensorflow", "torch", "wrapt", *sys.stdlib_module_names}
-_WELL_KNOWN -= {"__main__"}
-
-
-def _is_iterator(value: Any) -> bool:
-    own = type(value).__module__.partition(".")[0] == "keras"
-    is_one = isinstance(value, collections.abc.Iterator)
-    return is_one and not own and not isinstance(value, io.IOBase)
 
 
 def _same_bits(a: Any, b: Any) -> bool:
@@ -228,16 +185,15 @@ def _put_back_items(box: Any, saved: list[Any]) -> None:
 
 
 def _box_children(box: Any) -> Children:
-    if isinstance(box, dict):
-        return [(f"[{key!r}]", value) for key, value in dict.items(box)]
-    return [(f"[{i}]", value) for i, value in enumerate(box)]
+    pairs = dict.items(box) if isinstance(box, dict) else enumerate(box)
+    return [(f"[{key!r}]", value) for key, value in pairs]
 
 
 def _put_back_tensor(tensor: Any, saved: Any) -> None:
-    tensor = tensor.detach()
-    if tensor.shape != saved.shape:
-        tensor.resize_(saved.shape)
-    tensor.copy_(saved)
+    if tensor.shape == saved.shape:
+        tensor.detach().copy_(saved)
+    else:
+        tensor.data = saved.clone()
 
 
 def _same_tensors(a: Any, b: Any) -> bool:
@@ -293,46 +249,32 @@ _OBJECT = Kind(
     lambda value: dict(vars(value)),
     _put_back_attributes,
     lambda a, b: not changes(a, b),
-    is_number=False,
-    children=lambda value: [(f".{k}", v) for k, v in vars(value).items()],
+    lambda value: [(f".{k}", v) for k, v in vars(value).items()],
 )
 _WRAPPER = dataclasses.replace(_OBJECT, children=_wrapper_children)
-_BOX = Kind(
-    _box_items,
-    _put_back_items,
-    _same_items,
-    is_number=False,
-    children=_box_children,
-)
+_BOX = Kind(_box_items, _put_back_items, _same_items, _box_children)
 _FOREIGN = dataclasses.replace(_OBJECT, put_back=lambda value, saved: None)
 _FOREIGN_BOX = dataclasses.replace(_BOX, put_back=lambda value, saved: None)
 # What was drawn from it is gone: there is no state to save.
-ITERATOR = Kind(
-    lambda value: (),
-    lambda value, saved: None,
-    lambda a, b: True,
-    is_number=False,
+ITERATOR = dataclasses.replace(
+    _FOREIGN, save=lambda value: {}, children=lambda value: ()
 )
-_KINDS: tuple[tuple[Callable[[Any], bool], Kind], ...] = (
-    (_is_wrapper, _WRAPPER),
-    (internals.is_variable, _VARIABLE),
-    (_instance_of("tensorflow.Variable"), _RAW_VARIABLE),
-    (_instance_of("torch.Tensor"), _TENSOR),
-    (_is_state, _ARRAY),
-    (_instance_of("random.Random"), _RANDOM),
-    (_instance_of("numpy.random.Generator"), _NUMPY_GENERATOR),
-    (_instance_of("numpy.random.RandomState"), _NUMPY_RANDOM),
-    (_instance_of("torch.Generator"), _TORCH_GENERATOR),
-    (lambda value: isinstance(value, _BOXES), _BOX),
-    (_is_part_of_keras, _OBJECT),
-    (
-        _instance_of(
-            "torch.nn.Module",
-            "tensorflow.Module",
-            "tensorflow.random.Generator",
-        ),
-        _OBJECT,
-    ),
-    (_is_foreign, _FOREIGN),
-    (_is_iterator, ITERATOR),
-)
+# By package and class, for it may not be installed, or not be exported.
+_BY_NAME = {
+    # TensorFlow's proxies of lists and dictionaries, which take the place of
+    # attributes. They pass for what they wrap, but are emptied and filled by
+    # their own attributes only.
+    "tensorflow.ListWrapper": _WRAPPER,
+    "tensorflow._DictWrapper": _WRAPPER,
+    "tensorflow.Variable": _RAW_VARIABLE,
+    "torch.Tensor": _TENSOR,
+    "random.Random": _RANDOM,
+    "numpy.Generator": _NUMPY_GENERATOR,
+    "numpy.RandomState": _NUMPY_RANDOM,
+    "torch.Generator": _TORCH_GENERATOR,
+    "keras.OptimizerMap": _OBJECT,
+    "keras.Tracker": _OBJECT,
+    "tensorflow.Generator": _OBJECT,
+    "tensorflow.Module": _OBJECT,
+    "torch.Module": _OBJECT,
+}

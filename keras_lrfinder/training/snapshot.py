@@ -9,7 +9,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,14 +17,16 @@ import numpy as np
 
 from keras_lrfinder.arguments import check_flag
 from keras_lrfinder.training import keras_internals as internals
+from keras_lrfinder.training import reach
 from keras_lrfinder.training.learning_rate import host_copy
-from keras_lrfinder.training.reach import ITERATOR
-from keras_lrfinder.training.reach import Found
-from keras_lrfinder.training.reach import changes
-from keras_lrfinder.training.reach import reach
 from keras_lrfinder.training.train_function import set_steps_apart
 
-Saved = list[tuple[Found, Any]]
+Saved = list[tuple[reach.Found, Any]]
+
+# What would use, or change, a model that is not put back yet.
+_GUARDED = ["fit", "train_on_batch", "evaluate", "test_on_batch", "predict"]
+_GUARDED += ["predict_on_batch", "compile", "set_weights", "load_weights"]
+_GUARDED += ["save", "save_weights", "export"]
 
 
 @contextlib.contextmanager
@@ -126,8 +127,8 @@ class Snapshot:
 
     def __init__(self, model: Any, *others: Any) -> None:
         self._model = model
-        found = reach(model, *others, *_global_generators())
-        iterators = [each.path for each in found if each.kind is ITERATOR]
+        found = reach.reach(model, *others, *_global_generators())
+        iterators = [f.path for f in found if f.kind is reach.ITERATOR]
         if iterators:
             warnings.warn(
                 "the model holds iterators; what is drawn from them during "
@@ -139,8 +140,8 @@ class Snapshot:
         self.later: Saved = []
         self._counted: Saved = []
         self._draws = internals.global_seed_generator() is not None
-        self._names = dict(internals.counts_of_names() or {})
-        self._seeds: Any = None
+        self._names = dict(internals.counts_of_names())
+        self._seeds = contextlib.ExitStack()
 
     @property
     def has_new_generator(self) -> bool:
@@ -149,19 +150,18 @@ class Snapshot:
 
     def begin(self) -> None:
         """Has TensorFlow's eager ops draw from another stream until `end`."""
-        self._seeds = self._seeds or internals.enter_other_seeds()
+        self._seeds.callback(internals.draw_other_seeds())
 
     def end(self) -> None:
         """Takes back `begin`. Calling it again changes nothing."""
-        internals.leave_other_seeds(self._seeds)
-        self._seeds = None
+        self._seeds.close()
 
     def restore(self) -> None:
         """Puts everything back. May be called any number of times."""
         is_stale = any(
-            not saved["built"] and getattr(each.value, "built", False)
+            getattr(each.value, "built", False)
             for each, saved in self.saved
-            if isinstance(saved, dict) and "built" in saved
+            if isinstance(saved, dict) and not saved.get("built", True)
         )
         for each, saved in self.saved_objects():
             each.kind.put_back(each.value, saved)
@@ -173,28 +173,30 @@ class Snapshot:
         if self.has_new_generator:
             internals.forget_global_seed_generator()
         names = internals.counts_of_names()
-        if names is not None:
-            names.clear()
-            names.update(self._names)
+        names.clear()
+        names.update(self._names)
 
     def extend(self) -> None:
-        """Saves what has come since, for `rewind` alone.
+        """Saves what has come since, for `rewind` alone: numbers, and counts.
 
-        That is numbers; and, where Python runs at every step, the attributes
-        of layers and modules that are not Keras's, such as counts of calls.
+        Python runs at every step, on PyTorch and eagerly: then layers and
+        modules that are not Keras's may count their calls, and the like.
         """
         self.later += _states(self.new_numbers())
-        layers = _layers_run_by_python(self._model)
-        self._counted = _states(
-            each for each in reach(*layers) if not each.kind.is_number
-        )
+        if keras.backend.backend() != "torch" and not self._model.run_eagerly:
+            return
+        layers = internals.layers_of(self._model)
+        own = [v for v in layers if not type(v).__module__.startswith("keras.")]
+        modules = [getattr(layer, "module", None) for layer in layers]
+        found = reach.reach(*own, *modules)
+        self._counted = _states([f for f in found if not f.kind.is_number])
 
-    def new_numbers(self) -> list[Found]:
+    def new_numbers(self) -> list[reach.Found]:
         """Returns the numbers that the model reaches only since."""
         known = {id(each.value) for each, _ in self.saved + self.later}
         return [
             each
-            for each in reach(self._model)
+            for each in reach.reach(self._model)
             if each.kind.is_number and id(each.value) not in known
         ]
 
@@ -214,8 +216,7 @@ class Snapshot:
         self._model.reset_metrics()
         put_back_numbers(self.saved + self.later)
         if self.has_new_generator:
-            # What was traced since may use it: it gets the seed that it would
-            # get if made now.
+            # What was traced since may use it: it gets the seed of a new one.
             state = random.getstate()
             seed = host_copy(keras.random.SeedGenerator().state)
             internals.global_seed_generator().state.assign(seed)
@@ -225,27 +226,12 @@ class Snapshot:
         """Returns where the model is not as it was."""
         changed = []
         for each, saved, now in changed_since(self.saved):
-            if isinstance(saved, dict):
-                changed += [f"{each.path}.{n}" for n in changes(now, saved)]
-            else:
-                changed.append(each.path)
+            names = reach.changes(now, saved) if isinstance(saved, dict) else []
+            changed += [f"{each.path}.{n}" for n in names] or [each.path]
         return changed
 
 
-def _layers_run_by_python(model: Any) -> list[Any]:
-    """Returns the layers and modules whose Python code runs at every step.
-
-    But for Keras's own, which keep nothing there that a step changes.
-    """
-    if keras.backend.backend() != "torch" and not model.run_eagerly:
-        return []
-    layers = internals.layers_of(model)
-    modules = [getattr(layer, "module", None) for layer in layers]
-    own = [v for v in layers if not type(v).__module__.startswith("keras.")]
-    return own + [module for module in modules if module is not None]
-
-
-def changed_since(saved: Saved) -> Iterator[tuple[Found, Any, Any]]:
+def changed_since(saved: Saved) -> Iterator[tuple[reach.Found, Any, Any]]:
     """Yields what is not as it was: the thing, its state then, and now."""
     for each, before in saved:
         now = each.kind.save(each.value)
@@ -253,7 +239,7 @@ def changed_since(saved: Saved) -> Iterator[tuple[Found, Any, Any]]:
             yield each, before, now
 
 
-def _states(found: Iterable[Found]) -> Saved:
+def _states(found: list[reach.Found]) -> Saved:
     return [(each, each.kind.save(each.value)) for each in found]
 
 
@@ -265,12 +251,9 @@ def put_back_numbers(saved: Saved) -> None:
 
 
 def forget_functions(model: Any) -> None:
-    """Has Keras make and compile a model's functions anew when it needs them.
-
-    Past Keras's own `__setattr__`, which need not know. What a test has kept
-    looks by itself whether it is still right.
-    """
+    """Has Keras compile a model's functions anew when it needs them."""
     for name in internals.FUNCTIONS:
+        # What a test has kept looks by itself whether it is still right.
         if not hasattr(vars(model).get(name), "resume"):
             vars(model)[name] = None
 
@@ -296,21 +279,6 @@ def _global_generators() -> list[Any]:
 # and those that would change what is put back later: called from outside of
 # that fit, they put the model back first, and say so.
 
-_GUARDED = (
-    "fit",
-    "train_on_batch",
-    "evaluate",
-    "test_on_batch",
-    "predict",
-    "predict_on_batch",
-    "compile",
-    "set_weights",
-    "load_weights",
-    "save",
-    "save_weights",
-    "export",
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class _Guard:
@@ -320,11 +288,6 @@ class _Guard:
     name: str
     thread: int
     restore: Callable[[], None]
-
-    @property
-    def is_within(self) -> bool:
-        """Whether the fit that was guarded still runs, in its thread."""
-        return internals.is_fitting(self.model, self.thread)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         restore_interrupted(self.model)
@@ -354,11 +317,12 @@ def release(model: Any) -> None:
 def restore_interrupted(model: Any) -> None:
     """Puts a model back whose range test was interrupted, and says so."""
     found = vars(model).get("fit")
-    if not isinstance(found, _Guard) or found.is_within:
+    if not isinstance(found, _Guard):
+        return
+    if internals.is_fitting(model, found.thread):
         return
     release(model)
     found.restore()
-    release(model)
     warnings.warn(
         "the range test before was interrupted, so the model still had the "
         "weights of its last step; it is put back as it was before the test, "
