@@ -182,8 +182,7 @@ def answer(p: Tree, row: Tree, stage: int, grid: Vector = GRID):
     x = mean[:, None] + grid
     if stage:
         runs = row["probes"]
-        tried = jnp.maximum(runs["x"].max(1), row["edge"])
-        safe = jnp.minimum(runs["top"] - package._SAFE, tried)
+        safe = jnp.minimum(runs["top"] - package._SAFE, runs["x"].max(1))
         by = by - moved(p, one, 0.0 * few, 0 * schedule, 60.0 + 0.0 * steps)
         weight = jnp.exp(p["weight"]) / jnp.sqrt(runs["fall"])[:, None]
         told = -weight * lost(runs, x - by[:, None])

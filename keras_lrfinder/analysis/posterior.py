@@ -35,9 +35,9 @@ low, high   = answer -+ 2 * sqrt(LEAST_SPREAD ** 2 + (SPREAD * sd(x)) ** 2)
   By how much short runs are moved is known to TAU decades only, so what they
   say is blurred by that; whole trainings are moved by nothing.
 - Runs without held-out losses that meet batches twice weigh a fourth.
-- `safe`: half a decade below what blew up, and no higher than the highest probe
-  and `edge`. What a schedule only touches may still be the best, so `high` goes
-  up to what blew up, and for probes by `moved(s, T)` beyond, if positive.
+- `safe`: half a decade below what blew up, no higher than the highest probe.
+  What a schedule only touches may still be the best, so `high` goes up to what
+  blew up, and for probes by `moved(s, T)` beyond, if positive.
 
 `p` stands on a grid of 101 points round the prior, 0.06 decades apart. The
 constants are fitted by `benchmarks/quality`, all by one objective.
@@ -182,8 +182,7 @@ def posterior(
         told = weight * lost(probes, mean + GRID - by)
         log_p = log_p + _blurred(told, c["tau"])
         most = probes.top + higher
-        tried = max(float(probes.x.max()), traits.edge)
-        safe = min(probes.top - _SAFE, tried)
+        safe = min(probes.top - _SAFE, float(probes.x.max()))
     if trainings is not None:
         weight = -c["weight"] * _share(trainings, epoch)
         log_p = log_p + weight * lost(trainings, mean + GRID)
