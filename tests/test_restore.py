@@ -348,9 +348,9 @@ def test_no_copy_of_the_state_remains(way, end, wide):
     for _ in range(3):
         ENDS[end](WAYS[way], model)
     gc.collect()
-    # TensorFlow and JAX take a copy itself for a variable's new memory where
-    # its address suits them; then it is the model's, and no second one.
-    most = 0.2 if keras.backend.backend() == "torch" else 1.1
+    # TensorFlow and JAX take what is assigned for a variable's new memory where
+    # its address suits them; then it is the model's. Three copies would be 3.
+    most = 0.2 if keras.backend.backend() == "torch" else 1.6
     assert tracemalloc.get_traced_memory()[0] < most * size
 
 
