@@ -177,12 +177,12 @@ def answer(p: Tree, row: Tree, stage: int, grid: Vector = GRID):
     mean -= p["few"] * few + p["rough"] * row["rough"] * (one == 0)
     mean = jnp.minimum(mean + row["large"], row["edge"] - p["margin"][three])
     by = moved(p, one, few, schedule, steps)
-    mean, safe = mean + by, jnp.inf
+    mean, safe, tried = mean + by, jnp.inf, jnp.inf
     log_p = -0.5 * (grid / jnp.exp(p["sigma"][one])[:, None]) ** 2
     x = mean[:, None] + grid
     if stage:
         runs = row["probes"]
-        safe = jnp.minimum(runs["top"] - package._SAFE, runs["x"].max(1))
+        safe, tried = runs["top"] - package._SAFE, runs["x"].max(1)
         by = by - moved(p, one, 0.0 * few, 0 * schedule, 60.0 + 0.0 * steps)
         weight = jnp.exp(p["weight"]) / jnp.sqrt(runs["fall"])[:, None]
         told = -weight * lost(runs, x - by[:, None])
@@ -190,10 +190,11 @@ def answer(p: Tree, row: Tree, stage: int, grid: Vector = GRID):
     if stage == 2:
         log_p = log_p - jnp.exp(p["weight"]) * lost(row["trainings"], x)
         safe = jnp.minimum(safe, row["trainings"]["top"] - package._SAFE)
+        tried = jnp.maximum(tried, row["trainings"]["x"].max(1))
     share = jax.nn.softmax(log_p, axis=1)
     found = (share * x).sum(1)
     sd = jnp.sqrt((share * (x - found[:, None]) ** 2).sum(1))
-    return jnp.minimum(found, safe), sd
+    return jnp.minimum(found, jnp.minimum(safe, tried)), sd
 
 
 answers = jax.jit(answer, static_argnums=2)

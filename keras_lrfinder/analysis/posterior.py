@@ -35,7 +35,7 @@ low, high   = answer -+ 2 * sqrt(LEAST_SPREAD ** 2 + (SPREAD * sd(x)) ** 2)
   By how much short runs are moved is known to TAU decades only, so what they
   say is blurred by that; whole trainings are moved by nothing.
 - Runs without held-out losses that meet batches twice weigh a fourth.
-- `safe`: half a decade below what blew up, no higher than the highest probe.
+- `safe`: half a decade below what blew up, and no higher than the highest run.
   What a schedule only touches may still be the best, so `high` goes up to what
   blew up, and for probes by `moved(s, T)` beyond, if positive.
 
@@ -182,12 +182,14 @@ def posterior(
         told = weight * lost(probes, mean + GRID - by)
         log_p = log_p + _blurred(told, c["tau"])
         most = probes.top + higher
-        safe = min(probes.top - _SAFE, float(probes.x.max()))
+        safe = probes.top - _SAFE
     if trainings is not None:
         weight = -c["weight"] * _share(trainings, epoch)
         log_p = log_p + weight * lost(trainings, mean + GRID)
         safe = min(safe, trainings.top - _SAFE)
         most = min(most, trainings.top)
+    tried = [runs.x.max() for runs in (probes, trainings) if runs is not None]
+    safe = min([safe, max(tried, default=math.inf)])
     p = np.exp(log_p - log_p.max())
     p, x = p / p.sum(), mean + GRID
     mean = float(p @ x)

@@ -106,7 +106,9 @@ def row_runs(rows: Rows, size: int, as_given: bool) -> _Make:
 
     def make(order: Indices) -> dict[str, Any]:
         if by_index:
-            return {"x": in_order(lambda i: rows.take(i).batch(), order, spec)}
+            data = in_order(lambda i: rows.take(i).batch(), order, spec)
+            on_torch = keras.backend.backend() == "torch"
+            return {"x": _loader(data) if on_torch else data}
         given = zip(samples.NAMES, rows.take(order.ravel()).values)
         data = {name: value for name, value in given if value is not None}
         return {**data, "batch_size": size}
@@ -127,6 +129,17 @@ def in_order(
         output_signature=spec,
     )
     return dataset.prefetch(2)
+
+
+def _loader(batches: Any) -> Any:
+    """Returns batches as Keras itself reads arrays on PyTorch: as tensors."""
+    import torch
+
+    def tensors(batch: Any) -> Any:
+        return keras.tree.map_structure(keras.ops.convert_to_tensor, batch)
+
+    loader = torch.utils.data.DataLoader
+    return loader(batches, batch_size=None, collate_fn=tensors)
 
 
 class _InOrder(keras.utils.PyDataset):
