@@ -288,6 +288,7 @@ class TestMarks:
         assert not lines(ax)["suggested"].is_dashed()
         unsure = plot_curve(curve, UNSURE, ax=new_axes())
         assert lines(unsure)["suggested"].is_dashed()
+        assert "the best one may lie anywhere here" in labels(unsure)
 
     def test_probes_and_trainings_differ(self):
         """In marker and name; a peak is called a peak."""

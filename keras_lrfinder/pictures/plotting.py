@@ -354,7 +354,9 @@ def _mark_suggestion(
     low, high = suggestion.low, suggestion.high
     if smooth and low is not None and high is not None:
         style = {"color": VERMILLION, "alpha": 0.13, "linewidth": 0}
-        style["label"] = "holds the best one in 95 of 100 tests"
+        style["label"] = "the best one may lie anywhere here"
+        if sure:
+            style["label"] = "holds the best one in 95 of 100 tests"
         ax.axvspan(low, high, zorder=1, **style)
     if smooth and len(shown.lrs):
         _dots(ax, [lr], [shown.at(lr)], marker="o", color=VERMILLION, zorder=7)
