@@ -169,8 +169,10 @@ def directory_path(name: str, value: Any) -> str | None:
     return os.path.expanduser(os.fspath(value))
 
 
-def check_writable(name: str, directory: str) -> None:
-    """Makes a directory; raises a `ValueError` where it cannot be written."""
+def check_writable(name: str, directory: str | None) -> None:
+    """Makes a directory, if any; `ValueError` where it cannot be written."""
+    if directory is None:
+        return
     try:
         os.makedirs(directory, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):

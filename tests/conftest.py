@@ -181,6 +181,31 @@ def backend():
     return keras.backend.backend()
 
 
+@pytest.fixture
+def xy():
+    """The data of the loop in NumPy."""
+    import reference
+
+    return reference.data()
+
+
+@pytest.fixture
+def net():
+    """Its model, in Keras."""
+    import reference
+
+    return reference.model()
+
+
+@pytest.fixture
+def losses(net, xy):
+    """Those of its ramp over batches of eight."""
+    import reference
+
+    source = reference.batches(*xy, 8)
+    return reference.train(net.get_weights(), source, reference.ramp())[0]
+
+
 @pytest.fixture(autouse=True)
 def fresh_start():
     """Every test starts from the same seeds and with unused names."""

@@ -22,22 +22,6 @@ CALLBACKS = keras.callbacks
 
 
 @pytest.fixture
-def xy():
-    return reference.data()
-
-
-@pytest.fixture
-def net():
-    return reference.model()
-
-
-@pytest.fixture
-def losses(net, xy):
-    source = reference.batches(*xy, 8)
-    return reference.train(net.get_weights(), source, reference.ramp())[0]
-
-
-@pytest.fixture
 def files(tmp_path):
     """A directory with what users have in one, and what reads it."""
     (tmp_path / "backup").mkdir()

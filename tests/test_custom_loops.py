@@ -19,22 +19,6 @@ SIZE = 8
 
 
 @pytest.fixture
-def xy():
-    return reference.data()
-
-
-@pytest.fixture
-def net():
-    return reference.model()
-
-
-@pytest.fixture
-def losses(net, xy):
-    source = reference.batches(*xy, SIZE)
-    return reference.train(net.get_weights(), source, reference.ramp())[0]
-
-
-@pytest.fixture
 def engine():
     return RangeTest(
         reference.START, reference.END, reference.STEPS, stop_factor=None

@@ -188,14 +188,14 @@ def posterior(
         log_p = log_p + weight * lost(trainings, mean + GRID)
         safe = min(safe, trainings.top - _SAFE)
         most = min(most, trainings.top)
-    tried = [runs.x.max() for runs in (probes, trainings) if runs is not None]
-    safe = min([safe, max(tried, default=math.inf)])
+    made = [runs for runs in (probes, trainings) if runs is not None]
+    highest = max((float(runs.x.max()) for runs in made), default=math.inf)
     p = np.exp(log_p - log_p.max())
     p, x = p / p.sum(), mean + GRID
     mean = float(p @ x)
     sd = math.sqrt(float(p @ (x - mean) ** 2))
     wide = 2.0 * math.hypot(c["least_spread"], c["spread"] * sd)
-    found = min(mean, safe)
+    found = min(mean, safe, highest)
     return Answer(found, found - wide, max(min(found + wide, most), found))
 
 

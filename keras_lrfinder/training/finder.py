@@ -146,8 +146,7 @@ class LRFinder(result.Result, run.RunCallback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Takes the model on loan."""
         self.restore()
-        if self._plot_dir is not None:
-            arguments.check_writable("plot_dir", self._plot_dir)
+        arguments.check_writable("plot_dir", self._plot_dir)
         before, self._before = self._before, None
         self._recorder = self._curve = None
         self._loan = loans.Loan(

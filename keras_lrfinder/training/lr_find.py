@@ -141,8 +141,7 @@ def lr_find(
         plot_dir=plot_dir,
         verbose=verbose,
     )
-    if finder._plot_dir is not None:
-        arguments.check_writable("plot_dir", finder._plot_dir)
+    arguments.check_writable("plot_dir", finder._plot_dir)
     with (
         contextlib.closing(Progress(verbose)) as progress,
         contextlib.closing(Loan(model, optimizer, restore=restore)) as loan,

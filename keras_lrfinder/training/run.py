@@ -229,7 +229,6 @@ class Watch:
         self._monitor = callback._monitor
         self._validation_loss = callback._validation_loss
         self._progress = callback._progress
-        self._is_valid = False
         self._watched = company.may_be_overruled(
             callback
         ) or internals.is_overridden(model, _TRAINING)
@@ -316,16 +315,13 @@ class Watch:
         """Returns whether the batch just trained completed an update."""
         if not self._updates.add(loss):
             return False
-        if not self._is_valid:
+        if not self._loan.is_valid:
             self._check_first_step()
         if not self._loan.rate.scales_loss or self._path is not None:
             return True
         return self._updates.moved()
 
     def _check_first_step(self) -> None:
-        self._is_valid = True
-        if self._loan.is_valid:
-            return
         model = self._callback.model  # on JAX all variables come up to date
         check_falls(model, self._monitor)
         check_trainable(model)  # on TensorFlow there may be weights only now
